@@ -1,0 +1,1 @@
+//! SQL storage for Faircopy: the only crate that names the database library.

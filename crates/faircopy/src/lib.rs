@@ -1,0 +1,1 @@
+//! Faircopy keeps an exact, durable copy of Clerk users, organizations, memberships and invitations in your database.
