@@ -1,1 +1,30 @@
-//! The pure heart of Faircopy: signatures, events, records and the merge. No I/O, no clock, no randomness.
+//! The pure heart of Faircopy: is this delivery authentic, what does it say, and what must the copy hold now?
+//!
+//! Nothing here performs I/O, reads a clock or draws a random number: time is an argument, and the only failures are
+//! those of the input. So there is no `async`, and every rule can be tested over hundreds of thousands of histories.
+//!
+//! The way of one delivery: [`signature`] says whether the bytes are authentic, [`payload`] takes out what must never be
+//! stored, [`event`] reads what is left into [`Observation`]s, and [`merge`] decides which rows follow.
+
+pub mod event;
+pub mod example;
+pub mod id;
+pub mod merge;
+pub mod payload;
+pub mod record;
+pub mod signature;
+pub mod time;
+
+pub use event::Observation;
+pub use id::{InvitationId, MembershipId, OrganizationId, UserId};
+pub use time::Millis;
+
+/// How much of a person is kept (contract.md, section 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProfileMode {
+    /// Every profile column.
+    #[default]
+    Full,
+    /// Ids, workspace and times only; nothing personal is written anywhere, stored deliveries included.
+    Minimal,
+}

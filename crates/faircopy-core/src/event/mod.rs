@@ -1,0 +1,229 @@
+//! Bytes to observations: what a delivery says about the source, or why it says nothing.
+
+mod lenient;
+mod shape;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::ProfileMode;
+use crate::id::{IdError, MembershipId, OrganizationId, UserId};
+use crate::record::{Generation, Invitation, Member, Organization, Provenance, Stamp, User, column_text};
+use crate::time::Millis;
+use lenient::{Number, Text};
+
+/// How far ahead of its signature an event's time may be. A version from the future would freeze its row for ever, so
+/// such a delivery is quarantined (merge.md, hard cases).
+pub const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
+
+/// One thing learned about the source: at some time it held this, or nothing, for this subject. Rows change only by
+/// merging observations; webhooks, API reads, tokens and replays are all sources of the same type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// What kind of source spoke.
+    pub source: Provenance,
+    /// What it said.
+    pub fact: Fact,
+}
+
+/// The content of an [`Observation`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// A full snapshot of a user.
+    User(User, Stamp),
+    /// Some public fields of a user. They fill a gap and never overwrite a full snapshot.
+    PartOfUser(User, Stamp),
+    /// The user is gone. Absorbing.
+    NoUser(UserId, Millis),
+    /// A full snapshot of an organization.
+    Organization(Organization, Stamp),
+    /// The organization exists; the rest is a placeholder.
+    PartOfOrganization(Organization, Stamp),
+    /// The organization is gone. Absorbing.
+    NoOrganization(OrganizationId, Millis),
+    /// A full snapshot of one generation of a membership.
+    Member(Member, Generation, Stamp),
+    /// This generation of the pair's membership has ended. Absorbing for the generation.
+    NoMember(OrganizationId, UserId, Generation, Millis),
+    /// A membership has ended of which only the id is known.
+    NoMembership(MembershipId, Millis),
+    /// A read of Clerk found no membership of the pair at this time.
+    NotAMember(OrganizationId, UserId, Millis),
+    /// A token issued at this time speaks for the pair.
+    TokenMember(Member, Millis),
+    /// A full snapshot of an invitation.
+    Invitation(Invitation, Stamp),
+}
+
+/// What a delivery turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// `type`, empty where there is none.
+    pub event_type: String,
+    /// `data.id`, where it is a text that can be shown.
+    pub entity_id: Option<String>,
+    /// `instance_id`.
+    pub instance_id: Option<String>,
+    /// The envelope's `timestamp`.
+    pub event_at: Option<Millis>,
+    /// What follows from it.
+    pub reading: Reading,
+}
+
+/// What follows from an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    /// These are merged, in this order; the first is the event's own subject.
+    Observed(Vec<Observation>),
+    /// Nothing follows: not mirrored, or not of this instance.
+    Ignored,
+    /// It should have meant something, and could not be understood.
+    Quarantined(Fault),
+}
+
+/// Why an event of a mirrored type could not be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The body, or its `data`, is not the JSON that an event has.
+    #[error("the body cannot be read: {0}")]
+    Unreadable(String),
+    /// No `type`.
+    #[error("there is no `type`")]
+    NoType,
+    /// No `data` object.
+    #[error("there is no `data` object")]
+    NoData,
+    /// An id is missing.
+    #[error("`{0}` is missing or not a text")]
+    MissingId(&'static str),
+    /// An id is there and cannot be one.
+    #[error("`{0}` {1}")]
+    BadId(&'static str, IdError),
+    /// A time that no event can have.
+    #[error("`{0}` is not a usable time")]
+    BadTime(&'static str),
+    /// A time more than [`MAX_AHEAD_MS`] ahead of the signature.
+    #[error("`{0}` is more than 5 minutes ahead of the signed timestamp")]
+    Ahead(&'static str),
+}
+
+/// What must be known to read an event.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// How much of a person is kept.
+    pub mode: ProfileMode,
+    /// When the delivery was signed: the bound for times inside it, and the time of an event that names none.
+    pub signed_at: Millis,
+    /// The one instance that is copied, where it is known.
+    pub instance: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(default, rename = "type")]
+    event_type: Text,
+    #[serde(default)]
+    timestamp: Number,
+    #[serde(default)]
+    instance_id: Text,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+}
+
+/// Reads the kept text of a delivery (see [`crate::payload`]). Never fails: what cannot be understood is a
+/// [`Reading::Quarantined`].
+#[must_use]
+pub fn read(kept: &str, context: &Context<'_>) -> Event {
+    let mut event = Event {
+        event_type: String::new(),
+        entity_id: None,
+        instance_id: None,
+        event_at: None,
+        reading: Reading::Ignored,
+    };
+    let envelope: Envelope<'_> = match serde_json::from_str(kept) {
+        Ok(envelope) => envelope,
+        Err(_) => {
+            event.reading = Reading::Quarantined(Fault::Unreadable("not one JSON object with the keys of an event".into()));
+            return event;
+        }
+    };
+    event.event_type = envelope.event_type.0.as_deref().map(printable).unwrap_or_default();
+    event.instance_id = envelope.instance_id.0.as_deref().map(printable);
+    event.entity_id = envelope.data.and_then(entity_id);
+    event.reading = interpret(&envelope, &mut event.event_at, context).unwrap_or_else(Reading::Quarantined);
+    event
+}
+
+fn interpret(envelope: &Envelope<'_>, event_at: &mut Option<Millis>, context: &Context<'_>) -> Result<Reading, Fault> {
+    let event_type = envelope.event_type.0.as_deref().filter(|name| !name.is_empty()).ok_or(Fault::NoType)?;
+    let limits = shape::Limits { latest: context.signed_at.plus(MAX_AHEAD_MS) };
+    // An unmirrored event is ignored whatever its time looks like; a mirrored one with a bad time is quarantined.
+    let timestamp = limits.time(envelope.timestamp, "timestamp");
+    *event_at = timestamp.as_ref().ok().copied().flatten();
+    let Some(kind) = Mirrored::of(event_type) else { return Ok(Reading::Ignored) };
+    let foreign = context.instance.zip(envelope.instance_id.0.as_deref()).is_some_and(|(ours, theirs)| ours != theirs);
+    if foreign {
+        return Ok(Reading::Ignored);
+    }
+    let data = envelope.data.map(RawValue::get).filter(|data| data.starts_with('{')).ok_or(Fault::NoData)?;
+    let reader = shape::Reader { data, mode: context.mode, limits, event_at: timestamp?, signed_at: context.signed_at };
+    let facts = match kind {
+        Mirrored::User => reader.user()?,
+        Mirrored::UserDeleted => reader.user_deleted()?,
+        Mirrored::Organization => reader.organization()?,
+        Mirrored::OrganizationDeleted => reader.organization_deleted()?,
+        Mirrored::Member => reader.member()?,
+        Mirrored::MemberDeleted => reader.member_deleted()?,
+        Mirrored::Invitation(status) => reader.invitation(status)?,
+    };
+    let source = Provenance::Webhook;
+    Ok(Reading::Observed(facts.into_iter().map(|fact| Observation { source, fact }).collect()))
+}
+
+/// The events that change the copy. Every other type, known today or not, is recorded and ignored.
+#[derive(Clone, Copy)]
+enum Mirrored {
+    User,
+    UserDeleted,
+    Organization,
+    OrganizationDeleted,
+    Member,
+    MemberDeleted,
+    Invitation(&'static str),
+}
+
+impl Mirrored {
+    fn of(event_type: &str) -> Option<Self> {
+        Some(match event_type {
+            "user.created" | "user.updated" => Self::User,
+            "user.deleted" => Self::UserDeleted,
+            "organization.created" | "organization.updated" => Self::Organization,
+            "organization.deleted" => Self::OrganizationDeleted,
+            "organizationMembership.created" | "organizationMembership.updated" => Self::Member,
+            "organizationMembership.deleted" => Self::MemberDeleted,
+            "organizationInvitation.created" => Self::Invitation("pending"),
+            "organizationInvitation.accepted" => Self::Invitation("accepted"),
+            "organizationInvitation.revoked" => Self::Invitation("revoked"),
+            _ => return None,
+        })
+    }
+}
+
+fn entity_id(data: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Head {
+        #[serde(default)]
+        id: Text,
+    }
+    let head: Head = serde_json::from_str(data.get()).ok()?;
+    head.id.0.as_deref().map(printable)
+}
+
+/// A text of the sender's that goes into an index and onto a page: at most 128 visible characters.
+fn printable(text: &str) -> String {
+    column_text(text).chars().filter(|c| !c.is_control()).take(crate::id::MAX_ID_LENGTH).collect()
+}
+
+#[cfg(test)]
+mod tests;
