@@ -197,6 +197,19 @@ impl Workset {
         }
     }
 
+    /// Whether the observation's own subject has two snapshots of one `updated_at` and different content.
+    #[must_use]
+    pub fn is_contested(&self, observation: &Observation) -> bool {
+        let own = match &observation.fact {
+            Fact::User(user, _) => Key::User(user.id.clone()),
+            Fact::Organization(organization, _) => Key::Organization(organization.id.clone()),
+            Fact::Member(member, ..) => Key::Pair(member.organization.clone(), member.user.clone()),
+            Fact::Invitation(invitation, _) => Key::Invitation(invitation.id.clone()),
+            _ => return false,
+        };
+        self.registers.get(&own).is_some_and(|register| register.contested)
+    }
+
     /// What must be written.
     #[must_use]
     pub fn finish(self) -> Changes {

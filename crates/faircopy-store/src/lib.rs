@@ -1,1 +1,59 @@
 //! SQL storage for Faircopy: the only crate that names the database library.
+//!
+//! [`Store`] reads, [`Writer`] writes. There is one writer per process, owned by one worker: no request handler owns a
+//! transaction, because a client that hangs up drops its handler, and a dropped transaction would leave a shared
+//! connection inside an open one. The rows follow from `faircopy_core::merge`; this crate loads what the merge needs to
+//! know and writes what it decides, together with the change feed and the delivery records, in one transaction.
+
+mod changes;
+mod deliveries;
+mod engine;
+mod error;
+pub mod failpoint;
+mod intake;
+mod migrate;
+mod records;
+mod registers;
+
+pub use changes::Entry;
+pub use deliveries::{Delivery, DeliveryFilter, DeliverySummary};
+pub use engine::Address;
+pub use error::{Error, Result};
+pub use intake::{Arrival, Content, Outcome, Receipt, Writer};
+pub use migrate::Migration;
+pub use records::{Counts, OutcomeCount};
+
+use engine::Readers;
+
+/// An open database, for reading. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    address: Address,
+    readers: Readers,
+}
+
+impl Store {
+    /// Opens a database without touching it: connections are made when they are needed.
+    #[must_use]
+    pub fn new(address: Address) -> Self {
+        let readers = Readers::open(&address);
+        Self { address, readers }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// A writer with a connection of its own.
+    #[must_use]
+    pub fn writer(&self) -> Writer {
+        Writer::new(self.address.clone())
+    }
+
+    /// Closes the connections for reading.
+    pub async fn close(&self) {
+        self.readers.close().await;
+    }
+}

@@ -105,6 +105,9 @@ pub enum Fault {
     /// A time more than [`MAX_AHEAD_MS`] ahead of the signature.
     #[error("`{0}` is more than 5 minutes ahead of the signed timestamp")]
     Ahead(&'static str),
+    /// The database refuses what follows from it.
+    #[error("it could not be stored: {0}")]
+    Refused(String),
 }
 
 /// What must be known to read an event.

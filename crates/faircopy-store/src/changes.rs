@@ -1,0 +1,108 @@
+//! The change feed: every change of a public row, numbered without gaps in the order of the commits.
+
+use faircopy_core::Millis;
+
+use crate::engine::{Connection, Rows};
+use crate::error::Result;
+use crate::Store;
+
+/// Which table a change is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entity {
+    User,
+    Organization,
+    Member,
+    Invitation,
+}
+
+impl Entity {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Organization => "organization",
+            Self::Member => "member",
+            Self::Invitation => "invitation",
+        }
+    }
+}
+
+/// What happened to the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Put,
+    Remove,
+}
+
+impl Operation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Remove => "remove",
+        }
+    }
+}
+
+/// One change. It names the row and does not repeat it: readers read the row as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Entry {
+    /// Its number: each commit's numbers follow those of the commit before, without a gap.
+    pub sequence: i64,
+    /// `user`, `organization`, `member` or `invitation`.
+    pub entity: String,
+    /// The row's id; of a member `<organization>/<user>`.
+    pub id: String,
+    /// `put` or `remove`.
+    pub operation: String,
+    /// When it was committed.
+    pub changed_at: String,
+}
+
+impl Entry {
+    pub(crate) fn of(entity: Entity, id: String, operation: Operation) -> Self {
+        Self {
+            sequence: 0,
+            entity: entity.as_str().into(),
+            id,
+            operation: operation.as_str().into(),
+            changed_at: String::new(),
+        }
+    }
+}
+
+/// Appends entries after number `last`, the one that [`Connection::begin`] returned.
+pub(crate) async fn append(connection: &mut Connection, last: i64, entries: &[Entry], now: Millis) -> Result<i64> {
+    if entries.is_empty() {
+        return Ok(last);
+    }
+    let numbers = last + 1..;
+    let rows = Rows::new(entries.len())
+        .int("sequence", numbers.take(entries.len()).map(Some))
+        .text("entity", entries.iter().map(|entry| Some(entry.entity.clone())))
+        .text("id", entries.iter().map(|entry| Some(entry.id.clone())))
+        .text("operation", entries.iter().map(|entry| Some(entry.operation.clone())))
+        .time("changed_at", entries.iter().map(|_| Some(now)));
+    let insert = "INSERT INTO {s}changes (sequence, entity, id, operation, changed_at) SELECT v.* FROM {rows} AS v";
+    connection.run_rows(insert, rows).await?;
+    let newest = last + i64::try_from(entries.len()).unwrap_or(i64::MAX);
+    connection.run("UPDATE {s}feed SET sequence = $1", vec![newest.into()]).await?;
+    Ok(newest)
+}
+
+impl Store {
+    /// The changes after a number, in order, at most `limit`. Nothing before the newest one returned can appear later.
+    pub async fn changes_after(&self, sequence: i64, limit: i64) -> Result<Vec<Entry>> {
+        let statement = "SELECT sequence, entity, id, operation, {time changed_at} FROM {s}changes \
+            WHERE sequence > $1 ORDER BY sequence LIMIT $2";
+        let mut entries = Vec::new();
+        for row in self.readers.read(statement, vec![sequence.into(), limit.into()]).await? {
+            entries.push(Entry {
+                sequence: row.int(0)?.unwrap_or_default(),
+                entity: row.required(1)?,
+                id: row.required(2)?,
+                operation: row.required(3)?,
+                changed_at: row.required(4)?,
+            });
+        }
+        Ok(entries)
+    }
+}

@@ -1,0 +1,92 @@
+//! Failures of the store, by what the caller can do about them.
+
+/// Why the store could not do what was asked. Absence is an `Option`, never an error.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another writer holds what is needed. Try again soon.
+    #[error("the database is busy: {0}")]
+    Busy(String),
+    /// The database cannot be reached, is full, is read-only or is going down. Try again when that has passed.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// The database refuses this very change, and would refuse it again.
+    #[error("the database refuses the change: {0}")]
+    Refused(String),
+    /// A stored value is not what this program writes.
+    #[error("the column {table}.{column} holds something unreadable in row {row}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row's key.
+        row: String,
+    },
+    /// The address of the database is not of a known form.
+    #[error("DATABASE_URL {0}; expected `sqlite://path` or `postgres://user@host/database`")]
+    Address(&'static str),
+    /// The schema is older or newer than this program.
+    #[error("the schema does not fit: {0}")]
+    Schema(String),
+    /// The database promises less than a 2xx does.
+    #[error("the database does not keep what it acknowledges: {0}")]
+    UnsafeDurability(String),
+}
+
+/// What the store's functions return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Whether the same call may succeed later without anything being changed by hand.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Busy(_) | Self::Unavailable(_))
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(refusal) => {
+                let code = refusal.code().unwrap_or_default().into_owned();
+                let detail = format!("{} ({code})", refusal.message());
+                match classify(&code, refusal.message()) {
+                    Class::Busy => Self::Busy(detail),
+                    Class::Unavailable => Self::Unavailable(detail),
+                    Class::Refused => Self::Refused(detail),
+                }
+            }
+            sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => {
+                Self::Refused(error.to_string())
+            }
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+enum Class {
+    Busy,
+    Unavailable,
+    Refused,
+}
+
+/// SQLSTATE classes of PostgreSQL (its appendix A) and result codes of SQLite (sqlite.org/rescode.html). SQLite's
+/// extended codes carry the primary one in their low byte.
+fn classify(code: &str, message: &str) -> Class {
+    if code.len() == 5 {
+        return match code {
+            "40001" | "40P01" | "55P03" | "57014" => Class::Busy,
+            "25006" => Class::Unavailable,
+            _ if ["08", "53", "57", "58", "XX"].contains(&&code[..2]) => Class::Unavailable,
+            // A pooler's prepared statement that went away with its connection.
+            "26000" | "25P02" => Class::Unavailable,
+            _ => Class::Refused,
+        };
+    }
+    match code.parse::<u32>().map(|code| code & 0xff) {
+        Ok(5 | 6) => Class::Busy,
+        Ok(7 | 8 | 9 | 10 | 11 | 13 | 14 | 26) => Class::Unavailable,
+        _ if message.contains("database is locked") => Class::Busy,
+        _ => Class::Refused,
+    }
+}

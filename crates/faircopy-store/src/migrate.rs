@@ -1,0 +1,123 @@
+//! Schema migrations: paired files, the same number and name for both engines, applied in order and never changed.
+
+use crate::engine::{Connection, Dialect, Row, Value};
+use crate::error::{Error, Result};
+use crate::{Store, Writer, failpoint};
+use faircopy_core::Millis;
+
+/// One step of the schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migration {
+    /// Its number, from 1 without gaps.
+    pub version: i64,
+    /// Its name.
+    pub name: &'static str,
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+macro_rules! migrations {
+    ($($version:literal $name:literal $file:literal),+ $(,)?) => {
+        /// Every migration, in order.
+        const MIGRATIONS: &[Migration] = &[$(Migration {
+            version: $version,
+            name: $name,
+            sqlite: include_str!(concat!("../migrations/sqlite/", $file)),
+            postgres: include_str!(concat!("../migrations/postgres/", $file)),
+        }),+];
+    };
+}
+
+migrations!(1 "copy" "0001_copy.sql");
+
+/// Any two processes that migrate at once take turns: the lock ends with the transaction, so poolers can carry it.
+const POSTGRES_LOCK: &str = "BEGIN; SELECT pg_advisory_xact_lock(4801923340411205377); \
+    CREATE SCHEMA IF NOT EXISTS faircopy";
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS {s}schema_migrations \
+    (version bigint PRIMARY KEY, name text NOT NULL, applied_at text NOT NULL)";
+
+impl Store {
+    /// The migrations that are not applied yet. An empty database lacks all.
+    pub async fn pending_migrations(&self) -> Result<Vec<Migration>> {
+        if let crate::Address::Sqlite(path) = &self.address
+            && !path.exists()
+        {
+            return Ok(MIGRATIONS.to_vec());
+        }
+        let table = match self.address {
+            crate::Address::Sqlite(_) => "SELECT name FROM sqlite_schema WHERE name = 'schema_migrations'",
+            crate::Address::Postgres(_) => "SELECT to_regclass('faircopy.schema_migrations')::text",
+        };
+        let exists = self.readers.read(table, vec![]).await?.first().is_some_and(|row| matches!(row.text(0), Ok(Some(_))));
+        if !exists {
+            return Ok(MIGRATIONS.to_vec());
+        }
+        missing(&self.readers.read("SELECT version FROM {s}schema_migrations", vec![]).await?)
+    }
+}
+
+impl Writer {
+    /// Applies what is pending, all in one transaction, and returns what was applied.
+    pub async fn migrate(&mut self, now: Millis) -> Result<Vec<Migration>> {
+        let connection = self.fresh().await?;
+        let applied = apply(connection, now).await;
+        if applied.is_err() {
+            self.discard();
+        }
+        applied
+    }
+}
+
+async fn apply(connection: &mut Connection, now: Millis) -> Result<Vec<Migration>> {
+    match connection.dialect() {
+        Dialect::Sqlite => connection.script("BEGIN IMMEDIATE").await?,
+        Dialect::Postgres => connection.script(POSTGRES_LOCK).await?,
+    }
+    connection.run(TABLE, vec![]).await?;
+    let pending = missing(&connection.run("SELECT version FROM {s}schema_migrations", vec![]).await?)?;
+    for migration in &pending {
+        let text = match connection.dialect() {
+            Dialect::Sqlite => migration.sqlite,
+            Dialect::Postgres => migration.postgres,
+        };
+        connection.script(text).await?;
+        failpoint::step("migration-step");
+        let record = "INSERT INTO {s}schema_migrations (version, name, applied_at) VALUES ($1, $2, $3)";
+        connection.run(record, vec![migration.version.into(), migration.name.into(), Value::from(now)]).await?;
+    }
+    connection.commit().await?;
+    Ok(pending)
+}
+
+fn missing(applied: &[Row]) -> Result<Vec<Migration>> {
+    let mut known = Vec::new();
+    for row in applied {
+        known.push(row.int(0)?.unwrap_or_default());
+    }
+    if let Some(newer) = known.iter().find(|version| MIGRATIONS.iter().all(|ours| ours.version != **version)) {
+        return Err(Error::Schema(format!("migration {newer} was applied by a newer faircopy; run that version")));
+    }
+    Ok(MIGRATIONS.iter().filter(|ours| !known.contains(&ours.version)).copied().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_no_gaps_and_files_come_in_pairs() {
+        for (position, migration) in MIGRATIONS.iter().enumerate() {
+            assert_eq!(usize::try_from(migration.version), Ok(position + 1));
+            assert!(!migration.sqlite.is_empty() && !migration.postgres.is_empty());
+        }
+        let names = |engine: &str| {
+            let folder = format!("{}/migrations/{engine}", env!("CARGO_MANIFEST_DIR"));
+            let mut names: Vec<_> =
+                std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names("sqlite"), names("postgres"));
+        assert_eq!(names("sqlite").len(), MIGRATIONS.len());
+    }
+}

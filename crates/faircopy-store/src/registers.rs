@@ -1,0 +1,157 @@
+//! What the merge remembers, as rows.
+
+use std::collections::BTreeMap;
+
+use faircopy_core::id::{InvitationId, MembershipId, OrganizationId, UserId};
+use faircopy_core::merge::{Key, Register, TokenWord};
+use faircopy_core::record::{Generation, Stamp};
+use faircopy_core::Millis;
+
+use crate::engine::{Connection, Row, Rows};
+use crate::error::{Error, Result};
+
+const COLUMNS: &str = "r.subject, r.full_updated_at, r.full_event_at, r.full_hash, r.contested, \
+    r.partial_updated_at, r.partial_event_at, r.partial_hash, r.tombstone_at, r.generation_at, r.generation_id, \
+    r.last_end_at, r.token, r.clerk_org_id";
+
+/// Loads the registers of these keys; keys without one are left out.
+pub(crate) async fn load(connection: &mut Connection, keys: Vec<Key>) -> Result<Vec<(Key, Register)>> {
+    let statement = format!("SELECT {COLUMNS} FROM {{rows}} AS v JOIN {{s}}registers r ON r.subject = v.subject");
+    let rows = Rows::new(keys.len()).text("subject", keys.iter().map(|key| Some(key.to_string())));
+    read_all(&connection.run_rows(&statement, rows).await?)
+}
+
+/// Loads the pairs whose newest generation is one of these memberships.
+pub(crate) async fn load_by_membership(
+    connection: &mut Connection,
+    memberships: Vec<MembershipId>,
+) -> Result<Vec<(Key, Register)>> {
+    let statement = format!("SELECT {COLUMNS} FROM {{rows}} AS v JOIN {{s}}registers r ON r.generation_id = v.id");
+    let rows = Rows::new(memberships.len()).text("id", memberships.iter().map(|id| Some(id.to_string())));
+    read_all(&connection.run_rows(&statement, rows).await?)
+}
+
+/// Writes registers that changed.
+pub(crate) async fn save(connection: &mut Connection, registers: &BTreeMap<Key, Register>) -> Result<()> {
+    const STATEMENT: &str = "INSERT INTO {s}registers \
+        (subject, full_updated_at, full_event_at, full_hash, contested, partial_updated_at, partial_event_at, \
+         partial_hash, tombstone_at, generation_at, generation_id, last_end_at, token, clerk_org_id, clerk_user_id) \
+        SELECT v.* FROM {rows} AS v WHERE true \
+        ON CONFLICT (subject) DO UPDATE SET \
+         full_updated_at = excluded.full_updated_at, full_event_at = excluded.full_event_at, \
+         full_hash = excluded.full_hash, contested = excluded.contested, \
+         partial_updated_at = excluded.partial_updated_at, partial_event_at = excluded.partial_event_at, \
+         partial_hash = excluded.partial_hash, tombstone_at = excluded.tombstone_at, \
+         generation_at = excluded.generation_at, generation_id = excluded.generation_id, \
+         last_end_at = excluded.last_end_at, token = excluded.token";
+    let all = || registers.iter();
+    let stamps = |of: fn(&Register) -> Option<Stamp>, part: fn(Stamp) -> i64| all().map(move |(_, r)| of(r).map(part));
+    let (full, partial): (fn(&Register) -> Option<Stamp>, fn(&Register) -> Option<Stamp>) = (|r| r.full, |r| r.partial);
+    let rows = Rows::new(registers.len())
+        .text("subject", all().map(|(key, _)| Some(key.to_string())))
+        .int("full_updated_at", stamps(full, |stamp| stamp.updated_at.0))
+        .int("full_event_at", stamps(full, |stamp| stamp.event_at.0))
+        .int("full_hash", stamps(full, |stamp| stamp.hash))
+        .bool("contested", all().map(|(_, r)| Some(r.contested)))
+        .int("partial_updated_at", stamps(partial, |stamp| stamp.updated_at.0))
+        .int("partial_event_at", stamps(partial, |stamp| stamp.event_at.0))
+        .int("partial_hash", stamps(partial, |stamp| stamp.hash))
+        .int("tombstone_at", all().map(|(_, r)| r.tombstone.map(|at| at.0)))
+        .int("generation_at", all().map(|(_, r)| r.generation.as_ref().map(|generation| generation.created_at.0)))
+        .text("generation_id", all().map(|(_, r)| r.generation.as_ref().map(|generation| generation.id.to_string())))
+        .int("last_end_at", all().map(|(_, r)| r.last_end.map(|at| at.0)))
+        .text("token", all().map(|(_, r)| r.token.as_ref().map(write_token)))
+        .text("clerk_org_id", all().map(|(key, r)| organization_of(key, r)))
+        .text("clerk_user_id", all().map(|(key, _)| match key {
+            Key::Pair(_, user) => Some(user.to_string()),
+            _ => None,
+        }));
+    connection.run_rows(STATEMENT, rows).await.map(drop)
+}
+
+/// Forgets the pairs and invitations of organizations with a tombstone, which absorbs whatever may still come.
+pub(crate) async fn sweep_organizations(connection: &mut Connection, ids: &[&OrganizationId]) -> Result<()> {
+    let rows = Rows::new(ids.len()).text("id", ids.iter().map(|id| Some(id.to_string())));
+    let statement = "DELETE FROM {s}registers WHERE clerk_org_id IN (SELECT v.id FROM {rows} AS v)";
+    connection.run_rows(statement, rows).await.map(drop)
+}
+
+/// Forgets the pairs of users with a tombstone.
+pub(crate) async fn sweep_users(connection: &mut Connection, ids: &[&UserId]) -> Result<()> {
+    let rows = Rows::new(ids.len()).text("id", ids.iter().map(|id| Some(id.to_string())));
+    let statement = "DELETE FROM {s}registers WHERE clerk_user_id IN (SELECT v.id FROM {rows} AS v)";
+    connection.run_rows(statement, rows).await.map(drop)
+}
+
+fn organization_of(key: &Key, register: &Register) -> Option<String> {
+    match key {
+        Key::Pair(organization, _) => Some(organization.to_string()),
+        Key::Invitation(_) => register.organization.as_ref().map(ToString::to_string),
+        _ => None,
+    }
+}
+
+fn read_all(rows: &[Row]) -> Result<Vec<(Key, Register)>> {
+    rows.iter().map(read).collect()
+}
+
+fn read(row: &Row) -> Result<(Key, Register)> {
+    let subject = row.required(0)?;
+    let corrupt = |column| Error::Corrupt { table: "registers", column, row: subject.clone() };
+    let key = read_key(&subject).ok_or_else(|| corrupt("subject"))?;
+    let generation = match (row.int(9)?, row.text(10)?) {
+        (Some(created_at), Some(id)) => Some(Generation {
+            created_at: Millis(created_at),
+            id: MembershipId::parse(&id).map_err(|_| corrupt("generation_id"))?,
+        }),
+        _ => None,
+    };
+    let organization = match (&key, row.text(13)?) {
+        (Key::Invitation(_), Some(id)) => Some(OrganizationId::parse(&id).map_err(|_| corrupt("clerk_org_id"))?),
+        _ => None,
+    };
+    let token = row.text(12)?.map(|text| read_token(&text).ok_or_else(|| corrupt("token"))).transpose()?;
+    let register = Register {
+        full: read_stamp(row, 1)?,
+        contested: row.bool(4)?.unwrap_or_default(),
+        partial: read_stamp(row, 5)?,
+        tombstone: row.int(8)?.map(Millis),
+        generation,
+        last_end: row.int(11)?.map(Millis),
+        token,
+        organization,
+    };
+    Ok((key, register))
+}
+
+fn read_stamp(row: &Row, at: usize) -> Result<Option<Stamp>> {
+    Ok(match (row.int(at)?, row.int(at + 1)?, row.int(at + 2)?) {
+        (Some(updated_at), Some(event_at), Some(hash)) => {
+            Some(Stamp { updated_at: Millis(updated_at), event_at: Millis(event_at), hash })
+        }
+        _ => None,
+    })
+}
+
+fn read_key(subject: &str) -> Option<Key> {
+    if let Some((organization, user)) = subject.split_once('/') {
+        return Some(Key::Pair(OrganizationId::parse(organization).ok()?, UserId::parse(user).ok()?));
+    }
+    let (prefix, _) = subject.split_once('_')?;
+    match prefix {
+        "user" => UserId::parse(subject).ok().map(Key::User),
+        "org" => OrganizationId::parse(subject).ok().map(Key::Organization),
+        "orgmem" => MembershipId::parse(subject).ok().map(Key::Membership),
+        "orginv" => InvitationId::parse(subject).ok().map(Key::Invitation),
+        _ => None,
+    }
+}
+
+fn write_token(word: &TokenWord) -> String {
+    serde_json::json!([word.issued_at.0, word.role, word.permissions]).to_string()
+}
+
+fn read_token(text: &str) -> Option<TokenWord> {
+    let (issued_at, role, permissions) = serde_json::from_str(text).ok()?;
+    Some(TokenWord { issued_at: Millis(issued_at), role, permissions })
+}
