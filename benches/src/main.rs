@@ -1,1 +1,54 @@
-fn main() {}
+//! The benchmark: Faircopy beside the handlers that its users would write themselves, in one run on one machine.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`args`] | the command line |
+//! | [`mode`] | what is compared with what: one function per mode |
+//! | [`arena`] | Postgres, the scratch folder, the binaries: everything that outlives a round |
+//! | [`cluster`] | the private Postgres |
+//! | [`contestant`] | who takes part, and how its processes are started |
+//! | [`database`] | a fresh database for a round, its row counts |
+//! | [`round`] | one contestant under load: start, warm up, measure, verify |
+//! | [`load`], [`http`], [`delivery`] | the load generator: loops, connections, signed deliveries |
+//! | [`procfs`], [`machine`] | what Linux tells about processes and about the machine |
+//! | [`program`] | programs that are run to their end |
+//! | [`fill`] | the SQL that fills tables before `--growth` |
+//! | [`summary`], [`report`] | medians, ratios, Markdown |
+//!
+//! `benches/README.md` says how the figures are taken.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a benchmark reads the clock, and starts real processes in a real environment"
+)]
+
+mod arena;
+mod args;
+mod cluster;
+mod contestant;
+mod database;
+mod delivery;
+mod fill;
+mod http;
+mod load;
+mod machine;
+mod mode;
+mod procfs;
+mod program;
+mod report;
+mod round;
+mod summary;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    match mode::run(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -103,6 +103,8 @@ impl Outcome {
 pub struct Receipt {
     /// What became of the delivery.
     pub outcome: Outcome,
+    /// It brought new information, whether or not its id was seen before.
+    pub news: bool,
     /// The same id has come with another body.
     pub conflict: bool,
     /// Two snapshots with the same `updated_at` and other content were seen.
@@ -220,6 +222,7 @@ async fn transact(connection: &mut Connection, batch: &[Arrival], now: Millis) -
     failpoint::step("post-commit-pre-ack");
     let receipts = verdicts.into_iter().enumerate().map(|(at, (outcome, contested))| Receipt {
         outcome: if seen[at] { Outcome::Duplicate } else { outcome },
+        news: outcome == Outcome::Applied,
         conflict: conflicts[at],
         contested,
         sequence,
@@ -344,5 +347,5 @@ async fn quarantine(connection: &mut Connection, arrival: &Arrival, error: &str,
     let verdicts = [(Outcome::Quarantined, false)];
     record(connection, std::slice::from_ref(&arrival), &verdicts).await?;
     connection.commit().await?;
-    Ok(Receipt { outcome: Outcome::Quarantined, conflict: false, contested: false, sequence })
+    Ok(Receipt { outcome: Outcome::Quarantined, news: false, conflict: false, contested: false, sequence })
 }

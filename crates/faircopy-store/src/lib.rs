@@ -12,6 +12,7 @@ mod error;
 pub mod failpoint;
 mod intake;
 mod migrate;
+mod public;
 mod records;
 mod registers;
 
@@ -21,6 +22,7 @@ pub use engine::Address;
 pub use error::{Error, Result};
 pub use intake::{Arrival, Content, Outcome, Receipt, Writer};
 pub use migrate::Migration;
+pub use public::Row;
 pub use records::{Counts, OutcomeCount};
 
 use engine::Readers;

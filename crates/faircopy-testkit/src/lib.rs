@@ -1,1 +1,27 @@
 //! What the tests and the benchmark share: private PostgreSQL clusters, the real binary, a signing sender.
+//!
+//! | module | gives |
+//! | --- | --- |
+//! | [`postgres`] | a private cluster that can be killed, paused and restarted, and never outlives the test process |
+//! | [`server`] | the real `faircopy` binary on a port of its own |
+//! | [`sender`] | deliveries signed by the reference library, sent once or in a closed loop with an ack journal |
+//! | [`tables`] | the public tables of either database as plain comparable rows |
+//! | [`seed`] | the seed of a random test, told when the test fails |
+//! | [`client`] | the small HTTP client beneath `server` and `sender`: one connection, one request at a time |
+//! | [`port`] | ports that no two tests of this machine hold at once |
+//!
+//! The crate is for tests only: what cannot be set up panics, and says what to install or to look at.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the test kit waits for real processes and reads the test run's settings"
+)]
+
+pub mod client;
+mod difference;
+pub mod port;
+pub mod postgres;
+pub mod seed;
+pub mod sender;
+pub mod server;
+pub mod tables;
+mod watchdog;

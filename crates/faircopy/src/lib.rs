@@ -1,1 +1,13 @@
-//! Faircopy keeps an exact, durable copy of Clerk users, organizations, memberships and invitations in your database.
+//! The edges of Faircopy: settings, the HTTP service, the background workers and the command line.
+//!
+//! [`app`] puts the parts together and is the only place that makes time and chance. [`http`] answers requests, [`worker`]
+//! writes; they do not import each other and meet in [`app`] and in the store.
+
+pub mod app;
+pub mod cli;
+pub mod compare;
+pub mod config;
+pub mod http;
+pub mod replay;
+pub mod telemetry;
+pub mod worker;

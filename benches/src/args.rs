@@ -1,0 +1,133 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::contestant::Contestant;
+
+/// Measures Faircopy beside the handlers that its users would write: a Markdown report on stdout, progress on stderr.
+///
+/// Without a mode it compares throughput, CPU time, latency and memory of all contestants. Example:
+/// `cargo run --release -p faircopy-bench -- --seconds 10 --rounds 3`
+#[derive(Clone, Debug, Parser)]
+#[command(name = "faircopy-bench", version)]
+pub(crate) struct Args {
+    /// Measured seconds of each contestant in each round
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seconds: u64,
+
+    /// Seconds of load before the measured ones
+    #[arg(long, default_value_t = 2)]
+    pub(crate) warm_up: u64,
+
+    /// Rounds; the contestants alternate within each
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rounds: u64,
+
+    /// Keep-alive connections, each with one delivery in flight
+    #[arg(long, default_value_t = 32, value_parser = connections)]
+    pub(crate) connections: usize,
+
+    /// Contestants, separated by commas: faircopy-postgres, plain, best, faircopy-sqlite, sqlite-peer; groups:
+    /// postgres, sqlite, faircopy, peers
+    #[arg(long, value_delimiter = ',', value_parser = Contestant::parse_names, value_name = "NAMES")]
+    pub(crate) only: Vec<Group>,
+
+    /// Write every round and every summary to this file too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Measure the binary that is there instead of building it first
+    #[arg(long)]
+    pub(crate) no_build: bool,
+
+    /// Mode: latency at half of each contestant's own maximum, with arrivals at a fixed rate
+    #[arg(long, group = "mode")]
+    pub(crate) half: bool,
+
+    /// Mode: time from start to ready on an existing database, and memory without load
+    #[arg(long, group = "mode")]
+    pub(crate) idle: bool,
+
+    /// Mode: throughput with full tables beside throughput with empty ones
+    #[arg(long, group = "mode")]
+    pub(crate) growth: bool,
+
+    /// Mode: this many processes on one Postgres beside one process, all updating the same 100 users
+    #[arg(long, group = "mode", value_name = "N")]
+    pub(crate) replicas: Option<usize>,
+
+    /// Delay every fsync and fdatasync of contestants and Postgres by this time (500us, 1ms); needs strace
+    #[arg(long, value_parser = delay, value_name = "TIME")]
+    pub(crate) slow_fsync: Option<Duration>,
+
+    /// With --growth: users stored before the load
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+    pub(crate) prefill_users: u64,
+
+    /// With --growth: deliveries stored before the load, of about 3 KB each
+    #[arg(long, default_value_t = 10_000_000, value_name = "N")]
+    pub(crate) prefill_deliveries: u64,
+}
+
+/// The contestants that one name on the command line stands for.
+pub(crate) type Group = &'static [Contestant];
+
+impl Args {
+    /// The contestants that were asked for, or `default` when none was named; each once, in the order of the report.
+    pub(crate) fn contestants(&self, default: &[Contestant]) -> Vec<Contestant> {
+        let named: Vec<Contestant> = self.only.iter().flat_map(|group| group.iter().copied()).collect();
+        let wanted = if named.is_empty() { default } else { &named };
+        Contestant::ALL.iter().copied().filter(|contestant| wanted.contains(contestant)).collect()
+    }
+
+    /// The measured part of a round.
+    pub(crate) fn window(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=4096) => Ok(count),
+        _ => Err("expected a number from 1 to 4096".to_owned()),
+    }
+}
+
+fn delay(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a whole number and its unit, such as 500us or 1ms".to_owned();
+    let (number, micros) = match (text.strip_suffix("us"), text.strip_suffix("ms")) {
+        (Some(number), _) => (number, 1),
+        (_, Some(number)) => (number, 1000),
+        _ => return Err(expected()),
+    };
+    let number: u64 = number.trim().parse().map_err(|_| expected())?;
+    Ok(Duration::from_micros(number.saturating_mul(micros)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn groups_and_names_give_each_contestant_once() {
+        let args = Args::parse_from(["bench", "--only", "sqlite,plain,peers"]);
+        let expected = [Contestant::Plain, Contestant::Best, Contestant::FaircopySqlite, Contestant::SqlitePeer];
+        assert_eq!(args.contestants(&Contestant::ALL), expected);
+    }
+
+    #[test]
+    fn delays_carry_a_unit() {
+        assert_eq!(delay("1ms"), Ok(Duration::from_millis(1)));
+        assert_eq!(delay("250us"), Ok(Duration::from_micros(250)));
+        assert!(delay("1").is_err());
+    }
+}

@@ -1,0 +1,145 @@
+//! Rows that are stored before the load: a million users and ten million deliveries take minutes, not a day, this way.
+//!
+//! **This is the one place that must follow Faircopy's tables**: [`faircopy_users`] and [`faircopy_deliveries`].
+
+use anyhow::Result;
+
+use crate::contestant::Contestant;
+use crate::database::Database;
+use crate::delivery::Layout;
+
+/// Deliveries per statement: some hundred megabytes, so that progress is seen and no transaction grows without bound.
+const DELIVERIES_PER_STATEMENT: u64 = 200_000;
+
+/// Stands in the payload where the id of the row goes.
+const PAYLOAD_ID: &str = "@@@@@@@@@@@@@@@@@@@@@@@@@@@";
+
+/// Stores `users` users and `deliveries` deliveries (of these users in turn), and lets the database settle.
+///
+/// The tables must be there: the contestant has made them at an earlier start.
+pub(crate) fn fill(database: &Database<'_>, users: u64, deliveries: u64) -> Result<()> {
+    let contestant = database.contestant();
+    eprintln!("filling {} with {users} users and {deliveries} deliveries …", contestant.name());
+    for statement in users_sql(contestant, users) {
+        database.query(&statement)?;
+    }
+    let mut from = 1;
+    while from <= deliveries {
+        let to = deliveries.min(from + DELIVERIES_PER_STATEMENT - 1);
+        for statement in deliveries_sql(contestant, from, to, users.max(1)) {
+            database.query(&statement)?;
+        }
+        eprintln!("  {to} of {deliveries} deliveries");
+        from = to + 1;
+    }
+    // As autovacuum would have left it long ago; otherwise the load pays for the fill.
+    database.query(if contestant.on_postgres() { "VACUUM ANALYZE;" } else { "PRAGMA wal_checkpoint(TRUNCATE);" })?;
+    database.settle()
+}
+
+fn users_sql(contestant: Contestant, users: u64) -> Vec<String> {
+    if contestant.is_faircopy() { faircopy_users(contestant, users) } else { vec![public_users(contestant, users)] }
+}
+
+fn deliveries_sql(contestant: Contestant, from: u64, to: u64, users: u64) -> Vec<String> {
+    if contestant.is_faircopy() {
+        faircopy_deliveries(contestant, from, to, users)
+    } else {
+        vec![peer_deliveries(contestant, from, to)]
+    }
+}
+
+// ─── FAIRCOPY'S TABLES: adapt these two functions when a migration changes them ──────────────────────────────────────
+
+/// Statements that store users 1 to `users` in Faircopy's tables: the public row, and what the merge remembers of it
+/// (its version, so that an update of a stored user is an update).
+fn faircopy_users(contestant: Contestant, users: u64) -> Vec<String> {
+    vec![public_users(contestant, users)]
+}
+
+/// Statements that store deliveries `from` to `to` in Faircopy's audit table, as deliveries that were applied.
+fn faircopy_deliveries(contestant: Contestant, from: u64, to: u64, users: u64) -> Vec<String> {
+    let dialect = Dialect::of(contestant);
+    let (schema, id, at, rows) = (contestant.schema(), dialect.id("n"), dialect.long_ago, dialect.rows(from, to));
+    let user = dialect.id(&format!("(n % {users} + 1)"));
+    vec![format!(
+        "INSERT INTO {schema}webhook_deliveries
+           (svix_id, event_type, entity_id, outcome, attempts, event_at, received_at, payload)
+         SELECT 'msg_' || {id}, 'user.updated', 'user_' || {user}, 'applied', 1, {at}, {at}, {payload}
+         FROM {rows};",
+        payload = payload(&id),
+    )]
+}
+
+// ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// The columns of `users` that the contract names; the peers have the same.
+fn public_users(contestant: Contestant, users: u64) -> String {
+    let dialect = Dialect::of(contestant);
+    let (schema, id, at, no, rows) =
+        (contestant.schema(), dialect.id("n"), dialect.long_ago, dialect.no, dialect.rows(1, users));
+    format!(
+        "INSERT INTO {schema}users
+           (clerk_user_id, external_id, username, first_name, last_name, name, email, image_url, workspace_id,
+            public_metadata, banned, locked, provenance, created_at, updated_at)
+         SELECT 'user_' || {id}, 'crm-' || {id}, 'ada-' || {id}, 'Ada', 'Lovelace', 'Ada Lovelace',
+                'ada.' || {id} || '@example.com', 'https://img.clerk.com/' || {id}, NULL,
+                '{{\"plan\":\"team\",\"seats\":12}}', {no}, {no}, 'webhook', {at}, {at}
+         FROM {rows};"
+    )
+}
+
+fn peer_deliveries(contestant: Contestant, from: u64, to: u64) -> String {
+    let dialect = Dialect::of(contestant);
+    let (schema, id, at, rows) = (contestant.schema(), dialect.id("n"), dialect.long_ago, dialect.rows(from, to));
+    format!(
+        "INSERT INTO {schema}webhook_deliveries (svix_id, event_type, received_at, payload)
+         SELECT 'msg_' || {id}, 'user.updated', {at}, {payload} FROM {rows};",
+        payload = payload(&id),
+    )
+}
+
+/// What the two databases write differently.
+struct Dialect {
+    long_ago: &'static str,
+    no: &'static str,
+    postgres: bool,
+}
+
+impl Dialect {
+    fn of(contestant: Contestant) -> Dialect {
+        if contestant.on_postgres() {
+            let long_ago = "timestamptz '2025-01-01 00:00:00Z'";
+            Dialect { long_ago, no: "false", postgres: true }
+        } else {
+            Dialect { long_ago: "'2025-01-01T00:00:00.000Z'", no: "0", postgres: false }
+        }
+    }
+
+    /// The id of a row, without its prefix: `2` and the number in 26 digits, as [`crate::delivery`] writes it.
+    fn id(&self, number: &str) -> String {
+        if self.postgres {
+            format!("'2' || lpad(({number})::text, 26, '0')")
+        } else {
+            format!("'2' || printf('%026d', {number})")
+        }
+    }
+
+    /// A source of the rows `n` from `from` to `to`.
+    fn rows(&self, from: u64, to: u64) -> String {
+        if self.postgres {
+            return format!("generate_series({from}, {to}) AS rows(n)");
+        }
+        format!(
+            "(WITH RECURSIVE rows(n) AS
+                (SELECT {from} WHERE {from} <= {to} UNION ALL SELECT n + 1 FROM rows WHERE n < {to})
+              SELECT n FROM rows)"
+        )
+    }
+}
+
+/// A payload of about 3 KB with the id of its row in it, as an expression.
+fn payload(id: &str) -> String {
+    let body = Layout::stored_body(PAYLOAD_ID).replace('\'', "''");
+    format!("replace('{body}', '{PAYLOAD_ID}', {id})")
+}

@@ -1,0 +1,130 @@
+//! The composition root: every part is made here, and so are time and chance.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use faircopy_core::Millis;
+use faircopy_core::event::Context;
+use faircopy_store::{Store, Writer};
+
+use crate::config::Config;
+use crate::telemetry::Metrics;
+use crate::worker::intake::{self, Intake};
+use crate::worker::janitor;
+
+/// What tells the time. Workers and handlers ask it; the core is told.
+pub trait Clock: Send + Sync + 'static {
+    /// Now.
+    fn now(&self) -> Millis;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the composition root is where time is made")]
+    fn now(&self) -> Millis {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+/// A clock that stands still until it is told to move: for tests.
+#[derive(Debug, Clone, Default)]
+pub struct ManualClock(Arc<AtomicI64>);
+
+impl ManualClock {
+    /// A clock that shows this time.
+    #[must_use]
+    pub fn at(now: Millis) -> Self {
+        Self(Arc::new(AtomicI64::new(now.0)))
+    }
+
+    /// Moves it by so many milliseconds, back or forth.
+    pub fn advance(&self, millis: i64) {
+        self.0.fetch_add(millis, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Millis {
+        Millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Chance, for secrets that are made up in development.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the composition root is where chance is made")]
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    rand::random()
+}
+
+/// A running service without its listener.
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// The copy, for reading.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The way in for deliveries.
+    pub intake: Intake,
+    /// The figures.
+    pub metrics: Metrics,
+}
+
+/// The background workers of an [`App`]; they end when it is dropped.
+pub struct Workers {
+    intake: tokio::task::JoinHandle<()>,
+    janitor: tokio::task::JoinHandle<()>,
+}
+
+impl App {
+    /// Starts the workers on a database whose schema is complete.
+    #[must_use]
+    pub fn start(config: Config, store: Store, clock: Arc<dyn Clock>) -> (Arc<Self>, Workers) {
+        let metrics = Metrics::install();
+        let (intake, worker) = intake::channel(store.writer(), clock.clone(), metrics.clone());
+        let workers = Workers {
+            intake: tokio::spawn(worker.run()),
+            janitor: tokio::spawn(janitor::run(store.writer(), clock.clone())),
+        };
+        (Arc::new(Self { config, store, clock, intake, metrics }), workers)
+    }
+
+    /// How a delivery that was signed at this time is read.
+    #[must_use]
+    pub fn context(&self, signed_at: Millis) -> Context<'_> {
+        Context { mode: self.config.profile_mode, signed_at, instance: self.config.instance_id.as_deref() }
+    }
+}
+
+impl Workers {
+    /// Waits until everything that was accepted is committed and answered. The last [`App`] must have been dropped.
+    pub async fn finish(self) {
+        self.janitor.abort();
+        if let Err(error) = self.intake.await {
+            tracing::error!(%error, "the intake worker ended badly");
+        }
+    }
+}
+
+/// Applies pending migrations and checks that the database keeps what it acknowledges.
+pub async fn prepare(config: &Config, writer: &mut Writer, now: Millis, migrate: bool) -> Result<(), faircopy_store::Error> {
+    if migrate {
+        for migration in writer.migrate(now).await? {
+            tracing::info!(version = migration.version, name = migration.name, "migration applied");
+        }
+    }
+    let unsafe_settings = writer.unsafe_settings().await?;
+    if unsafe_settings.is_empty() {
+        return Ok(());
+    }
+    let names = unsafe_settings.join(", ");
+    if config.allow_unsafe_durability {
+        tracing::warn!(settings = names, "PostgreSQL may lose what was acknowledged");
+        return Ok(());
+    }
+    Err(faircopy_store::Error::UnsafeDurability(names))
+}

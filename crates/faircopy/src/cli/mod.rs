@@ -1,0 +1,169 @@
+//! The command line: data on standard output, talk on standard error.
+//!
+//! Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 differences found.
+
+mod completions;
+mod demo;
+mod migrate;
+mod output;
+mod replay;
+mod serve;
+mod status;
+mod trigger;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, Environment, Flags};
+
+/// An exact, durable copy of your Clerk users, organizations, memberships and invitations in your own database.
+#[derive(Debug, Parser)]
+#[command(name = "faircopy", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Start here:\n  faircopy demo                 see it work, with real example deliveries\n  \
+    faircopy serve --dev          a server for development, with made-up secrets\n  \
+    faircopy trigger user.created send a signed example event to it")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, clap::Args)]
+struct Global {
+    /// Configuration file [default: faircopy.toml, where it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// sqlite://path or postgres://user@host/database [env: DATABASE_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// Print data as JSON on standard output
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// See it work: a server on a fresh database, and a company's history sent to it
+    Demo(demo::Arguments),
+    /// Run the service: webhooks, API, background work
+    Serve(serve::Arguments),
+    /// Send a correctly signed example event to a running server
+    Trigger(trigger::Arguments),
+    /// Apply stored deliveries again
+    Replay(replay::Arguments),
+    /// Show what the copy holds and what became of the deliveries
+    Status(status::Arguments),
+    /// Apply schema migrations
+    Migrate(migrate::Arguments),
+    /// Print a completion script for a shell
+    Completions(completions::Arguments),
+}
+
+/// Why a command ended without doing its work.
+#[derive(Debug)]
+enum Failure {
+    /// Bad usage or configuration: exit code 2.
+    Usage(String),
+    /// Everything else: exit code 1.
+    Failed(String),
+    /// Differences were found and left: exit code 3.
+    Different,
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<faircopy_store::Error> for Failure {
+    fn from(error: faircopy_store::Error) -> Self {
+        let advice = match &error {
+            faircopy_store::Error::Unavailable(_) => "\n  Is the database running, and is DATABASE_URL right?",
+            faircopy_store::Error::UnsafeDurability(_) => {
+                "\n  Switch these on in postgresql.conf, or pass --allow-unsafe-durability if losing deliveries is fine."
+            }
+            _ => "",
+        };
+        Self::Failed(format!("{error}{advice}"))
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl Global {
+    fn flags(&self) -> Flags {
+        Flags { config: self.config.clone(), database_url: self.database_url.clone(), ..Flags::default() }
+    }
+
+    fn config(&self) -> Result<Config, Failure> {
+        Ok(Config::load(&self.flags(), &Environment::of_process())?)
+    }
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(Failure::Failed(format!("cannot start: {error}"))),
+    };
+    let result = runtime.block_on(run(cli));
+    // Blocking work in flight (a name look-up) must not hold up the end.
+    runtime.shutdown_background();
+    result.map_or_else(report, |()| ExitCode::SUCCESS)
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Demo(arguments) => demo::run(arguments, &global).await,
+        Command::Serve(arguments) => serve::run(arguments, &global).await,
+        Command::Trigger(arguments) => trigger::run(arguments, &global).await,
+        Command::Replay(arguments) => replay::run(arguments, &global).await,
+        Command::Status(arguments) => status::run(arguments, &global).await,
+        Command::Migrate(arguments) => migrate::run(arguments, &global).await,
+        Command::Completions(arguments) => completions::run(&arguments),
+    }
+}
+
+fn report(failure: Failure) -> ExitCode {
+    match failure {
+        Failure::Usage(text) => {
+            anstream::eprintln!("error: {text}");
+            ExitCode::from(2)
+        }
+        Failure::Failed(text) => {
+            anstream::eprintln!("error: {text}");
+            ExitCode::from(1)
+        }
+        Failure::Different => ExitCode::from(3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_command_has_an_example() {
+        let mut command = super::Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("faircopy "), "`{}` has no example", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! `faircopy serve`.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use faircopy_core::signature::Secret;
+use faircopy_store::Store;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failure, Global};
+use crate::app::{self, App, Clock, SystemClock, Workers};
+use crate::config::{Config, Environment, Flags, LogFormat};
+use crate::{http, telemetry};
+
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(after_help = "Examples:\n  faircopy serve --dev\n  \
+    DATABASE_URL=postgres://app@db/app CLERK_WEBHOOK_SIGNING_SECRET=whsec_… faircopy serve")]
+pub(super) struct Arguments {
+    /// Address to serve on [env: FAIRCOPY_LISTEN] [default: 127.0.0.1:8787]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Make up a signing secret and an admin token if none is set, and print them
+    #[arg(long)]
+    dev: bool,
+    /// Do not apply migrations at start
+    #[arg(long)]
+    no_migrate: bool,
+    /// Start although PostgreSQL may lose what it acknowledged (fsync or synchronous_commit off)
+    #[arg(long)]
+    allow_unsafe_durability: bool,
+}
+
+pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Failure> {
+    let flags = Flags {
+        listen: arguments.listen.clone(),
+        allow_unsafe_durability: arguments.allow_unsafe_durability,
+        ..global.flags()
+    };
+    let mut config = Config::load(&flags, &Environment::of_process())?;
+    telemetry::log_to_stderr(&config.log, config.log_format).map_err(Failure::Usage)?;
+    if arguments.dev {
+        make_up_secrets(&mut config)?;
+    }
+    let running = start(config, SystemClock, !arguments.no_migrate).await?;
+    if running.app.config.log_format == LogFormat::Text {
+        anstream::eprintln!("{}", banner(&running));
+    }
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        tracing::info!("stopping");
+    };
+    running.serve(stop).await;
+    Ok(())
+}
+
+/// A service that is ready to take its first connection.
+pub(super) struct Running {
+    pub(super) app: Arc<App>,
+    listener: TcpListener,
+    workers: Workers,
+}
+
+/// Opens the database, brings the schema up to date, starts the workers and binds the address.
+pub(super) async fn start(config: Config, clock: impl Clock, migrate: bool) -> Result<Running, Failure> {
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|error| Failure::Failed(format!("cannot listen on {}: {error}", config.listen)))?;
+    let store = Store::new(config.database.0.clone());
+    app::prepare(&config, &mut store.writer(), clock.now(), migrate).await?;
+    let (app, workers) = App::start(config, store, Arc::new(clock));
+    Ok(Running { app, listener, workers })
+}
+
+impl Running {
+    /// The address in use.
+    pub(super) fn url(&self) -> String {
+        let address = self.listener.local_addr().unwrap_or(self.app.config.listen);
+        format!("http://{address}")
+    }
+
+    /// Serves until `stop` resolves; then answers what is in flight, commits what was accepted, and returns.
+    pub(super) async fn serve(self, stop: impl Future<Output = ()>) {
+        let router = http::router(&self.app);
+        http::server::serve(self.listener, router, stop).await;
+        let store = self.app.store.clone();
+        drop(self.app);
+        self.workers.finish().await;
+        store.close().await;
+    }
+}
+
+/// Everything that a person needs next.
+fn banner(running: &Running) -> String {
+    let (app, url) = (&running.app, running.url());
+    let path = app.config.webhook.paths.first().map_or("/webhooks/clerk", String::as_str);
+    let mut text = format!("faircopy {}   {}", env!("CARGO_PKG_VERSION"), app.store.address());
+    if let Some(instance) = &app.config.instance_id {
+        text.push_str(&format!("   instance {instance}"));
+    }
+    text.push_str(&format!("\n  webhook    {url}{path}\n  health     {url}/readyz   metrics {url}/metrics\n"));
+    if app.config.admin_token.is_some() {
+        text.push_str(&format!("  admin API  {url}/admin/v1/deliveries\n"));
+    }
+    if app.config.webhook.secrets.is_empty() {
+        text.push_str("  warning: no CLERK_WEBHOOK_SIGNING_SECRET is set, so every delivery is sent back (503)\n");
+    }
+    text.push_str(&format!("next: clerk webhooks listen --forward-to {url}{path}"));
+    text
+}
+
+/// Secrets for development: random for each start, printed once.
+fn make_up_secrets(config: &mut Config) -> Result<(), Failure> {
+    if config.webhook.secrets.is_empty() {
+        let text = made_up_signing_secret();
+        config.webhook.secrets = vec![Secret::parse(&text).map_err(|error| Failure::Failed(error.to_string()))?];
+        anstream::eprintln!("CLERK_WEBHOOK_SIGNING_SECRET={text}");
+    }
+    if config.admin_token.is_none() {
+        let text: String = app::random_bytes::<24>().iter().map(|byte| format!("{byte:02x}")).collect();
+        anstream::eprintln!("FAIRCOPY_ADMIN_TOKEN={text}");
+        config.admin_token = Some(text.into());
+    }
+    Ok(())
+}
+
+/// A signing secret nobody else has.
+pub(super) fn made_up_signing_secret() -> String {
+    format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode(app::random_bytes::<32>()))
+}

@@ -1,0 +1,435 @@
+//! Settings: flag, environment, `faircopy.toml`, default, in this order. The only reader of the environment.
+//!
+//! Whatever is unknown or cannot be parsed is refused at start, with the key's name and the expected form, and never with
+//! the value: it may be a secret.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use faircopy_core::ProfileMode;
+use faircopy_core::signature::{Names, Secret};
+use faircopy_store::Address;
+use ipnet::IpNet;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+/// The shortest admin token: 32 characters cannot be guessed within the life of a server.
+pub const MIN_ADMIN_TOKEN: usize = 32;
+/// The body limit unless set: Svix sends at most about 350 kB (clerk-facts.md, section 4.2).
+pub const DEFAULT_MAX_BODY: usize = 1024 * 1024;
+/// The file that is read when it is there.
+const DEFAULT_FILE: &str = "faircopy.toml";
+
+/// All settings, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `DATABASE_URL`.
+    pub database: Database,
+    /// `FAIRCOPY_LISTEN`.
+    pub listen: SocketAddr,
+    /// `FAIRCOPY_ADMIN_TOKEN`: the admin API is off without it.
+    pub admin_token: Option<SecretString>,
+    /// `FAIRCOPY_PROFILE_MODE`.
+    pub profile_mode: ProfileMode,
+    /// `CLERK_INSTANCE_ID`.
+    pub instance_id: Option<String>,
+    /// The webhook endpoint.
+    pub webhook: Webhook,
+    /// `FAIRCOPY_LOG`: a filter such as `info` or `faircopy=debug`.
+    pub log: String,
+    /// `FAIRCOPY_LOG_FORMAT`.
+    pub log_format: LogFormat,
+    /// Start although the database may lose what it acknowledged.
+    pub allow_unsafe_durability: bool,
+}
+
+/// Where the copy is. Shown without credentials.
+#[derive(Clone)]
+pub struct Database(pub Address);
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}", self.0)
+    }
+}
+
+/// The webhook endpoint's settings.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    /// `CLERK_WEBHOOK_SIGNING_SECRET`: all are accepted.
+    pub secrets: Vec<Secret>,
+    /// Where deliveries arrive.
+    pub paths: Vec<String>,
+    /// The largest body.
+    pub max_body_bytes: usize,
+    /// Which header names are accepted.
+    pub header_names: Names,
+    /// Only senders from these networks, where any is named: a second wall, never the first.
+    pub allow_from: Vec<IpNet>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A value of the wrong form.
+    #[error("{name} {fault}")]
+    Invalid {
+        /// The variable or key.
+        name: String,
+        /// What is wrong, and what is expected.
+        fault: String,
+    },
+    /// A file that cannot be read.
+    #[error("{name}: cannot read {path}: {fault}")]
+    File {
+        /// Which setting names the file.
+        name: String,
+        /// The file.
+        path: String,
+        /// Why.
+        fault: String,
+    },
+}
+
+/// `faircopy.toml`. Every key is in `faircopy.example.toml`; a test holds the two together.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    database_url: Option<String>,
+    listen: Option<String>,
+    admin_token: Option<String>,
+    profile_mode: Option<String>,
+    log: Option<String>,
+    log_format: Option<String>,
+    allow_unsafe_durability: Option<bool>,
+    #[serde(default)]
+    clerk: ClerkFile,
+    #[serde(default)]
+    webhook: WebhookFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClerkFile {
+    webhook_signing_secret: Option<String>,
+    instance_id: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WebhookFile {
+    paths: Option<Vec<String>>,
+    max_body_bytes: Option<usize>,
+    accept_webhook_headers: Option<bool>,
+    allow_from: Option<Vec<String>>,
+    trusted_proxies: Option<Vec<String>>,
+}
+
+/// What the command line says; it goes before everything else.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// `--database-url`.
+    pub database_url: Option<String>,
+    /// `--listen`.
+    pub listen: Option<String>,
+    /// `--allow-unsafe-durability`.
+    pub allow_unsafe_durability: bool,
+}
+
+/// The environment, as a value.
+#[derive(Debug, Clone, Default)]
+pub struct Environment(pub HashMap<String, String>);
+
+impl Environment {
+    /// The process's own.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this module is the one reader of the environment")]
+    pub fn of_process() -> Self {
+        Self(std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+}
+
+impl Config {
+    /// Reads and checks all settings.
+    pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, ConfigError> {
+        let file = read_file(flags, environment)?;
+        let sources = Sources { environment };
+        let database_url = sources
+            .first(flags.database_url.clone(), &["DATABASE_URL"], file.database_url)?
+            .unwrap_or_else(|| Setting::fallback("DATABASE_URL", "sqlite://faircopy.db"));
+        let listen = sources
+            .first(flags.listen.clone(), &["FAIRCOPY_LISTEN"], file.listen)?
+            .unwrap_or_else(|| Setting::fallback("FAIRCOPY_LISTEN", "127.0.0.1:8787"));
+        let admin_token = sources.first(None, &["FAIRCOPY_ADMIN_TOKEN"], file.admin_token)?;
+        let profile_mode = sources.first(None, &["FAIRCOPY_PROFILE_MODE"], file.profile_mode)?;
+        let secrets = sources.first(
+            None,
+            &["CLERK_WEBHOOK_SIGNING_SECRET", "CLERK_WEBHOOK_SECRET"],
+            file.clerk.webhook_signing_secret,
+        )?;
+        let instance_id = sources.first(None, &["CLERK_INSTANCE_ID"], file.clerk.instance_id)?;
+        let log = sources.first(None, &["FAIRCOPY_LOG"], file.log)?;
+        let log_format = sources.first(None, &["FAIRCOPY_LOG_FORMAT"], file.log_format)?;
+        Ok(Self {
+            database: Database(database_url.read(|url| Address::parse(url).map_err(|error| {
+                let text = error.to_string();
+                text.strip_prefix("DATABASE_URL ").map(ToOwned::to_owned).unwrap_or(text)
+            }))?),
+            listen: listen.read(|text| text.parse().map_err(|_| "is not an address; expected `127.0.0.1:8787`"))?,
+            admin_token: admin_token.map(|token| token.read(admin_token_of)).transpose()?,
+            profile_mode: profile_mode.map_or(Ok(ProfileMode::Full), |mode| mode.read(profile_mode_of))?,
+            instance_id: instance_id.map(|id| id.read(instance_of)).transpose()?,
+            webhook: Webhook {
+                secrets: secrets.map_or(Ok(Vec::new()), |secrets| secrets.read(secrets_of))?,
+                paths: file.webhook.paths.map_or(Ok(default_paths()), paths_of)?,
+                max_body_bytes: file.webhook.max_body_bytes.unwrap_or(DEFAULT_MAX_BODY),
+                header_names: if file.webhook.accept_webhook_headers == Some(true) { Names::SvixOrWebhook } else { Names::Svix },
+                allow_from: networks("webhook.allow_from", file.webhook.allow_from)?,
+                trusted_proxies: networks("webhook.trusted_proxies", file.webhook.trusted_proxies)?,
+            },
+            log: log.map_or_else(|| "info".into(), |log| log.value),
+            log_format: log_format.map_or(Ok(LogFormat::Text), |format| {
+                format.read(|text| match text {
+                    "text" => Ok(LogFormat::Text),
+                    "json" => Ok(LogFormat::Json),
+                    _ => Err("is unknown; expected `text` or `json`"),
+                })
+            })?,
+            allow_unsafe_durability: flags.allow_unsafe_durability || file.allow_unsafe_durability == Some(true),
+        })
+    }
+}
+
+/// Reads a list of signing secrets, separated by commas or spaces.
+pub fn secrets_of(text: &str) -> Result<Vec<Secret>, String> {
+    let parts = text.split([',', ' ', '\n', '\t']).filter(|part| !part.is_empty());
+    let secrets: Result<Vec<Secret>, String> = parts
+        .enumerate()
+        .map(|(at, part)| {
+            Secret::parse(part).map_err(|error| format!("{error} (secret {}); expected `whsec_<base64>`", at + 1))
+        })
+        .collect();
+    match secrets {
+        Ok(secrets) if secrets.is_empty() => Err("is empty; expected `whsec_<base64>`".into()),
+        other => other,
+    }
+}
+
+struct Sources<'a> {
+    environment: &'a Environment,
+}
+
+struct Setting {
+    name: String,
+    value: String,
+}
+
+impl Setting {
+    fn fallback(name: &str, value: &str) -> Self {
+        Self { name: name.into(), value: value.into() }
+    }
+
+    fn read<T, F: ToString>(&self, parse: impl Fn(&str) -> Result<T, F>) -> Result<T, ConfigError> {
+        let invalid = |fault: F| ConfigError::Invalid { name: self.name.clone(), fault: fault.to_string() };
+        parse(self.value.trim()).map_err(invalid)
+    }
+}
+
+impl Sources<'_> {
+    /// The first that is set: the flag, each variable or the file that it names, the configuration file.
+    fn first(&self, flag: Option<String>, variables: &[&str], file: Option<String>) -> Result<Option<Setting>, ConfigError> {
+        let name = variables[0].to_owned();
+        if let Some(value) = flag {
+            return Ok(Some(Setting { name, value }));
+        }
+        for variable in variables {
+            if let Some(value) = self.environment.get(variable) {
+                return Ok(Some(Setting { name: (*variable).into(), value: value.into() }));
+            }
+            // A secret that is set and blank is a mistake, not an absence.
+            if self.environment.0.contains_key(*variable) && variable.ends_with("SECRET") {
+                return Ok(Some(Setting { name: (*variable).into(), value: String::new() }));
+            }
+            let from_file = format!("{variable}_FILE");
+            if let Some(path) = self.environment.get(&from_file) {
+                let value = std::fs::read_to_string(path).map_err(|error| ConfigError::File {
+                    name: from_file,
+                    path: path.into(),
+                    fault: error.kind().to_string(),
+                })?;
+                return Ok(Some(Setting { name: (*variable).into(), value: value.trim().to_owned() }));
+            }
+        }
+        Ok(file.map(|value| Setting { name, value }))
+    }
+}
+
+fn read_file(flags: &Flags, environment: &Environment) -> Result<File, ConfigError> {
+    let named = flags.config.clone().or_else(|| environment.get("FAIRCOPY_CONFIG").map(PathBuf::from));
+    let path = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
+    if named.is_none() && !path.exists() {
+        return Ok(File::default());
+    }
+    let text = std::fs::read_to_string(&path).map_err(|error| ConfigError::File {
+        name: "--config".into(),
+        path: path.display().to_string(),
+        fault: error.kind().to_string(),
+    })?;
+    parse_file(&text, &path)
+}
+
+fn parse_file(text: &str, path: &Path) -> Result<File, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Invalid {
+        name: path.display().to_string(),
+        // The message names the key and the expected form; the excerpt could show a secret and is left out.
+        fault: format!("cannot be used: {}", error.message().replace('\n', "; ")),
+    })
+}
+
+fn admin_token_of(text: &str) -> Result<SecretString, &'static str> {
+    if text.len() < MIN_ADMIN_TOKEN { Err("is too short; expected at least 32 characters") } else { Ok(text.to_owned().into()) }
+}
+
+fn profile_mode_of(text: &str) -> Result<ProfileMode, &'static str> {
+    match text {
+        "full" => Ok(ProfileMode::Full),
+        "minimal" => Ok(ProfileMode::Minimal),
+        _ => Err("is unknown; expected `full` or `minimal`"),
+    }
+}
+
+fn instance_of(text: &str) -> Result<String, &'static str> {
+    if text.starts_with("ins_") { Ok(text.to_owned()) } else { Err("is not an instance id; expected `ins_…`") }
+}
+
+fn default_paths() -> Vec<String> {
+    vec!["/webhooks/clerk".into()]
+}
+
+fn paths_of(paths: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    let plain = |path: &String| path.starts_with('/') && path.len() > 1 && !path.contains(['{', '}', '?', '#', '*']);
+    if !paths.is_empty() && paths.iter().all(plain) {
+        return Ok(paths);
+    }
+    let fault = "is not a list of paths; expected `[\"/webhooks/clerk\"]`".into();
+    Err(ConfigError::Invalid { name: "webhook.paths".into(), fault })
+}
+
+fn networks(name: &str, texts: Option<Vec<String>>) -> Result<Vec<IpNet>, ConfigError> {
+    let parse = |text: String| {
+        text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(|_| ConfigError::Invalid {
+            name: name.into(),
+            fault: "holds something that is not a network; expected `44.228.126.217/32`".into(),
+        })
+    };
+    texts.unwrap_or_default().into_iter().map(parse).collect()
+}
+
+impl Config {
+    /// The admin token's text, for comparing and for the demo's own calls.
+    #[must_use]
+    pub fn admin_token_text(&self) -> Option<&str> {
+        self.admin_token.as_ref().map(ExposeSecret::expose_secret)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+    fn load(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let environment = Environment(variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect());
+        Config::load(&Flags::default(), &environment)
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let config = load(&[]).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8787");
+        assert_eq!(config.database.0.to_string(), "sqlite faircopy.db");
+        assert!(config.webhook.secrets.is_empty() && config.admin_token.is_none());
+    }
+
+    #[test]
+    fn unusable_values_are_refused_by_name_and_never_shown() {
+        let check = |variable: &str, value: &str| {
+            let error = load(&[(variable, value)]).unwrap_err().to_string();
+            assert!(error.starts_with(variable), "{error}");
+            assert!(value.is_empty() || !error.contains(value), "{error}");
+            assert!(error.contains("expected"), "{error}");
+        };
+        check("CLERK_WEBHOOK_SIGNING_SECRET", "");
+        check("CLERK_WEBHOOK_SIGNING_SECRET", "whsec_");
+        check("CLERK_WEBHOOK_SIGNING_SECRET", "whsec_c2hvcnQ=");
+        check("CLERK_WEBHOOK_SIGNING_SECRET", "whsec_not base64!");
+        check("FAIRCOPY_ADMIN_TOKEN", "too-short-a-token");
+        check("FAIRCOPY_LISTEN", "nowhere");
+        check("DATABASE_URL", "mysql://root:hunter2@host/db");
+        check("FAIRCOPY_PROFILE_MODE", "some");
+        check("CLERK_INSTANCE_ID", "prod");
+        check("FAIRCOPY_LOG_FORMAT", "xml");
+    }
+
+    #[test]
+    fn several_secrets_and_the_alias_are_read() {
+        let two = format!("{SECRET}, {SECRET}");
+        assert_eq!(load(&[("CLERK_WEBHOOK_SIGNING_SECRET", &two)]).unwrap().webhook.secrets.len(), 2);
+        assert_eq!(load(&[("CLERK_WEBHOOK_SECRET", SECRET)]).unwrap().webhook.secrets.len(), 1);
+    }
+
+    #[test]
+    fn secrets_are_read_from_files_and_never_printed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, format!("{SECRET}\n")).unwrap();
+        let config = load(&[("CLERK_WEBHOOK_SIGNING_SECRET_FILE", path.to_str().unwrap())]).unwrap();
+        assert_eq!(config.webhook.secrets.len(), 1);
+        let missing = load(&[("FAIRCOPY_ADMIN_TOKEN_FILE", "/nonexistent/token")]).unwrap_err().to_string();
+        assert!(missing.contains("FAIRCOPY_ADMIN_TOKEN_FILE"), "{missing}");
+        let token = "0123456789abcdef0123456789abcdef";
+        let shown = format!("{:?}", load(&[("FAIRCOPY_ADMIN_TOKEN", token), ("DATABASE_URL", "postgres://u:hunter2@h/d")]).unwrap());
+        assert!(!shown.contains(token) && !shown.contains("hunter2"), "{shown}");
+        assert!(!format!("{config:?}").contains(&SECRET[6..]));
+    }
+
+    #[test]
+    fn the_example_file_has_every_key_and_no_other() {
+        let example = include_str!("../../../faircopy.example.toml");
+        // Each key stands commented out with its default; without the marks it must parse as it is.
+        let plain: String = example.lines().map(|line| format!("{}\n", line.strip_prefix("#: ").unwrap_or(line))).collect();
+        let file = parse_file(&plain, Path::new("faircopy.example.toml")).unwrap();
+        let debug = format!("{file:?}");
+        assert!(!debug.contains("None"), "a key is missing from faircopy.example.toml: {debug}");
+        let unknown = parse_file("listne = 'x'", Path::new("faircopy.toml")).unwrap_err().to_string();
+        assert!(unknown.contains("listne") && unknown.contains("listen"), "{unknown}");
+    }
+
+    #[test]
+    fn flags_go_before_the_environment() {
+        let environment = Environment([("FAIRCOPY_LISTEN".to_owned(), "127.0.0.1:1".to_owned())].into());
+        let flags = Flags { listen: Some("127.0.0.1:2".into()), ..Flags::default() };
+        assert_eq!(Config::load(&flags, &environment).unwrap().listen.port(), 2);
+    }
+}

@@ -1,0 +1,200 @@
+//! The admin API: what arrived, what became of it, and the change feed. For whoever holds the admin token.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{ConnectInfo, Path, Query, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use faircopy_core::Millis;
+use faircopy_store::{DeliveryFilter, DeliverySummary};
+use http::header::AUTHORIZATION;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::problem::Problem;
+use crate::app::App;
+
+/// Wrong tokens from one address within a minute before it is told to wait.
+const MAX_WRONG: u32 = 10;
+/// Addresses remembered: past it the list is begun anew, which only forgives.
+const MAX_ADDRESSES: usize = 10_000;
+const MINUTE_MS: i64 = 60_000;
+/// The largest page.
+const MAX_PAGE: i64 = 100;
+const DEFAULT_PAGE: i64 = 50;
+
+/// Lets only the holder of the admin token in.
+#[derive(Clone)]
+pub(super) struct Guard {
+    app: Arc<App>,
+    wrong: Arc<Mutex<Wrong>>,
+}
+
+#[derive(Default)]
+struct Wrong {
+    minute: i64,
+    by_address: HashMap<IpAddr, u32>,
+}
+
+impl Guard {
+    pub(super) fn new(app: Arc<App>) -> Self {
+        Self { app, wrong: Arc::default() }
+    }
+
+    /// Counts a wrong token; says whether the address has had enough of them.
+    fn count(&self, address: IpAddr) -> bool {
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        let minute = self.app.clock.now().0.div_euclid(MINUTE_MS);
+        if wrong.minute != minute || wrong.by_address.len() >= MAX_ADDRESSES {
+            *wrong = Wrong { minute, by_address: HashMap::new() };
+        }
+        let count = wrong.by_address.entry(address).or_default();
+        *count += 1;
+        *count > MAX_WRONG
+    }
+}
+
+pub(super) async fn require_token(
+    State(guard): State<Guard>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let Some(token) = guard.app.config.admin_token_text() else {
+        return Err(Problem::new("admin-disabled", "Set FAIRCOPY_ADMIN_TOKEN to at least 32 random characters."));
+    };
+    let mut offered = request.headers().get_all(AUTHORIZATION).iter();
+    let bearer = offered.next().and_then(|value| value.as_bytes().split_at_checked(7));
+    let fits = match (bearer, offered.next()) {
+        (Some((scheme, offered)), None) if scheme.eq_ignore_ascii_case(b"bearer ") => same(offered, token.as_bytes()),
+        _ => false,
+    };
+    if fits {
+        return Ok(next.run(request).await);
+    }
+    if guard.count(peer.ip()) {
+        return Err(Problem::new("too-many-attempts", "More than 10 wrong tokens within a minute."));
+    }
+    Err(Problem::new("unauthorized", "Send `Authorization: Bearer <FAIRCOPY_ADMIN_TOKEN>`."))
+}
+
+/// Compares in a time that says nothing about either text: hashes have one length.
+fn same(offered: &[u8], token: &[u8]) -> bool {
+    Sha256::digest(offered).ct_eq(&Sha256::digest(token)).into()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    outcome: Option<String>,
+    #[serde(alias = "event_type")]
+    r#type: Option<String>,
+    #[serde(alias = "entity_id")]
+    entity: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    limit: Option<i64>,
+    after: Option<String>,
+}
+
+/// Deliveries, newest first.
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let query = checked(query)?;
+    let limit = page(query.limit)?;
+    let filter = DeliveryFilter {
+        outcome: query.outcome,
+        event_type: query.r#type,
+        entity_id: query.entity,
+        since: query.since.map(|text| time(&text, "since")).transpose()?,
+        until: query.until.map(|text| time(&text, "until")).transpose()?,
+        svix_id: None,
+    };
+    let after = query.after.as_deref().map(read_cursor).transpose()?;
+    let after = after.as_ref().map(|(at, id)| (at.as_str(), id.as_str()));
+    let mut found = app.store.deliveries(&filter, after, true, limit + 1).await?;
+    let more = i64::try_from(found.len()).is_ok_and(|count| count > limit);
+    found.truncate(usize::try_from(limit).unwrap_or_default());
+    let next = found.last().filter(|_| more).map(write_cursor);
+    Ok(Json(json!({ "data": found, "next": next })))
+}
+
+/// One delivery with its payload.
+pub(super) async fn show(State(app): State<Arc<App>>, Path(svix_id): Path<String>) -> Result<Json<Value>, Problem> {
+    let delivery = app.store.delivery(&svix_id).await?.ok_or_else(|| no_delivery(&svix_id))?;
+    Ok(Json(json!(delivery)))
+}
+
+/// Applies a stored delivery again.
+pub(super) async fn replay(State(app): State<Arc<App>>, Path(svix_id): Path<String>) -> Result<Json<Value>, Problem> {
+    let delivery = app.store.delivery(&svix_id).await?.ok_or_else(|| no_delivery(&svix_id))?;
+    let arrival = crate::replay::arrival(&delivery, app.clock.now(), |signed_at| app.context(signed_at))
+        .ok_or_else(|| Problem::new("invalid-parameter", "Nothing of this delivery's body was kept; resend it from Clerk."))?;
+    let receipt = app.intake.submit(arrival).await?;
+    let now = app.store.delivery(&svix_id).await?.ok_or_else(|| no_delivery(&svix_id))?;
+    Ok(Json(json!({ "id": svix_id, "outcome": now.summary.outcome, "sequence": receipt.sequence })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangesQuery {
+    after: Option<i64>,
+    limit: Option<i64>,
+}
+
+/// The change feed after a number: gap-free, in the order of the commits.
+pub(super) async fn changes(
+    State(app): State<Arc<App>>,
+    query: Result<Query<ChangesQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let query = checked(query)?;
+    let after = query.after.unwrap_or_default();
+    let entries = app.store.changes_after(after, page(query.limit)?).await?;
+    let next = entries.last().map_or(after, |entry| entry.sequence);
+    Ok(Json(json!({ "data": entries, "next": next })))
+}
+
+/// Counts of rows and deliveries.
+pub(super) async fn statistics(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!(app.store.counts().await?)))
+}
+
+fn checked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
+    query.map(|Query(query)| query).map_err(|error| Problem::new("invalid-parameter", error.body_text()))
+}
+
+fn page(limit: Option<i64>) -> Result<i64, Problem> {
+    let limit = limit.unwrap_or(DEFAULT_PAGE);
+    if (1..=MAX_PAGE).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(Problem::new("invalid-parameter", format!("`limit` must be 1 to {MAX_PAGE}.")))
+    }
+}
+
+fn time(text: &str, name: &str) -> Result<Millis, Problem> {
+    let detail = || format!("`{name}` is not a time; expected 2026-01-31T12:00:00Z.");
+    Millis::parse(text).ok_or_else(|| Problem::new("invalid-parameter", detail()))
+}
+
+fn write_cursor(delivery: &DeliverySummary) -> String {
+    format!("{}~{}", delivery.received_at, delivery.svix_id)
+}
+
+fn read_cursor(text: &str) -> Result<(String, String), Problem> {
+    text.split_once('~')
+        .and_then(|(at, id)| Some((Millis::parse(at)?.to_string(), id.to_owned())))
+        .ok_or_else(|| Problem::new("invalid-parameter", "`after` is not a cursor of this list."))
+}
+
+fn no_delivery(svix_id: &str) -> Problem {
+    Problem::new("delivery-not-found", format!("No delivery has the id {svix_id}."))
+}

@@ -1,0 +1,84 @@
+//! Reading a body within bounds: of size, of time, and of the memory that all bodies together may hold.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http_body_util::BodyExt;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::problem::Problem;
+
+/// How long a body may take: Svix itself gives up after 15 s.
+const BODY_DEADLINE: Duration = Duration::from_secs(12);
+/// How long a request waits for its share of memory before it is sent back.
+const MEMORY_DEADLINE: Duration = Duration::from_secs(3);
+/// Memory for all bodies being read or committed, in KiB: sixteen of the largest, which with their copies on the way to
+/// the database stays within a small container.
+const MEMORY_KIB: usize = 16 * 1024;
+/// What a body takes of it at first, in KiB; more is taken as it grows.
+const FIRST_KIB: u32 = 8;
+
+static MEMORY: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(MEMORY_KIB));
+
+/// A whole body, and the memory that it holds until it is dropped.
+pub(super) struct Whole {
+    pub(super) bytes: Bytes,
+    _memory: SemaphorePermit<'static>,
+}
+
+/// Refuses what can be refused by the headers alone.
+pub(super) fn check_headers(headers: &HeaderMap, limit: usize) -> Result<(), Problem> {
+    let encoded = headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if encoded {
+        // Never decompressed: ten kilobytes can hold ten gigabytes, and the signature is over the bytes as sent.
+        return Err(Problem::new("encoding-not-supported", "Send the body as it is, without Content-Encoding.").closing());
+    }
+    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+        let detail = "Both Content-Length and Transfer-Encoding are set.";
+        return Err(Problem::new("request-ambiguous", detail).closing());
+    }
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > limit) { Err(too_large(limit)) } else { Ok(()) }
+}
+
+/// Reads the whole body, at most `limit` bytes of it.
+pub(super) async fn read(body: Body, limit: usize) -> Result<Whole, Problem> {
+    match tokio::time::timeout(BODY_DEADLINE, read_within(body, limit)).await {
+        Ok(result) => result,
+        Err(_) => Err(Problem::new("body-too-slow", "The body did not arrive within 12 seconds.").closing()),
+    }
+}
+
+async fn read_within(mut body: Body, limit: usize) -> Result<Whole, Problem> {
+    let mut memory = take(FIRST_KIB).await?;
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let incomplete = |_| Problem::new("body-incomplete", "The body broke off or is framed wrongly.").closing();
+        let Ok(data) = frame.map_err(incomplete)?.into_data() else { continue };
+        if bytes.len() + data.len() > limit {
+            return Err(too_large(limit));
+        }
+        let needed = u32::try_from((bytes.len() + data.len()).div_ceil(1024)).unwrap_or(u32::MAX);
+        let held = u32::try_from(memory.num_permits()).unwrap_or(u32::MAX);
+        if needed > held {
+            memory.merge(take(needed - held).await?);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Whole { bytes: bytes.freeze(), _memory: memory })
+}
+
+async fn take(kib: u32) -> Result<SemaphorePermit<'static>, Problem> {
+    match tokio::time::timeout(MEMORY_DEADLINE, MEMORY.acquire_many(kib)).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(Problem::new("overloaded", "Too many bodies are being read. Send it again.").closing()),
+    }
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new("body-too-large", format!("At most {limit} bytes are read.")).closing()
+}

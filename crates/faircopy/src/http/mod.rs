@@ -1,0 +1,83 @@
+//! The route table: every name that the service answers to, and who may call it.
+
+mod admin;
+mod body;
+mod health;
+pub mod problem;
+pub mod server;
+mod webhook;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{MethodFilter, get, on, post};
+
+use crate::app::App;
+use problem::Problem;
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone.
+    Public,
+    /// Whoever signs with a configured secret.
+    Signed,
+    /// Whoever holds the admin token.
+    Admin,
+}
+
+/// Every route: method, path, who may call it. A test holds the router to this list, and a route under `/admin/` that is
+/// not listed still asks for the token.
+pub const ROUTES: &[(&str, &str, Access)] = &[
+    ("POST", "/webhooks/clerk", Access::Signed),
+    ("GET", "/healthz", Access::Public),
+    ("GET", "/readyz", Access::Public),
+    ("GET", "/metrics", Access::Public),
+    ("GET", "/admin/v1/deliveries", Access::Admin),
+    ("GET", "/admin/v1/deliveries/{svix_id}", Access::Admin),
+    ("POST", "/admin/v1/deliveries/{svix_id}/replay", Access::Admin),
+    ("GET", "/admin/v1/changes", Access::Admin),
+    ("GET", "/admin/v1/statistics", Access::Admin),
+];
+
+/// The service as a router.
+pub fn router(app: &Arc<App>) -> Router {
+    let admin = Router::new()
+        .route("/deliveries", get(admin::list).fallback(only_get))
+        .route("/deliveries/{svix_id}", get(admin::show).fallback(only_get))
+        .route("/deliveries/{svix_id}/replay", post(admin::replay).fallback(only_post))
+        .route("/changes", get(admin::changes).fallback(only_get))
+        .route("/statistics", get(admin::statistics).fallback(only_get))
+        .fallback(nothing_here)
+        .layer(axum::middleware::from_fn_with_state(admin::Guard::new(app.clone()), admin::require_token));
+    let mut router = Router::new()
+        .route("/healthz", get(health::live).fallback(only_get))
+        .route("/readyz", get(health::ready).fallback(only_get))
+        .route("/metrics", get(health::metrics).fallback(only_get))
+        .nest("/admin/v1", admin)
+        .fallback(nothing_here);
+    for path in &app.config.webhook.paths {
+        router = router.route(path, on(MethodFilter::POST, webhook::receive).fallback(only_post));
+    }
+    router.layer(axum::middleware::map_response(harden)).with_state(app.clone())
+}
+
+/// Headers that every answer carries.
+async fn harden(mut response: axum::response::Response) -> axum::response::Response {
+    let headers = response.headers_mut();
+    headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
+    headers.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn nothing_here() -> Problem {
+    Problem::new("not-found", "No route has this path.")
+}
+
+async fn only_get() -> Problem {
+    Problem::method_not_allowed("GET, HEAD")
+}
+
+async fn only_post() -> Problem {
+    Problem::method_not_allowed("POST")
+}

@@ -1,0 +1,157 @@
+//! Errors as RFC 9457 problem documents. The one place that maps an error to a status.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use faircopy_core::signature::Rejection;
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+use crate::worker::intake::Refusal;
+
+/// Seconds after which a sender should try again: Svix's own shortest delay.
+const RETRY_AFTER_SECONDS: &str = "5";
+
+/// One error as the caller sees it. Each `code` has a section in `docs/errors.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    #[serde(serialize_with = "as_number")]
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    #[serde(skip)]
+    retry: bool,
+    #[serde(skip)]
+    close: bool,
+    #[serde(skip)]
+    allow: Option<&'static str>,
+}
+
+/// Every code that a route can answer with: `docs/errors.md` has a section for each.
+pub const CODES: &[(&str, StatusCode, &str)] = &[
+    ("admin-disabled", StatusCode::NOT_FOUND, "The admin API is off"),
+    ("body-incomplete", StatusCode::BAD_REQUEST, "The body could not be read"),
+    ("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
+    ("body-too-slow", StatusCode::REQUEST_TIMEOUT, "The body came too slowly"),
+    ("database-unavailable", StatusCode::SERVICE_UNAVAILABLE, "The database is unavailable"),
+    ("delivery-not-found", StatusCode::NOT_FOUND, "There is no such delivery"),
+    ("encoding-not-supported", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body is compressed"),
+    ("invalid-parameter", StatusCode::BAD_REQUEST, "A parameter cannot be used"),
+    ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed"),
+    ("no-signing-secret", StatusCode::SERVICE_UNAVAILABLE, "No signing secret is configured"),
+    ("not-found", StatusCode::NOT_FOUND, "There is nothing here"),
+    ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "Too much is waiting"),
+    ("request-ambiguous", StatusCode::BAD_REQUEST, "The request can be read in two ways"),
+    ("sender-not-allowed", StatusCode::FORBIDDEN, "The sender is not allowed"),
+    ("shutting-down", StatusCode::SERVICE_UNAVAILABLE, "The service is shutting down"),
+    ("signature-invalid", StatusCode::BAD_REQUEST, "The signature check failed"),
+    ("too-many-attempts", StatusCode::TOO_MANY_REQUESTS, "Too many wrong tokens"),
+    ("unauthorized", StatusCode::UNAUTHORIZED, "The admin token is missing or wrong"),
+];
+
+impl Problem {
+    /// A problem of a known code.
+    #[must_use]
+    pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
+        let found = CODES.iter().find(|(known, ..)| *known == code);
+        debug_assert!(found.is_some(), "{code} is not in CODES");
+        let (status, title) = found.map_or((StatusCode::INTERNAL_SERVER_ERROR, "Unknown"), |(_, status, title)| (*status, *title));
+        Self {
+            kind: format!("urn:faircopy:problem:{code}"),
+            title,
+            status,
+            code,
+            detail: detail.into(),
+            retry: status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS,
+            close: false,
+            allow: None,
+        }
+    }
+
+    /// The same, and the connection is closed after it: the rest of the request was not read.
+    #[must_use]
+    pub fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    /// A method that a route does not take, with those that it does.
+    #[must_use]
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..Self::new("method-not-allowed", format!("Allowed here: {allow}.")) }
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        Self::new("signature-invalid", format!("{rejection} ({}).", rejection.reason()))
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let code = match refusal {
+            Refusal::Full => "overloaded",
+            Refusal::Unavailable(_) | Refusal::Late => "database-unavailable",
+            Refusal::Stopping => "shutting-down",
+        };
+        // What the database said is logged and not told: it can name hosts and rows.
+        Self::new(code, "Nothing was acknowledged. Send it again.")
+    }
+}
+
+impl From<faircopy_store::Error> for Problem {
+    fn from(error: faircopy_store::Error) -> Self {
+        tracing::error!(%error, "a read failed");
+        Self::new("database-unavailable", "The copy cannot be read now.")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, retry, close, allow) = (self.status, self.retry, self.close, self.allow);
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if retry {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        if close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(allow) = allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}
+
+fn as_number<S: serde::Serializer>(status: &StatusCode, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_u16(status.as_u16())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_documented() {
+        let page = include_str!("../../../../docs/errors.md");
+        for (code, status, title) in CODES {
+            let section = format!("## `{code}`");
+            assert!(page.contains(&section), "docs/errors.md lacks {section}");
+            assert!(status.is_client_error() || status.is_server_error(), "{title}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! `POST /webhooks/clerk`: raw bytes and headers in, an outcome out, and a 2xx only when it is durable.
+
+use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::response::{IntoResponse, Response};
+use faircopy_core::event::{Event, Fault, Reading};
+use faircopy_core::signature::{self, SVIX_HEADERS, SignedHeaders, WEBHOOK_HEADERS};
+use faircopy_store::{Arrival, Content, failpoint};
+use http::HeaderMap;
+use serde_json::json;
+
+use super::body;
+use super::problem::Problem;
+use crate::app::App;
+use crate::config::Webhook;
+
+pub(super) async fn receive(
+    State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Result<Response, Problem> {
+    failpoint::step("recv");
+    let received_at = app.clock.now();
+    let (parts, content) = request.into_parts();
+    let settings = &app.config.webhook;
+    check_sender(settings, peer.ip(), &parts.headers)?;
+    if settings.secrets.is_empty() {
+        let detail = "Set CLERK_WEBHOOK_SIGNING_SECRET to the endpoint's signing secret (whsec_…).";
+        return Err(Problem::new("no-signing-secret", detail).closing());
+    }
+    body::check_headers(&parts.headers, settings.max_body_bytes)?;
+
+    let headers = signed_headers(&parts.headers);
+    let rejected = |rejection: signature::Rejection| {
+        app.metrics.signature_failure(rejection.reason());
+        Problem::from(rejection)
+    };
+    let claim = signature::claim(&headers, settings.header_names, received_at).map_err(|r| rejected(r).closing())?;
+    let whole = body::read(content, settings.max_body_bytes).await?;
+    claim.verify(&whole.bytes, &settings.secrets).map_err(rejected)?;
+    failpoint::step("verified");
+
+    let arrival = Arrival {
+        svix_id: claim.id.to_owned(),
+        signed_at: claim.signed_at,
+        received_at,
+        body_hash: Arrival::hash(&whole.bytes),
+        content: read(&app, &whole.bytes, claim.signed_at),
+    };
+    let (id, event_type) = (arrival.svix_id.clone(), arrival.content.event.event_type.clone());
+    let (entity, event_at) = (arrival.content.event.entity_id.clone(), arrival.content.event.event_at);
+    failpoint::step("queued");
+    let receipt = match app.intake.submit(arrival).await {
+        Ok(receipt) => receipt,
+        Err(refusal) => {
+            tracing::warn!(svix_id = id, reason = %refusal, "a delivery was sent back");
+            let problem = Problem::from(refusal);
+            app.metrics.refused(problem.code());
+            return Err(problem);
+        }
+    };
+    let millis = app.clock.now().0 - received_at.0;
+    #[expect(clippy::cast_precision_loss, reason = "a request ends within seconds")]
+    let seconds = millis as f64 / 1000.0;
+    app.metrics.delivery(&event_type, &receipt, seconds, event_at.map(|at| received_at.0 - at.0));
+    let outcome = receipt.outcome.as_str();
+    tracing::debug!(svix_id = id, event_type, entity, outcome, ms = millis, "delivery");
+    Ok(Json(json!({ "outcome": outcome, "id": id })).into_response())
+}
+
+/// Reads the body; a panic in there is a bug of ours, and the sender's delivery is kept aside instead of lost.
+fn read(app: &App, bytes: &[u8], signed_at: faircopy_core::Millis) -> Content {
+    let context = app.context(signed_at);
+    std::panic::catch_unwind(AssertUnwindSafe(|| Content::read(bytes, &context))).unwrap_or_else(|_| Content {
+        payload: None,
+        event: Event {
+            event_type: String::new(),
+            entity_id: None,
+            instance_id: None,
+            event_at: None,
+            reading: Reading::Quarantined(Fault::Unreadable("a panic while reading; this is a bug".into())),
+        },
+    })
+}
+
+fn signed_headers(headers: &HeaderMap) -> SignedHeaders<'_> {
+    let lines = |name: &str| headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
+    SignedHeaders { svix: SVIX_HEADERS.map(lines), webhook: WEBHOOK_HEADERS.map(lines) }
+}
+
+/// The second wall: only senders from the allowed networks, where any is named.
+fn check_sender(settings: &Webhook, peer: IpAddr, headers: &HeaderMap) -> Result<(), Problem> {
+    if settings.allow_from.is_empty() {
+        return Ok(());
+    }
+    let sender = sender(settings, peer, headers);
+    if settings.allow_from.iter().any(|network| network.contains(&sender)) {
+        return Ok(());
+    }
+    Err(Problem::new("sender-not-allowed", "This address is not in webhook.allow_from.").closing())
+}
+
+/// The address of the sender: the peer's, or, while the peer is a trusted proxy, the last address that it added.
+fn sender(settings: &Webhook, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    let trusted = |address: &IpAddr| settings.trusted_proxies.iter().any(|network| network.contains(address));
+    let mut sender = peer;
+    let lines = headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok());
+    let chain: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
+    for hop in chain.iter().rev() {
+        match hop.parse() {
+            Ok(address) if trusted(&sender) => sender = address,
+            _ => break,
+        }
+    }
+    sender
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use faircopy_core::signature::Names;
+
+    #[test]
+    fn a_forwarded_address_counts_only_behind_a_trusted_proxy() {
+        let settings = Webhook {
+            secrets: vec![],
+            paths: vec![],
+            max_body_bytes: 1,
+            header_names: Names::Svix,
+            allow_from: vec!["203.0.113.0/24".parse().unwrap()],
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+        };
+        let check = |peer: &str, forwarded: Option<&str>, allowed: bool| {
+            let mut headers = HeaderMap::new();
+            if let Some(forwarded) = forwarded {
+                headers.insert("x-forwarded-for", forwarded.parse().unwrap());
+            }
+            assert_eq!(check_sender(&settings, peer.parse().unwrap(), &headers).is_ok(), allowed, "{peer} {forwarded:?}");
+        };
+        check("203.0.113.7", None, true);
+        check("198.51.100.1", None, false);
+        check("198.51.100.1", Some("203.0.113.7"), false);
+        check("10.0.0.1", Some("203.0.113.7"), true);
+        check("10.0.0.1", Some("203.0.113.7, 198.51.100.1"), false);
+        check("10.0.0.1", Some("198.51.100.1, 203.0.113.7, 10.0.0.2"), true);
+        check("10.0.0.1", Some("nonsense"), false);
+    }
+}

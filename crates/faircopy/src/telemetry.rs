@@ -1,0 +1,113 @@
+//! Logs and figures. Neither ever holds a secret, a body or anything personal: ids, counts and times only.
+
+use std::sync::OnceLock;
+
+use faircopy_store::{Outcome, Receipt};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+
+/// Delivery durations, in seconds: from one commit on an idle machine to the point where Svix gives up.
+const DURATIONS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0];
+/// How late a delivery is after its event, in seconds: from at once to Svix's last retry.
+const LAGS: [f64; 10] = [0.1, 0.5, 1.0, 5.0, 30.0, 300.0, 1800.0, 7200.0, 36_000.0, 100_000.0];
+/// Batch sizes up to the intake's bound.
+const BATCHES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// The process's figures. Cheap to clone; every clone feeds the same registry.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// The one registry of this process, made at the first call.
+    #[must_use]
+    pub fn install() -> Self {
+        static REGISTRY: OnceLock<PrometheusHandle> = OnceLock::new();
+        Self(REGISTRY.get_or_init(recorder).clone())
+    }
+
+    /// The figures in Prometheus' text form.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// A delivery was acknowledged.
+    pub fn delivery(&self, event_type: &str, receipt: &Receipt, seconds: f64, lag_ms: Option<i64>) {
+        let event_type = known_type(event_type);
+        metrics::counter!("faircopy_deliveries_total", "type" => event_type, "outcome" => receipt.outcome.as_str()).increment(1);
+        metrics::histogram!("faircopy_delivery_duration_seconds").record(seconds);
+        if let Some(lag) = lag_ms.filter(|_| receipt.outcome != Outcome::Duplicate) {
+            #[expect(clippy::cast_precision_loss, reason = "a lag of 2^53 ms is beyond every bucket")]
+            metrics::histogram!("faircopy_event_lag_seconds").record(lag.max(0) as f64 / 1000.0);
+        }
+        if receipt.conflict {
+            metrics::counter!("faircopy_delivery_conflicts_total").increment(1);
+        }
+        if receipt.contested {
+            metrics::counter!("faircopy_contested_versions_total").increment(1);
+        }
+    }
+
+    /// A delivery failed its signature check.
+    pub fn signature_failure(&self, reason: &'static str) {
+        metrics::counter!("faircopy_signature_failures_total", "reason" => reason).increment(1);
+    }
+
+    /// A delivery was sent back to come again.
+    pub fn refused(&self, reason: &'static str) {
+        metrics::counter!("faircopy_deliveries_refused_total", "reason" => reason).increment(1);
+    }
+
+    /// So many deliveries shared a transaction.
+    pub fn batch(&self, deliveries: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "a batch is at most 256")]
+        metrics::histogram!("faircopy_batch_deliveries").record(deliveries as f64);
+    }
+
+    /// How many deliveries wait for a commit.
+    pub fn waiting(&self, deliveries: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "the queue is bounded at 1024")]
+        metrics::gauge!("faircopy_intake_waiting").set(deliveries as f64);
+    }
+}
+
+fn recorder() -> PrometheusHandle {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(suffix("delivery_duration_seconds"), &DURATIONS)
+        .and_then(|builder| builder.set_buckets_for_metric(suffix("event_lag_seconds"), &LAGS))
+        .and_then(|builder| builder.set_buckets_for_metric(suffix("batch_deliveries"), &BATCHES))
+        .map(|builder| builder.build_recorder());
+    let recorder = match recorder {
+        Ok(recorder) => recorder,
+        Err(error) => unreachable!("the bucket lists are constant and not empty: {error}"),
+    };
+    let handle = recorder.handle();
+    if metrics::set_global_recorder(recorder).is_err() {
+        tracing::warn!("another metrics recorder is installed; /metrics stays empty");
+    }
+    metrics::gauge!("faircopy_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    handle
+}
+
+fn suffix(name: &str) -> metrics_exporter_prometheus::Matcher {
+    metrics_exporter_prometheus::Matcher::Suffix(name.to_owned())
+}
+
+/// The type as a label: whatever is not a known one is `other`, so that no sender makes up new series.
+fn known_type(event_type: &str) -> &'static str {
+    faircopy_core::example::find(event_type).map_or("other", |example| example.event_type)
+}
+
+/// Sends log lines to standard error. A second call changes nothing.
+pub fn log_to_stderr(filter: &str, format: LogFormat) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("FAIRCOPY_LOG cannot be used: {error}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(anstream::stderr);
+    let installed = match format {
+        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    drop(installed);
+    Ok(())
+}

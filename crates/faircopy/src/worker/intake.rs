@@ -1,0 +1,177 @@
+//! Group commit: deliveries that arrive while a commit runs share the next one.
+//!
+//! There is no waiting time to be set: a single delivery commits at once, and under load batches grow by themselves. Each
+//! request gets its own outcome, and only after the commit. If a batch fails for a reason other than the connection, its
+//! members are tried one by one, and only the one that cannot be stored is quarantined.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use faircopy_store::{Arrival, Error, Receipt, Writer};
+use futures_util::FutureExt;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::app::Clock;
+use crate::telemetry::Metrics;
+
+/// Deliveries that may wait for a commit. Beyond it senders are told to come back: at 5,000 a second this is 0.2 s of work.
+pub const MAX_WAITING: usize = 1024;
+/// Deliveries in one transaction: past 256 a batch gains nothing more (performance.md) and only delays its first.
+pub const MAX_BATCH: usize = 256;
+/// Stored bytes in one transaction: 8 bodies of the largest size.
+pub const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// How long one commit may take. Svix gives up after 15 s; two tries must fit before [`MAX_WAIT`].
+const COMMIT_DEADLINE: Duration = Duration::from_secs(7);
+/// How long a request waits for its outcome before it is told to come back.
+const MAX_WAIT: Duration = Duration::from_secs(9);
+
+/// Why a delivery was not acknowledged. All of these are worth another try by the sender.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// [`MAX_WAITING`] deliveries wait already.
+    #[error("too many deliveries are waiting")]
+    Full,
+    /// The database cannot take it now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// No outcome in time. It may have been committed all the same.
+    #[error("the database did not answer in time")]
+    Late,
+    /// The service is going down.
+    #[error("the service is shutting down")]
+    Stopping,
+}
+
+/// The way in. Cheap to clone.
+#[derive(Clone)]
+pub struct Intake {
+    queue: mpsc::Sender<Waiting>,
+}
+
+struct Waiting {
+    arrival: Arrival,
+    reply: oneshot::Sender<Result<Receipt, Refusal>>,
+}
+
+/// The worker behind an [`Intake`].
+pub struct Worker {
+    queue: mpsc::Receiver<Waiting>,
+    writer: Writer,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+}
+
+/// An intake and its worker.
+#[must_use]
+pub fn channel(writer: Writer, clock: Arc<dyn Clock>, metrics: Metrics) -> (Intake, Worker) {
+    let (sender, receiver) = mpsc::channel(MAX_WAITING);
+    (Intake { queue: sender }, Worker { queue: receiver, writer, clock, metrics })
+}
+
+impl Intake {
+    /// Hands a delivery over and waits for its outcome, which is known only once it is durable. A caller that goes away
+    /// changes nothing: the worker owns the delivery.
+    pub async fn submit(&self, arrival: Arrival) -> Result<Receipt, Refusal> {
+        let (reply, outcome) = oneshot::channel();
+        self.queue.try_send(Waiting { arrival, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refusal::Full,
+            mpsc::error::TrySendError::Closed(_) => Refusal::Stopping,
+        })?;
+        match tokio::time::timeout(MAX_WAIT, outcome).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Refusal::Stopping),
+            Err(_) => Err(Refusal::Late),
+        }
+    }
+
+    /// Deliveries that wait now.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+}
+
+impl Worker {
+    /// Runs until every [`Intake`] is dropped and what they handed over is answered.
+    pub async fn run(mut self) {
+        while self.step().await {}
+    }
+
+    /// Takes what waits, commits it and answers. `false` when nothing can come any more.
+    pub async fn step(&mut self) -> bool {
+        let Some(first) = self.queue.recv().await else { return false };
+        let mut bytes = size(&first);
+        let mut batch = vec![first];
+        while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+            let Ok(next) = self.queue.try_recv() else { break };
+            bytes += size(&next);
+            batch.push(next);
+        }
+        self.metrics.batch(batch.len());
+        let (arrivals, replies): (Vec<Arrival>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.arrival, waiting.reply)).unzip();
+        let answers = self.take(&arrivals).await;
+        for (reply, answer) in replies.into_iter().zip(answers) {
+            // The sender may have hung up; its delivery is committed all the same.
+            drop(reply.send(answer));
+        }
+        true
+    }
+
+    async fn take(&mut self, arrivals: &[Arrival]) -> Vec<Result<Receipt, Refusal>> {
+        match self.commit(arrivals).await {
+            Ok(receipts) => receipts.into_iter().map(Ok).collect(),
+            Err(error @ Error::Unavailable(_)) => vec![Err(Refusal::Unavailable(error.to_string())); arrivals.len()],
+            Err(error) if arrivals.len() == 1 => vec![self.refused(&arrivals[0], error).await],
+            Err(error) => {
+                tracing::warn!(%error, deliveries = arrivals.len(), "a batch failed; trying its members one by one");
+                let mut answers = Vec::with_capacity(arrivals.len());
+                for arrival in arrivals {
+                    answers.push(match self.commit(std::slice::from_ref(arrival)).await {
+                        Ok(mut receipts) => receipts.pop().ok_or(Refusal::Late),
+                        Err(error) => self.refused(arrival, error).await,
+                    });
+                }
+                answers
+            }
+        }
+    }
+
+    /// What becomes of a single delivery that could not be committed: back to its sender while the reason may pass,
+    /// quarantined when the database would refuse it every time.
+    async fn refused(&mut self, arrival: &Arrival, error: Error) -> Result<Receipt, Refusal> {
+        if error.is_passing() {
+            return Err(Refusal::Unavailable(error.to_string()));
+        }
+        tracing::error!(%error, svix_id = arrival.svix_id, "a delivery cannot be stored and is quarantined");
+        let now = self.clock.now();
+        self.writer.quarantine(arrival, &error.to_string(), now).await.map_err(|error| Refusal::Unavailable(error.to_string()))
+    }
+
+    /// One commit, tried a second time on a new connection when the first was lost: the connection may have been idle
+    /// since the database restarted, and committing twice is harmless.
+    async fn commit(&mut self, arrivals: &[Arrival]) -> Result<Vec<Receipt>, Error> {
+        match self.try_commit(arrivals).await {
+            Err(Error::Unavailable(reason)) => {
+                tracing::warn!(reason, "the commit failed; trying once more");
+                self.try_commit(arrivals).await
+            }
+            other => other,
+        }
+    }
+
+    async fn try_commit(&mut self, arrivals: &[Arrival]) -> Result<Vec<Receipt>, Error> {
+        let now = self.clock.now();
+        let commit = AssertUnwindSafe(self.writer.commit(arrivals, now)).catch_unwind();
+        match tokio::time::timeout(COMMIT_DEADLINE, commit).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Error::Refused("a panic while merging; this is a bug".into())),
+            Err(_) => Err(Error::Busy("no answer within 7 s".into())),
+        }
+    }
+}
+
+fn size(waiting: &Waiting) -> usize {
+    waiting.arrival.content.payload.as_ref().map_or(0, String::len)
+}

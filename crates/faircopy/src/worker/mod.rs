@@ -1,0 +1,4 @@
+//! What runs in the background: each worker owns its connection, and no request waits in one but for its own outcome.
+
+pub mod intake;
+pub mod janitor;
