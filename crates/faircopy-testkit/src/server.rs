@@ -22,6 +22,8 @@ pub const BINARY_VARIABLE: &str = "FAIRCOPY_BIN";
 
 /// `./test` builds on two busy cores: a start takes well under a second there, migrations included.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// Kills the server `$1` and removes its folder `$2`.
+const CLEAR_AWAY: &str = r#"kill -KILL "$1"; rm -rf "$2""#;
 /// How long to wait between two looks at something that changes within milliseconds.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -327,7 +329,8 @@ impl Server {
         command.stdin(Stdio::null()).stdout(self.capture("stdout")).stderr(self.capture("stderr"));
         let child = command.kill_on_drop(true).spawn().unwrap_or_else(|error| panic!("start {words:?}: {error}"));
         let pid = child.id().expect("a child that nobody waited for");
-        let watchdog = Watchdog::start("kill -KILL \"$1\"", &[&pid.to_string()]);
+        let watchdog =
+            Watchdog::start(CLEAR_AWAY, &[&pid.to_string(), self.folder.path().to_str().expect("a readable path")]);
         self.running = Some(Running { child, pid, watchdog });
     }
 }

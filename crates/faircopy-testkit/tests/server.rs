@@ -7,10 +7,12 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fs;
-use std::io::Write as _;
-use std::time::Duration;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use faircopy_testkit::client::get;
 use faircopy_testkit::sender::{Item, Sender};
 use faircopy_testkit::server::{Options, Server};
 use http_body_util::{BodyExt as _, Full};
@@ -164,4 +166,32 @@ async fn a_deadline_ends_the_sending() {
     let report = sender.send_all(items(10), 2, Duration::from_millis(300)).await;
     assert_eq!((report.acked.len(), report.unsent.len()), (0, 10));
     assert!(report.unanswered > 0 && report.elapsed < Duration::from_secs(10));
+}
+
+/// This test starts itself as a process of its own, which starts a server and is then killed with SIGKILL.
+#[tokio::test]
+async fn no_server_outlives_its_process() {
+    const OUTER: &str = "FAIRCOPY_TESTKIT_OUTER";
+    if std::env::var_os(OUTER).is_some() {
+        let server = Server::start(stand_in()).await;
+        println!("\nurl {}", server.url());
+        std::future::pending::<()>().await;
+    }
+    let mut child = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "no_server_outlives_its_process", "--nocapture"])
+        .env(OUTER, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start this test again");
+    let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines().map(|line| line.expect("a line"));
+    let url = lines.find_map(|line| line.strip_prefix("url ").map(str::to_owned)).expect("the server's address");
+    assert_eq!(get(&format!("{url}/readyz")).await.expect("an answer").status, 200);
+
+    child.kill().expect("kill the inner test");
+    child.wait().expect("wait for the inner test");
+    let start = Instant::now();
+    while get(&format!("{url}/readyz")).await.is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(10), "the server still answers");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

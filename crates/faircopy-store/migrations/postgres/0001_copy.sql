@@ -123,7 +123,7 @@ CREATE TABLE faircopy.changes (
     changed_at  timestamptz NOT NULL
 );
 CREATE TABLE faircopy.feed (
-    only      boolean PRIMARY KEY DEFAULT true CHECK (only),
+    singleton  boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     sequence  bigint NOT NULL
 ) WITH (fillfactor = 10);
 INSERT INTO faircopy.feed (sequence) VALUES (0);

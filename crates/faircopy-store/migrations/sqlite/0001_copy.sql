@@ -115,7 +115,7 @@ CREATE TABLE changes (
     changed_at  text NOT NULL
 ) STRICT;
 CREATE TABLE feed (
-    only      integer PRIMARY KEY DEFAULT 1 CHECK (only = 1),
+    singleton  integer PRIMARY KEY DEFAULT 1 CHECK (singleton = 1),
     sequence  integer NOT NULL
 ) STRICT;
 INSERT INTO feed (sequence) VALUES (0);
