@@ -153,6 +153,10 @@ struct Head {
 fn transcode(body: &[u8], mode: ProfileMode) -> Result<String, serde_json::Error> {
     // `from_str` on checked text is what makes the borrowed strings below sound UTF-8.
     let text = str::from_utf8(body).map_err(|_| serde_json::Error::custom("not UTF-8"))?;
+    // A derived reader would take an array for an object, its items for the keys in order.
+    if text.trim_ascii_start().starts_with('[') {
+        return Err(serde_json::Error::custom("an array"));
+    }
     let head: Head = serde_json::from_str(text)?;
     let event_type = head.event_type.as_ref().and_then(|value| value.as_str()).unwrap_or_default();
     let mut out = String::with_capacity(body.len());

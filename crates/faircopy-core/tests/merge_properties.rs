@@ -25,11 +25,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use faircopy_core::Millis;
 use faircopy_core::event::{Fact, Observation};
 use faircopy_core::id::{OrganizationId, UserId};
 use faircopy_core::merge::{Key, Register, Verdict as News};
 use faircopy_core::record::{Member, Organization, Provenance, Stamp, User};
-use faircopy_core::Millis;
 use faircopy_world::{Settings, hard_histories};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -40,14 +40,14 @@ use history::{History, Split, Twist, batches};
 use mutants::{Mutant, Rule};
 use oracle::{Broken, Verdict, View, demand};
 
-const HISTORIES: usize = 20_000;
-const MUTANT_HISTORIES: usize = 2_000;
+const HISTORIES: u64 = 20_000;
+const MUTANT_HISTORIES: u32 = 2_000;
 
-/// Runs `examine` for every seed, on all processors, and fails with the seed and the invariant of the first that breaks.
-fn every_history(examine: impl Fn(u64) -> Verdict + Sync) {
+/// Runs `examine` for one in `share` of the seeds, on all processors, and fails with the seed and the invariant of the first that breaks.
+fn every_history(share: u64, examine: impl Fn(u64) -> Verdict + Sync) {
     let seeds: Vec<u64> = match setting("FAIRCOPY_TEST_SEED") {
         Some(seed) => vec![seed],
-        None => (0..setting("FAIRCOPY_TEST_HISTORIES").unwrap_or(HISTORIES as u64)).collect(),
+        None => (0..setting("FAIRCOPY_TEST_HISTORIES").unwrap_or(HISTORIES) / share).collect(),
     };
     let next = AtomicUsize::new(0);
     let worker = || {
@@ -69,7 +69,9 @@ fn every_history(examine: impl Fn(u64) -> Verdict + Sync) {
         let workers = thread::available_parallelism().map_or(1, Into::into);
         let handles: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
         let first = handles.into_iter().filter_map(|handle| handle.join().err()).next();
-        first.map(|panic| resume_unwind(panic));
+        if let Some(panic) = first {
+            resume_unwind(panic);
+        }
     });
 }
 
@@ -80,13 +82,7 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 /// Delivers an order in batches and checks the rows after each batch against all that was delivered so far.
-fn deliver(
-    copy: &mut impl Copying,
-    history: &History,
-    order: &[usize],
-    split: Split,
-    dice: &mut StdRng,
-) -> Verdict {
+fn deliver(copy: &mut impl Copying, history: &History, order: &[usize], split: Split, dice: &mut StdRng) -> Verdict {
     let mut view = View::default();
     for batch in batches(order, split, dice) {
         copy.deliver(&history.observations(batch));
@@ -103,9 +99,9 @@ struct Watched(Replica);
 
 impl Copying for Watched {
     fn deliver(&mut self, batch: &[&Observation]) {
-        let before = self.0.clone();
+        let before = self.0.registers.clone();
         self.0.deliver(batch);
-        assert_never_back(&before, &self.0);
+        assert_never_back(&before, &self.0.registers);
     }
 
     fn rows(&self) -> &copy::Rows {
@@ -114,11 +110,11 @@ impl Copying for Watched {
 }
 
 /// I5, and the same for all else that a register remembers.
-fn assert_never_back(before: &Replica, after: &Replica) {
-    for (key, old) in &before.registers {
-        let Some(new) = after.registers.get(key) else {
+fn assert_never_back(before: &BTreeMap<Key, Register>, after: &BTreeMap<Key, Register>) {
+    for (key, old) in before {
+        let Some(new) = after.get(key) else {
             // Only what a parent's tombstone absorbs is forgotten.
-            let ended = |key: Key| after.registers.get(&key).is_some_and(|register| register.tombstone.is_some());
+            let ended = |key: Key| after.get(&key).is_some_and(|register| register.tombstone.is_some());
             let absorbed = match (key, &old.organization) {
                 (Key::Pair(organization, user), _) => {
                     ended(Key::Organization(organization.clone())) || ended(Key::User(user.clone()))
@@ -151,7 +147,7 @@ fn registers(copy: &Replica, history: &History) -> BTreeMap<Key, Register> {
 
 #[test]
 fn every_order_ends_in_the_truth_and_no_step_shows_what_is_gone() {
-    every_history(|seed| {
+    every_history(1, |seed| {
         let history = History::random(seed);
         let mut dice = StdRng::seed_from_u64(seed);
         let mut first: Option<Replica> = None;
@@ -195,7 +191,7 @@ fn tokens(history: &History, dice: &mut StdRng) -> Vec<Token> {
             let live = history.truth.members.contains_key(&(pair.0.to_owned(), pair.1.to_owned()));
             let issued_at = match all.last_end(pair) {
                 Some(end) if !live && dice.random_bool(0.5) => end,
-                Some(end) if !live => dice.random_range(start..=end),
+                Some(end) if !live => end - dice.random_range(0..=20_000),
                 _ => dice.random_range(start..=start + 80_000),
             };
             tokens.push(token(pair, issued_at, dice.random_range(0..=100_000_000)));
@@ -227,8 +223,13 @@ fn token(pair: (&str, &str), issued_at: i64, ahead: i64) -> Token {
         created_at: None,
         updated_at: None,
     };
-    let person =
-        User { id: user, profile: None, linked_workspace: Some("of a token".into()), created_at: None, updated_at: None };
+    let person = User {
+        id: user,
+        profile: None,
+        linked_workspace: Some("of a token".into()),
+        created_at: None,
+        updated_at: None,
+    };
     let facts = [
         Fact::PartOfUser(person, stamp),
         Fact::PartOfOrganization(placeholder, stamp),
@@ -256,7 +257,7 @@ fn known_in_full(copy: &Replica) -> (copy::Rows, BTreeMap<Key, Register>) {
 #[test]
 fn tokens_change_nothing_that_is_known_and_bring_nobody_back() {
     let shown = AtomicUsize::new(0);
-    every_history(|seed| {
+    every_history(2, |seed| {
         let history = History::random(seed);
         // Where clocks are skewed and deletions name no pair, the last end of a pair cannot be known.
         if history.twist.thin && history.twist.skew {
@@ -270,10 +271,13 @@ fn tokens_change_nothing_that_is_known_and_bring_nobody_back() {
         let (mut copy, mut view) = (Replica::default(), View::default());
         let mut newest: BTreeMap<(&str, &str), i64> = BTreeMap::new();
         let share = waiting.len().div_ceil(1 + order.len() / 4);
-        for batch in batches(&order, Split::Random, &mut dice) {
+        let cut = batches(&order, Split::Random, &mut dice);
+        let last = cut.len() - 1;
+        for (number, batch) in cut.into_iter().enumerate() {
             let mut mixed = history.observations(batch);
             batch.iter().for_each(|&place| view.see(&history.deliveries[place].said));
-            let arriving: Vec<&Token> = waiting.split_off(waiting.len().saturating_sub(share));
+            let kept = if number == last { 0 } else { waiting.len().saturating_sub(share) };
+            let arriving: Vec<&Token> = waiting.split_off(kept);
             for token in &arriving {
                 let known = newest.entry((&token.pair.0, &token.pair.1)).or_insert(token.issued_at);
                 *known = token.issued_at.max(*known);
@@ -292,13 +296,9 @@ fn tokens_change_nothing_that_is_known_and_bring_nobody_back() {
             let provisional = copy.rows.members.values().filter(|(member, _)| member.membership.is_none());
             shown.fetch_add(provisional.count(), Ordering::Relaxed);
         }
-        demand(waiting.is_empty() || order.len() < 4, "I10", || "not every token arrived".to_owned())?;
         for round in ["once", "and again"] {
-            let mut rows = copy.rows.truth();
-            // The one thing that is left open: a pair whose organization and user live, and whose end nobody reported.
-            rows.members.retain(|_, row| !row.clerk_membership_id.is_empty());
+            let rows = copy.rows.truth();
             demand(rows == history.truth, "I10", || format!("{round}: {rows:#?}\ninstead of\n{:#?}", history.truth))?;
-            demand(copy.rows.members.len() == rows.members.len(), "I10", || format!("a token stays: {copy:#?}"))?;
             copy.merge(&tokens.iter().flat_map(|token| &token.observations).collect::<Vec<_>>());
         }
         Ok(())
@@ -307,52 +307,55 @@ fn tokens_change_nothing_that_is_known_and_bring_nobody_back() {
     assert!(setting("FAIRCOPY_TEST_SEED").is_some() || shown.into_inner() > 1_000, "no token was ever believed");
 }
 
-/// How many of the histories end wrong under a rule, and how many break any property on the way.
-fn shares(rule: Rule, settings: &Settings, twist: Twist) -> (usize, usize) {
-    let (mut wrong, mut caught) = (0, 0);
-    for seed in 0..MUTANT_HISTORIES as u64 {
-        let history = History::of_world(seed, settings.clone(), twist);
-        let mut dice = StdRng::seed_from_u64(seed);
-        let (mut ends_wrong, mut breaks) = (false, false);
-        for _ in 0..4 {
-            let order = history.order(&mut dice);
-            let mut mutant = Mutant::new(rule);
-            breaks |= deliver(&mut mutant, &history, &order, Split::Random, &mut dice).is_err();
-            let mut mutant = Mutant::new(rule);
-            mutant.deliver(&history.observations(&order));
-            ends_wrong |= mutant.rows().truth() != history.truth;
+/// Tries rules over the same histories and prints how many of these end wrong under each, and how many break any
+/// property on the way.
+fn check_rules(rules: &[Rule], settings: &Settings, twist: Twist) {
+    let mut shares = vec![(0, 0); rules.len()];
+    for seed in 0..MUTANT_HISTORIES {
+        let history = History::of_world(seed.into(), settings.clone(), twist);
+        for (rule, (wrong, caught)) in rules.iter().zip(&mut shares) {
+            let mut dice = StdRng::seed_from_u64(seed.into());
+            let (mut ends_wrong, mut breaks) = (false, false);
+            for _ in 0..4 {
+                let order = history.order(&mut dice);
+                let (mut mutant, mut view) = (Mutant::new(*rule), View::default());
+                for batch in batches(&order, Split::Random, &mut dice) {
+                    mutant.deliver(&history.observations(batch));
+                    batch.iter().for_each(|&place| view.see(&history.deliveries[place].said));
+                    breaks = breaks || view.check(mutant.rows()).is_err();
+                }
+                ends_wrong = ends_wrong || mutant.rows().truth() != history.truth;
+            }
+            *wrong += u32::from(ends_wrong);
+            *caught += u32::from(breaks || ends_wrong);
         }
-        wrong += usize::from(ends_wrong);
-        caught += usize::from(breaks);
     }
-    (wrong, caught)
-}
-
-fn check_rule(rule: Rule, settings: &Settings, twist: Twist) {
-    let (wrong, caught) = shares(rule, settings, twist);
-    let percent = |share: usize| share as f64 * 100.0 / MUTANT_HISTORIES as f64;
-    println!("{rule:?}: {:.1} % end wrong, {:.1} % break a property on the way", percent(wrong), percent(caught));
-    if rule == Rule::Naive {
-        assert_eq!((wrong, caught), (0, 0), "the properties refuse the right rule");
-    } else {
-        assert!(wrong > 0 && caught >= wrong, "{rule:?} is not caught: {wrong} wrong, {caught} caught");
+    for (rule, (wrong, caught)) in rules.iter().zip(shares) {
+        let percent = |share: u32| f64::from(share) * 100.0 / f64::from(MUTANT_HISTORIES);
+        println!("{rule:?}: {:.1} % end wrong, {:.1} % are caught", percent(wrong), percent(caught));
+        match rule {
+            Rule::Naive => assert_eq!((wrong, caught), (0, 0), "the properties refuse the right rule"),
+            // Every deletion arrives in the end, so a membership that outlived its turn shows on the way only.
+            Rule::AnyLiveMembership => assert!(wrong == 0 && caught > 0, "{rule:?}: {wrong} wrong, {caught} caught"),
+            _ => assert!(wrong > 0, "{rule:?} is not caught"),
+        }
     }
 }
 
 #[test]
 fn each_wrong_rule_is_caught() {
+    use Rule::{
+        AnyLiveMembership, ArrivalOrder, EmbeddedOverwrites, LastWriteWins, Naive, NoParentTombstones, TimedTombstones,
+    };
     let plain = Settings::default();
     let children = Settings { child_events: true, ..Settings::default() };
     let ties = Settings { ties: true, ..Settings::default() };
-    let (straight, skewed) = (Twist::default(), Twist { skew: true, ..Twist::default() });
-    check_rule(Rule::Naive, &plain, skewed);
-    check_rule(Rule::Naive, &ties, Twist { thin: true, ..straight });
-    check_rule(Rule::ArrivalOrder, &children, straight);
-    check_rule(Rule::LastWriteWins, &children, straight);
-    check_rule(Rule::TimedTombstones, &children, skewed);
-    check_rule(Rule::EmbeddedOverwrites, &children, straight);
-    check_rule(Rule::AnyLiveMembership, &children, straight);
-    check_rule(Rule::NoParentTombstones, &plain, straight);
+    let straight = Twist::default();
+    check_rules(&[Naive], &ties, Twist { thin: true, ..straight });
+    check_rules(&[NoParentTombstones], &plain, straight);
+    check_rules(&[Naive, TimedTombstones], &children, Twist { skew: true, ..straight });
+    let others = [ArrivalOrder, LastWriteWins, EmbeddedOverwrites, AnyLiveMembership];
+    check_rules(&others, &children, straight);
 }
 
 /// Delivers what is left in every order, and counts the complete ones.

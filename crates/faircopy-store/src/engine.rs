@@ -37,7 +37,7 @@ const POSTGRES_BEGIN: &str = "BEGIN; \
     SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '6s'; \
     SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL synchronous_commit = 'on'; \
     SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; \
-    SET LOCAL jit = off; SELECT sequence FROM faircopy.feed FOR UPDATE";
+    SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_generic_plan; SELECT sequence FROM faircopy.feed FOR UPDATE";
 
 /// Where the database is, checked for form.
 #[derive(Clone)]

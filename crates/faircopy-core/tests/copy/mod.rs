@@ -10,28 +10,28 @@ use faircopy_world::{InvitationRow, MemberRow, OrganizationRow, Truth, UserRow};
 use serde_json::Value;
 
 /// A row and where it came from.
-pub type Row<T> = (T, Provenance);
+pub(crate) type Row<T> = (T, Provenance);
 
 /// The public tables.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Rows {
-    pub users: BTreeMap<UserId, Row<User>>,
-    pub organizations: BTreeMap<OrganizationId, Row<Organization>>,
-    pub members: BTreeMap<(OrganizationId, UserId), Row<Member>>,
-    pub invitations: BTreeMap<InvitationId, Row<Invitation>>,
+pub(crate) struct Rows {
+    pub(crate) users: BTreeMap<UserId, Row<User>>,
+    pub(crate) organizations: BTreeMap<OrganizationId, Row<Organization>>,
+    pub(crate) members: BTreeMap<(OrganizationId, UserId), Row<Member>>,
+    pub(crate) invitations: BTreeMap<InvitationId, Row<Invitation>>,
 }
 
 /// Whatever keeps rows by merging observations: the real rule, and the wrong ones.
-pub trait Copying {
+pub(crate) trait Copying {
     fn deliver(&mut self, batch: &[&Observation]);
     fn rows(&self) -> &Rows;
 }
 
 /// The real rule over tables in memory.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Replica {
-    pub registers: BTreeMap<Key, Register>,
-    pub rows: Rows,
+pub(crate) struct Replica {
+    pub(crate) registers: BTreeMap<Key, Register>,
+    pub(crate) rows: Rows,
 }
 
 impl Copying for Replica {
@@ -46,7 +46,7 @@ impl Copying for Replica {
 
 impl Replica {
     /// Merges one batch in one transaction, and says whether anything in it was news.
-    pub fn merge(&mut self, batch: &[&Observation]) -> Verdict {
+    pub(crate) fn merge(&mut self, batch: &[&Observation]) -> Verdict {
         let mut workset = Workset::new(self.load(batch));
         let verdict = batch.iter().map(|observation| workset.merge(observation)).max();
         self.apply(workset.finish());
@@ -125,7 +125,7 @@ fn put<T>(change: Change<T>) -> Option<Row<T>> {
 
 impl Rows {
     /// The rows in the words of the oracle. What a partial row lacks is -1 or null, which no truth holds.
-    pub fn truth(&self) -> Truth {
+    pub(crate) fn truth(&self) -> Truth {
         let at = |time: Option<faircopy_core::Millis>| time.map_or(-1, |at| at.0);
         let organizations: BTreeMap<String, OrganizationRow> = self
             .organizations
@@ -190,11 +190,6 @@ impl Rows {
             };
             (id.to_string(), row)
         });
-        Truth {
-            users: users.collect(),
-            members: members.collect(),
-            invitations: invitations.collect(),
-            organizations,
-        }
+        Truth { users: users.collect(), members: members.collect(), invitations: invitations.collect(), organizations }
     }
 }

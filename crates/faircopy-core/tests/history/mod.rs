@@ -12,31 +12,30 @@ use crate::oracle::Said;
 
 /// What a source does beyond the model's own settings.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Twist {
+pub(crate) struct Twist {
     /// Every deleted membership is reported by its id alone.
-    pub thin: bool,
+    pub(crate) thin: bool,
     /// Envelope times are up to two seconds off, either way.
-    pub skew: bool,
+    pub(crate) skew: bool,
 }
 
 /// One event: what the core observes in it, and what it says to somebody who reads the JSON apart from the core.
-pub struct Delivery {
-    pub observations: Vec<Observation>,
-    pub said: Said,
+pub(crate) struct Delivery {
+    pub(crate) observations: Vec<Observation>,
+    pub(crate) said: Said,
 }
 
 /// One history and its truth.
-pub struct History {
-    pub seed: u64,
-    pub twist: Twist,
-    pub deliveries: Vec<Delivery>,
-    pub truth: Truth,
+pub(crate) struct History {
+    pub(crate) twist: Twist,
+    pub(crate) deliveries: Vec<Delivery>,
+    pub(crate) truth: Truth,
 }
 
 impl History {
     /// The history of a seed, in which everything is mixed: child events, ties, and (without ties) clock skew, and
     /// thin membership deletions.
-    pub fn random(seed: u64) -> Self {
+    pub(crate) fn random(seed: u64) -> Self {
         let mut dice = StdRng::seed_from_u64(!seed);
         let settings =
             Settings { child_events: dice.random_bool(0.5), ties: dice.random_bool(0.4), ..Settings::default() };
@@ -45,7 +44,7 @@ impl History {
     }
 
     /// A history of 8 to 40 changes.
-    pub fn of_world(seed: u64, settings: Settings, twist: Twist) -> Self {
+    pub(crate) fn of_world(seed: u64, settings: Settings, twist: Twist) -> Self {
         let mut dice = StdRng::seed_from_u64(seed.rotate_left(17));
         let mut world = World::new(seed, settings);
         for _ in 0..dice.random_range(8..=40) {
@@ -54,14 +53,14 @@ impl History {
         Self::of_events(seed, &world.take_events(), world.truth(), twist)
     }
 
-    pub fn of_events(seed: u64, events: &[Event], truth: Truth, twist: Twist) -> Self {
+    pub(crate) fn of_events(seed: u64, events: &[Event], truth: Truth, twist: Twist) -> Self {
         let mut dice = StdRng::seed_from_u64(seed.rotate_left(31));
         let deliveries = events.iter().map(|event| deliver(event, twist, &mut dice)).collect();
-        Self { seed, twist, deliveries, truth }
+        Self { twist, deliveries, truth }
     }
 
     /// Every delivery once and a share of them again, in a random order.
-    pub fn order(&self, dice: &mut StdRng) -> Vec<usize> {
+    pub(crate) fn order(&self, dice: &mut StdRng) -> Vec<usize> {
         let count = self.deliveries.len();
         let mut order: Vec<usize> = (0..count).collect();
         order.extend((0..count / 4).map(|_| dice.random_range(0..count)));
@@ -70,21 +69,21 @@ impl History {
     }
 
     /// What is observed in one batch of deliveries.
-    pub fn observations(&self, batch: &[usize]) -> Vec<&Observation> {
+    pub(crate) fn observations(&self, batch: &[usize]) -> Vec<&Observation> {
         batch.iter().flat_map(|&place| &self.deliveries[place].observations).collect()
     }
 }
 
 /// How an order is cut into batches.
 #[derive(Debug, Clone, Copy)]
-pub enum Split {
+pub(crate) enum Split {
     One,
     All,
     Random,
 }
 
 /// Cuts an order into the batches that arrive together.
-pub fn batches<'a>(order: &'a [usize], split: Split, dice: &mut StdRng) -> Vec<&'a [usize]> {
+pub(crate) fn batches<'a>(order: &'a [usize], split: Split, dice: &mut StdRng) -> Vec<&'a [usize]> {
     let mut rest = order;
     let mut batches = Vec::new();
     while !rest.is_empty() {

@@ -11,7 +11,7 @@ use crate::copy::{Copying, Rows};
 
 /// How a copy is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// The right rule, without registers: everything is remembered, and the rows are worked out anew each time.
     Naive,
     /// What comes last is right.
@@ -38,7 +38,7 @@ struct Life {
 }
 
 /// A copy kept by one rule.
-pub struct Mutant {
+pub(crate) struct Mutant {
     rule: Rule,
     users: BTreeMap<UserId, (Stamp, User)>,
     parts: BTreeMap<UserId, (Stamp, User)>,
@@ -71,7 +71,7 @@ impl Copying for Mutant {
 }
 
 impl Mutant {
-    pub fn new(rule: Rule) -> Self {
+    pub(crate) fn new(rule: Rule) -> Self {
         Self {
             rule,
             users: BTreeMap::new(),
@@ -93,25 +93,23 @@ impl Mutant {
         };
         let rows = &mut self.rows;
         match fact {
-            Fact::User(user, stamp) => {
-                if newer(self.users.get(&user.id).map(|known| &known.0), stamp) {
-                    self.users.insert(user.id.clone(), (*stamp, user.clone()));
-                    rows.users.insert(user.id.clone(), (user.clone(), Provenance::Webhook));
-                }
+            Fact::User(user, stamp) if newer(self.users.get(&user.id).map(|known| &known.0), stamp) => {
+                self.users.insert(user.id.clone(), (*stamp, user.clone()));
+                rows.users.insert(user.id.clone(), (user.clone(), Provenance::Webhook));
             }
-            Fact::Organization(organization, stamp) => {
-                if newer(self.organizations.get(&organization.id).map(|known| &known.0), stamp) {
-                    let id = organization.id.clone();
-                    self.organizations.insert(id.clone(), (*stamp, organization.clone()));
-                    rows.organizations.insert(id, (organization.clone(), Provenance::Webhook));
-                }
+            Fact::Organization(organization, stamp)
+                if newer(self.organizations.get(&organization.id).map(|known| &known.0), stamp) =>
+            {
+                let id = organization.id.clone();
+                self.organizations.insert(id.clone(), (*stamp, organization.clone()));
+                rows.organizations.insert(id, (organization.clone(), Provenance::Webhook));
             }
-            Fact::Invitation(invitation, stamp) => {
-                if newer(self.invitations.get(&invitation.id).map(|known| &known.0), stamp) {
-                    let id = invitation.id.clone();
-                    self.invitations.insert(id.clone(), (*stamp, invitation.clone()));
-                    rows.invitations.insert(id, (invitation.clone(), Provenance::Webhook));
-                }
+            Fact::Invitation(invitation, stamp)
+                if newer(self.invitations.get(&invitation.id).map(|known| &known.0), stamp) =>
+            {
+                let id = invitation.id.clone();
+                self.invitations.insert(id.clone(), (*stamp, invitation.clone()));
+                rows.invitations.insert(id, (invitation.clone(), Provenance::Webhook));
             }
             Fact::Member(member, generation, stamp) => {
                 let pair = (member.organization.clone(), member.user.clone());

@@ -9,7 +9,7 @@ use crate::copy::Rows;
 
 /// What one event says.
 #[derive(Debug, Clone)]
-pub enum Said {
+pub(crate) enum Said {
     User { id: String, version: Version, image: String },
     UserDeleted { id: String },
     Organization { id: String, version: Version, image: String },
@@ -20,11 +20,11 @@ pub enum Said {
 }
 
 /// (`updated_at`, time of the event)
-pub type Version = (i64, i64);
+pub(crate) type Version = (i64, i64);
 /// (organization, user)
-pub type Pair = (String, String);
+pub(crate) type Pair = (String, String);
 /// (`created_at`, id): the order of the generations of a pair.
-pub type Membership = (i64, String);
+pub(crate) type Membership = (i64, String);
 
 #[derive(Deserialize)]
 struct Body {
@@ -54,7 +54,7 @@ struct Person {
 
 impl Said {
     /// Reads what the model emits; anything else is a mistake in the test.
-    pub fn read(body: &str) -> Self {
+    pub(crate) fn read(body: &str) -> Self {
         let Body { timestamp: at, event_type, data } = serde_json::from_str(body).expect("the model emits such events");
         let version = (data.updated_at.unwrap_or(-1), at);
         let pair = data.organization.as_ref().zip(data.public_user_data.as_ref());
@@ -87,7 +87,7 @@ impl Said {
 
 /// What a set of events says, taken together.
 #[derive(Debug, Default)]
-pub struct View<'a> {
+pub(crate) struct View<'a> {
     /// `None`: only known from a membership.
     users: BTreeMap<&'a str, Option<(Version, &'a str)>>,
     organizations: BTreeMap<&'a str, (Version, &'a str)>,
@@ -106,26 +106,26 @@ pub struct View<'a> {
 
 /// A broken invariant of merge.md.
 #[derive(Debug)]
-pub struct Broken {
-    pub invariant: &'static str,
-    pub what: String,
+pub(crate) struct Broken {
+    pub(crate) invariant: &'static str,
+    pub(crate) what: String,
 }
 
-pub type Verdict = Result<(), Broken>;
+pub(crate) type Verdict = Result<(), Broken>;
 
 /// Demands something.
-pub fn demand(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -> Verdict {
+pub(crate) fn demand(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(Broken { invariant, what: what() }) }
 }
 
 impl<'a> View<'a> {
-    pub fn of(seen: impl IntoIterator<Item = &'a Said>) -> Self {
+    pub(crate) fn of(seen: impl IntoIterator<Item = &'a Said>) -> Self {
         let mut view = Self::default();
         seen.into_iter().for_each(|said| view.see(said));
         view
     }
 
-    pub fn see(&mut self, said: &'a Said) {
+    pub(crate) fn see(&mut self, said: &'a Said) {
         match said {
             Said::User { id, version, image } => {
                 let known = self.users.entry(id).or_default();
@@ -160,9 +160,10 @@ impl<'a> View<'a> {
 
     /// Who is a member: (membership id, `updated_at`, role).
     fn members(&self) -> BTreeMap<(&'a str, &'a str), (&'a str, i64, &'a str)> {
-        let alive = self.newest.iter().filter(|(pair, newest)| {
-            self.alive(pair.0) && self.alive(pair.1) && self.alive(newest.1)
-        });
+        let alive = self
+            .newest
+            .iter()
+            .filter(|(pair, newest)| self.alive(pair.0) && self.alive(pair.1) && self.alive(newest.1));
         let shown = alive.map(|(pair, (_, id))| {
             let ((updated_at, _), role) = self.memberships[id];
             (*pair, (*id, updated_at, role))
@@ -171,7 +172,7 @@ impl<'a> View<'a> {
     }
 
     /// I2 and I7: nothing that was deleted shows, nor does a member of it.
-    pub fn check_deletions(&self, rows: &Rows) -> Verdict {
+    pub(crate) fn check_deletions(&self, rows: &Rows) -> Verdict {
         for id in rows.users.keys() {
             demand(self.alive(id.as_str()), "I2", || format!("{id} shows after its deletion"))?;
         }
@@ -193,7 +194,7 @@ impl<'a> View<'a> {
 
     /// I6: the effective membership of each pair is the newest generation, over live and dead. Rows that only a token
     /// speaks for are left aside.
-    pub fn check_members(&self, rows: &Rows) -> Verdict {
+    pub(crate) fn check_members(&self, rows: &Rows) -> Verdict {
         let expected = self.members();
         let full = || rows.members.iter().filter(|(_, (member, _))| member.membership.is_some());
         for ((organization, user), (member, _)) in full() {
@@ -208,7 +209,7 @@ impl<'a> View<'a> {
 
     /// Users, organizations and invitations show their newest version seen so far, and none is missing. Rows that only a
     /// token speaks for are left aside.
-    pub fn check_versions(&self, rows: &Rows) -> Verdict {
+    pub(crate) fn check_versions(&self, rows: &Rows) -> Verdict {
         for (id, wanted) in self.users.iter().filter(|(id, _)| self.alive(id)) {
             let found = rows.users.iter().find(|(known, _)| known.as_str() == *id).map(|(_, (user, _))| user);
             let shown = found.and_then(|user| {
@@ -235,14 +236,14 @@ impl<'a> View<'a> {
         demand(rows.invitations.len() == open().count(), "versions", || "an invitation too many".to_owned())
     }
 
-    pub fn check(&self, rows: &Rows) -> Verdict {
+    pub(crate) fn check(&self, rows: &Rows) -> Verdict {
         self.check_deletions(rows)?;
         self.check_members(rows)?;
         self.check_versions(rows)
     }
 
     /// I10: a row that only a token speaks for belongs to nobody whose deletion is known to be as late as the token.
-    pub fn check_token_rows(&self, rows: &Rows, newest_token: impl Fn(&str, &str) -> Option<i64>) -> Verdict {
+    pub(crate) fn check_token_rows(&self, rows: &Rows, newest_token: impl Fn(&str, &str) -> Option<i64>) -> Verdict {
         let effective = self.members();
         for ((organization, user), (member, _)) in &rows.members {
             if member.membership.is_some() {
@@ -258,12 +259,12 @@ impl<'a> View<'a> {
     }
 
     /// The pairs of which any event spoke.
-    pub fn pairs(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.newest.keys().copied()
     }
 
     /// When the last of the memberships of a pair was deleted that are known to have been.
-    pub fn last_end(&self, pair: (&str, &str)) -> Option<i64> {
+    pub(crate) fn last_end(&self, pair: (&str, &str)) -> Option<i64> {
         self.ended.iter().filter(|(id, _)| self.pair_of.get(*id).is_some_and(|of| *of == pair)).map(|(_, at)| *at).max()
     }
 }

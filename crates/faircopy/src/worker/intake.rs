@@ -1,7 +1,8 @@
 //! Group commit: deliveries that arrive while a commit runs share the next one.
 //!
-//! There is no waiting time to be set: a single delivery commits at once, and under load batches grow by themselves. Each
-//! request gets its own outcome, and only after the commit. If a batch fails for a reason other than the connection, its
+//! There is no waiting time to be set: a delivery that comes alone commits at once, and under load batches grow by
+//! themselves: after a batch of many the worker lets as many arrive again before it begins the next, never longer than
+//! [`GATHER`]. Each request gets its own outcome, and only after the commit. If a batch fails for a reason other than the connection, its
 //! members are tried one by one, and only the one that cannot be stored is quarantined.
 
 use std::panic::AssertUnwindSafe;
@@ -19,6 +20,9 @@ use crate::telemetry::Metrics;
 pub const MAX_WAITING: usize = 1024;
 /// Deliveries in one transaction: past 256 a batch gains nothing more (performance.md) and only delays its first.
 pub const MAX_BATCH: usize = 256;
+/// How long the worker lets a batch grow to the size of the one before it. Far less than a commit on a slow disk, and
+/// nothing at all while deliveries come one by one.
+pub const GATHER: Duration = Duration::from_millis(2);
 /// Stored bytes in one transaction: 8 bodies of the largest size.
 pub const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// How long one commit may take. Svix gives up after 15 s; two tries must fit before [`MAX_WAIT`].
@@ -60,13 +64,15 @@ pub struct Worker {
     writer: Writer,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    /// How many the batch before had: what is likely to come at once again.
+    last_batch: usize,
 }
 
 /// An intake and its worker.
 #[must_use]
 pub fn channel(writer: Writer, clock: Arc<dyn Clock>, metrics: Metrics) -> (Intake, Worker) {
     let (sender, receiver) = mpsc::channel(MAX_WAITING);
-    (Intake { queue: sender }, Worker { queue: receiver, writer, clock, metrics })
+    (Intake { queue: sender }, Worker { queue: receiver, writer, clock, metrics, last_batch: 1 })
 }
 
 impl Intake {
@@ -101,13 +107,8 @@ impl Worker {
     /// Takes what waits, commits it and answers. `false` when nothing can come any more.
     pub async fn step(&mut self) -> bool {
         let Some(first) = self.queue.recv().await else { return false };
-        let mut bytes = size(&first);
-        let mut batch = vec![first];
-        while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
-            let Ok(next) = self.queue.try_recv() else { break };
-            bytes += size(&next);
-            batch.push(next);
-        }
+        let batch = self.gather(first).await;
+        self.last_batch = batch.len();
         self.metrics.batch(batch.len());
         let (arrivals, replies): (Vec<Arrival>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.arrival, waiting.reply)).unzip();
@@ -117,6 +118,29 @@ impl Worker {
             drop(reply.send(answer));
         }
         true
+    }
+
+    async fn gather(&mut self, first: Waiting) -> Vec<Waiting> {
+        let mut bytes = size(&first);
+        let mut batch = vec![first];
+        let patience = tokio::time::sleep(GATHER);
+        tokio::pin!(patience);
+        while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+            let next = match self.queue.try_recv() {
+                Ok(next) => next,
+                Err(_) if batch.len() >= self.last_batch => break,
+                Err(_) => tokio::select! {
+                    next = self.queue.recv() => match next {
+                        Some(next) => next,
+                        None => break,
+                    },
+                    () = &mut patience => break,
+                },
+            };
+            bytes += size(&next);
+            batch.push(next);
+        }
+        batch
     }
 
     async fn take(&mut self, arrivals: &[Arrival]) -> Vec<Result<Receipt, Refusal>> {

@@ -1,0 +1,348 @@
+//! The command line as a person meets it: what it prints where, and how it ends.
+
+use std::fs;
+
+use faircopy_testkit::seed::Seed;
+use faircopy_testkit::server::{Options, Server};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{ADMIN_TOKEN, History, Output, PATIENCE, Place, SECRET, admin, faircopy, post, sender};
+
+const COMMANDS: [&str; 7] = ["demo", "serve", "trigger", "replay", "status", "migrate", "completions"];
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+/// Runs a command that must succeed.
+async fn succeed(env: &[(&str, &str)], arguments: &[&str]) -> Output {
+    let output = faircopy(folder().path(), env, arguments).await;
+    assert_eq!(output.code, Some(0), "faircopy {arguments:?}: {output:?}");
+    output
+}
+
+#[tokio::test]
+async fn the_demo_proves_its_copy() {
+    let output = succeed(&[], &["demo", "--once"]).await;
+    assert!(output.stdout.contains("copy = truth"), "{output:?}");
+    assert!(!output.stdout.contains('\u{1b}'), "no colour into a pipe");
+    let json = succeed(&[], &["demo", "--once", "--json", "--seed", "7"]).await.json();
+    assert_eq!(json["differences"], json!([]), "{json}");
+    assert!(json["users"].as_i64().is_some_and(|users| users > 100), "{json}");
+}
+
+#[tokio::test]
+async fn the_demo_does_not_touch_a_database_that_is_there() {
+    let folder = folder();
+    let path = folder.path().to_str().expect("a readable path");
+    fs::write(folder.path().join("faircopy-demo.db"), b"something").expect("write");
+    let refused = faircopy(folder.path(), &[], &["demo", "--once", "--data-dir", path]).await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("faircopy-demo.db"), "{refused:?}");
+    assert_eq!(fs::read(folder.path().join("faircopy-demo.db")).expect("read"), b"something");
+}
+
+async fn trigger(place: Place) {
+    let server = place.serve().await;
+    let url = format!("{}/webhooks/clerk", server.url());
+    let arguments = ["trigger", "user.created", "--set", "data.first_name=Ada", "--url", &url, "--secret", SECRET];
+    let output = succeed(&[], &arguments).await;
+    assert!(output.stdout.contains("applied") && !output.stdout.contains(&SECRET[6..]), "{output:?}");
+    let users = place.tables().await.users;
+    assert_eq!(users.len(), 1);
+    assert!(users.values().all(|user| user.first_name.as_deref() == Some("Ada")), "{users:?}");
+
+    // Without --url and --secret it takes what the server was started with.
+    let listen = server.url().trim_start_matches("http://").to_owned();
+    let env = [("FAIRCOPY_LISTEN", listen.as_str()), ("CLERK_WEBHOOK_SIGNING_SECRET", SECRET)];
+    let json = succeed(&env, &["trigger", "user.updated", "--set", "data.first_name=Grace", "--json"]).await.json();
+    assert_eq!((&json["status"], &json["answer"]["outcome"]), (&json!(200), &json!("applied")), "{json}");
+    assert!(place.tables().await.users.values().any(|user| user.first_name.as_deref() == Some("Grace")));
+
+    let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let refused = faircopy(folder().path(), &[], &["trigger", "user.created", "--url", &url, "--secret", other]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+}
+
+#[tokio::test]
+async fn trigger_changes_the_row_on_sqlite() {
+    trigger(Place::sqlite()).await;
+}
+
+#[tokio::test]
+async fn trigger_changes_the_row_on_postgres() {
+    trigger(Place::postgres().await).await;
+}
+
+#[tokio::test]
+async fn trigger_lists_every_type_and_knows_no_other() {
+    let list = succeed(&[], &["trigger", "--list"]).await;
+    assert_eq!(list.stdout.lines().count(), 45);
+    assert!(list.stdout.lines().any(|line| line == "organizationMembership.deleted"));
+    let json = succeed(&[], &["trigger", "--list", "--json"]).await.json();
+    assert_eq!(json.as_array().map(Vec::len), Some(45));
+    let unknown = faircopy(folder().path(), &[], &["trigger", "user.creatd", "--secret", SECRET]).await;
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+    assert!(unknown.stderr.contains("user.created"), "it names what is near: {unknown:?}");
+    let nobody = ["trigger", "user.created", "--secret", SECRET, "--url", "http://127.0.0.1:1/webhooks/clerk"];
+    let nobody = faircopy(folder().path(), &[], &nobody).await;
+    assert_eq!(nobody.code, Some(1), "{nobody:?}");
+    assert!(nobody.stderr.contains("faircopy serve"), "it says what to look at: {nobody:?}");
+}
+
+async fn migrate_and_status(place: Place) {
+    let env = [("DATABASE_URL", place.url())];
+    let pending = faircopy(folder().path(), &env, &["migrate", "--check", "--json"]).await;
+    assert_eq!(pending.code, Some(1), "{pending:?}");
+    assert!(pending.json()["pending"].as_array().is_some_and(|list| !list.is_empty()), "{pending:?}");
+    let early = faircopy(folder().path(), &env, &["status"]).await;
+    assert_eq!(early.code, Some(1), "{early:?}");
+    assert!(early.stderr.contains("faircopy migrate"), "it says what to do: {early:?}");
+    succeed(&env, &["migrate"]).await;
+    succeed(&env, &["migrate", "--check"]).await;
+    assert_eq!(succeed(&env, &["migrate", "--json"]).await.json()["applied"], json!([]), "a second time does nothing");
+
+    let seed = Seed::of_run();
+    let history = History::random(seed.value(), 300);
+    let server = Server::start(place.options().argument("--no-migrate")).await;
+    sender(&server).send_all(history.deliveries(seed.value()), 8, PATIENCE).await.assert_complete();
+    let json = succeed(&env, &["status", "--json"]).await.json();
+    assert_eq!(json["users"], json!(history.truth.users.len()), "{json}");
+    assert_eq!(json["members"], json!(history.truth.members.len()), "{json}");
+    assert!(!json["database"].is_null(), "{json}");
+    let text = succeed(&env, &["status"]).await;
+    assert!(text.stdout.contains("organization_members") && text.stdout.contains("applied"), "{text:?}");
+}
+
+#[tokio::test]
+async fn migrate_and_status_tell_the_truth_on_sqlite() {
+    migrate_and_status(Place::sqlite()).await;
+}
+
+#[tokio::test]
+async fn migrate_and_status_tell_the_truth_on_postgres() {
+    migrate_and_status(Place::postgres().await).await;
+}
+
+#[tokio::test]
+async fn serve_without_migrations_is_not_ready() {
+    let place = Place::sqlite();
+    let options = place.options().argument("--no-migrate").ready_path("/healthz");
+    let server = Server::start(options).await;
+    assert_eq!(server.get("/readyz").await.expect("an answer").status, 503);
+    let history = History::random(1, 1);
+    let (id, body) = &history.deliveries(1)[0];
+    let reply = sender(&server).send(id, body).await;
+    assert_eq!(reply.status, 503, "nothing is acknowledged that cannot be stored: {}", reply.body);
+}
+
+async fn replay(place: Place) {
+    let seed = Seed::of_run();
+    let history = History::random(seed.value(), 300);
+    let server = place.serve().await;
+    sender(&server).send_all(history.deliveries(seed.value()), 8, PATIENCE).await.assert_complete();
+    post(&sender(&server), "msg_poison", "{").await.expect("an answer");
+    let env = [("DATABASE_URL", place.url())];
+    let count = history.events.len();
+
+    let all = succeed(&env, &["replay", "--all", "--json"]).await.json();
+    assert_eq!((&all["replayed"], &all["applied"]), (&json!(count + 1), &json!(0)), "{all}");
+    assert_eq!(all["quarantined"], json!(1), "{all}");
+    let failed = succeed(&env, &["replay", "--failed", "--json"]).await.json();
+    assert_eq!((&failed["replayed"], &failed["quarantined"]), (&json!(1), &json!(1)), "{failed}");
+    let (one, two) = (history.events[0].svix_id.as_str(), history.events[1].svix_id.as_str());
+    assert_eq!(succeed(&env, &["replay", one, two, "--json"]).await.json()["replayed"], json!(2));
+    let since = succeed(&env, &["replay", "--since", "2020-01-01T00:00:00Z", "--json"]).await.json();
+    assert_eq!(since["replayed"], json!(count + 1), "{since}");
+    let unknown = faircopy(folder().path(), &env, &["replay", "msg_unknown"]).await;
+    assert_eq!(unknown.code, Some(1), "{unknown:?}");
+    let nothing = faircopy(folder().path(), &env, &["replay"]).await;
+    assert_eq!(nothing.code, Some(2), "{nothing:?}");
+    place.tables().await.assert_same_as(&history.truth);
+
+    let replayed = admin(&server, "POST", &format!("deliveries/{one}/replay")).await;
+    assert_eq!(replayed["id"], json!(one));
+}
+
+#[tokio::test]
+async fn replay_changes_nothing_that_is_known_on_sqlite() {
+    replay(Place::sqlite()).await;
+}
+
+#[tokio::test]
+async fn replay_changes_nothing_that_is_known_on_postgres() {
+    replay(Place::postgres().await).await;
+}
+
+/// A copy from a saved file alone, and a damaged copy healed by a replay.
+#[tokio::test]
+async fn replay_of_a_file_makes_a_copy() {
+    let seed = Seed::of_run();
+    let history = History::random(seed.value(), 300);
+    let place = Place::sqlite();
+    let folder = folder();
+    let lines: Vec<String> = history
+        .deliveries(seed.value())
+        .into_iter()
+        .map(|(id, body)| {
+            let body: Value = serde_json::from_str(&body).expect("JSON");
+            json!({"headers": {"svix-id": id}, "payload": body}).to_string()
+        })
+        .collect();
+    let file = folder.path().join("events.jsonl");
+    fs::write(&file, lines.join("\n")).expect("write the file");
+    let env = [("DATABASE_URL", place.url())];
+    succeed(&env, &["migrate"]).await;
+    for _ in 0..2 {
+        succeed(&env, &["replay", "--file", file.to_str().expect("a readable path")]).await;
+        place.tables().await.assert_same_as(&history.truth);
+    }
+    assert_eq!(place.deliveries().await.len(), history.events.len());
+    let server = place.serve().await;
+    crate::support::feed(&server).await;
+
+    let broken = folder.path().join("broken.jsonl");
+    fs::write(&broken, "nonsense\n").expect("write the file");
+    let refused = faircopy(folder.path(), &env, &["replay", "--file", broken.to_str().expect("readable")]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("broken.jsonl:1"), "it names the line: {refused:?}");
+}
+
+#[tokio::test]
+async fn completions_are_made_for_every_shell() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = succeed(&[], &["completions", shell]).await;
+        for command in COMMANDS {
+            assert!(output.stdout.contains(command), "{shell}: {command} is missing");
+        }
+    }
+    let bash = succeed(&[], &["completions", "bash"]).await;
+    let file = folder();
+    fs::write(file.path().join("completion"), bash.stdout).expect("write");
+    let check = std::process::Command::new("bash").arg("-n").arg(file.path().join("completion")).status();
+    assert!(check.expect("bash").success(), "bash reads it");
+    assert_eq!(faircopy(file.path(), &[], &["completions", "cobol"]).await.code, Some(2));
+}
+
+#[tokio::test]
+async fn bad_settings_are_refused_by_name_and_never_shown() {
+    let check = async |env: &[(&str, &str)], file: Option<&str>, name: &str, secret: &str| {
+        let folder = folder();
+        if let Some(text) = file {
+            fs::write(folder.path().join("faircopy.toml"), text).expect("write the file");
+        }
+        let output = faircopy(folder.path(), env, &["serve"]).await;
+        assert_eq!(output.code, Some(2), "{env:?} {file:?}: {output:?}");
+        assert!(output.stderr.contains(name), "{name} is not named: {output:?}");
+        let shown = format!("{}{}", output.stdout, output.stderr);
+        assert!(secret.is_empty() || !shown.contains(secret), "{secret} is shown: {output:?}");
+    };
+    let key = "CLERK_WEBHOOK_SIGNING_SECRET";
+    check(&[(key, "")], None, key, "").await;
+    check(&[(key, "whsec_")], None, key, "").await;
+    check(&[(key, "whsec_c2hvcnQ=")], None, key, "c2hvcnQ").await;
+    check(&[(key, "not-a-secret-of-svix")], None, key, "not-a-secret-of-svix").await;
+    check(&[(key, &format!("{SECRET},whsec_???"))], None, key, &SECRET[6..]).await;
+    check(&[("FAIRCOPY_ADMIN_TOKEN", "hunter2")], None, "FAIRCOPY_ADMIN_TOKEN", "hunter2").await;
+    check(&[("DATABASE_URL", "mysql://root:hunter2@db/app")], None, "DATABASE_URL", "hunter2").await;
+    check(&[("DATABASE_URL", "postgres://app:hunter2@db:notaport/app")], None, "DATABASE_URL", "hunter2").await;
+    check(&[("FAIRCOPY_LISTEN", "everywhere")], None, "FAIRCOPY_LISTEN", "").await;
+    check(&[("CLERK_WEBHOOK_SIGNING_SECRET_FILE", "/nowhere")], None, "CLERK_WEBHOOK_SIGNING_SECRET_FILE", "").await;
+    check(&[("FAIRCOPY_CONFIG", "/nowhere.toml")], None, "/nowhere.toml", "").await;
+    check(&[], Some("listne = \"127.0.0.1:1\""), "listne", "").await;
+    check(&[], Some("[clerk]\nwebhook_secert = \"whsec_hunter2\""), "webhook_secert", "hunter2").await;
+    check(&[], Some("[clerk]\nwebhook_signing_secret = 12345678"), "webhook_signing_secret", "12345678").await;
+    check(&[], Some("admin_token = \"hunter2\""), "ADMIN_TOKEN", "hunter2").await;
+    check(&[], Some("= hunter2"), "faircopy.toml", "hunter2").await;
+}
+
+#[tokio::test]
+async fn wrong_usage_ends_with_2_and_a_dead_database_with_1() {
+    for arguments in [&["frobnicate"][..], &["serve", "--frobnicate"], &["trigger"], &["replay", "--all", "msg_1"]] {
+        let output = faircopy(folder().path(), &[], arguments).await;
+        assert_eq!(output.code, Some(2), "{arguments:?}: {output:?}");
+        assert!(output.stdout.is_empty(), "talk goes to standard error: {output:?}");
+    }
+    let dead = "postgres://app:hunter2@127.0.0.1:1/app";
+    for arguments in [&["status"][..], &["migrate"], &["serve", "--listen", "127.0.0.1:0"], &["replay", "--all"]] {
+        let output = faircopy(folder().path(), &[("DATABASE_URL", dead)], arguments).await;
+        assert_eq!(output.code, Some(1), "{arguments:?}: {output:?}");
+        assert!(output.stderr.contains("DATABASE_URL"), "it says what to look at: {output:?}");
+        assert!(!output.stderr.contains("hunter2"), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_command_shows_an_example_and_no_colour_is_forced() {
+    let help = succeed(&[], &["--help"]).await;
+    for command in COMMANDS {
+        assert!(help.stdout.contains(&format!("  {command} ")), "{command} is not in --help");
+        let own = succeed(&[("NO_COLOR", "1")], &[command, "--help"]).await;
+        let (_, example) = own.stdout.split_once("Example").unwrap_or_else(|| panic!("{command} has no example"));
+        assert!(example.contains(&format!("faircopy {command}")), "{own:?}");
+        assert!(!own.stdout.contains('\u{1b}'), "{own:?}");
+    }
+    assert!(succeed(&[], &["--version"]).await.stdout.starts_with("faircopy "));
+}
+
+/// A server and its commands with NO_COLOR on a terminal, as `script` makes one.
+#[tokio::test]
+async fn no_color_is_respected_on_a_terminal() {
+    let place = Place::sqlite();
+    let env = [("DATABASE_URL", place.url())];
+    succeed(&env, &["migrate"]).await;
+    let binary = faircopy_testkit::server::binary();
+    let on_a_terminal = |no_color: &str| {
+        let command = format!("{} status --nonsense; {} status", binary.display(), binary.display());
+        let mut script = std::process::Command::new("script");
+        script.args(["--quiet", "--command", &command, "/dev/null"]);
+        script.env("TERM", "xterm").env("NO_COLOR", no_color).env("DATABASE_URL", place.url());
+        script.stdin(std::process::Stdio::null());
+        String::from_utf8(script.output().expect("script (util-linux)").stdout).expect("UTF-8")
+    };
+    let plain = on_a_terminal("1");
+    assert!(plain.contains("webhook_deliveries") || plain.contains("organization_members"), "{plain}");
+    assert!(!plain.contains('\u{1b}'), "{plain:?}");
+    assert!(on_a_terminal("").contains('\u{1b}'), "without NO_COLOR a terminal gets some");
+}
+
+#[tokio::test]
+async fn serve_in_development_prints_a_secret_that_works() {
+    let place = Place::sqlite();
+    let server = Server::start(Options::new().env("DATABASE_URL", place.url()).argument("--dev")).await;
+    let printed = |name: &str| {
+        let log = server.stderr();
+        let line = log.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=').map(str::to_owned));
+        line.unwrap_or_else(|| panic!("{name} is not printed: {log}"))
+    };
+    let url = format!("{}/webhooks/clerk", server.url());
+    let secret = printed("CLERK_WEBHOOK_SIGNING_SECRET");
+    let output = succeed(&[], &["trigger", "user.created", "--url", &url, "--secret", &secret]).await;
+    assert!(output.stdout.contains("applied"), "{output:?}");
+    let bearer = format!("Bearer {}", printed("FAIRCOPY_ADMIN_TOKEN"));
+    let statistics = format!("{}/admin/v1/statistics", server.url());
+    let headers = [("authorization", bearer.as_str())];
+    let answer = faircopy_testkit::client::request("GET", &statistics, &headers, "", PATIENCE).await;
+    assert_eq!(answer.expect("an answer").status, 200);
+}
+
+#[tokio::test]
+async fn a_banner_never_shows_what_is_configured() {
+    let place = Place::sqlite();
+    let server = place.serve().await;
+    let shown = format!("{}{}", server.stdout(), server.stderr());
+    assert!(shown.contains(&server.url()), "{shown}");
+    assert!(!shown.contains(&SECRET[6..]) && !shown.contains(ADMIN_TOKEN), "{shown}");
+}
+
+#[tokio::test]
+async fn a_taken_address_is_said() {
+    let server = Place::sqlite();
+    let first = server.serve().await;
+    let listen = first.url().trim_start_matches("http://").to_owned();
+    let env = [("DATABASE_URL", server.url()), ("CLERK_WEBHOOK_SIGNING_SECRET", SECRET)];
+    let second = faircopy(folder().path(), &env, &["serve", "--listen", &listen]).await;
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(second.stderr.contains(&listen), "{second:?}");
+}

@@ -1,0 +1,322 @@
+//! The route table, who may call what, and the admin API.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use faircopy::app::{App, SystemClock};
+use faircopy::config::{Config, Environment, Flags};
+use faircopy::http::{self, Access, ROUTES};
+use faircopy_core::Millis;
+use faircopy_store::Store;
+use serde_json::{Value, json};
+
+use crate::app::{ADMIN_TOKEN, Engine, TestApp, assert_problem, manual_clock};
+use crate::events::{THEN, event, user, user_created};
+
+/// The route of the table as a path that can be called.
+fn path_of(route: &str) -> String {
+    route.replace("{svix_id}", "msg_1")
+}
+
+fn admin_routes() -> impl Iterator<Item = (&'static str, String)> {
+    ROUTES.iter().filter(|(.., access)| *access == Access::Admin).map(|(method, route, _)| (*method, path_of(route)))
+}
+
+#[tokio::test]
+async fn the_router_and_the_route_table_are_the_same() {
+    let app = TestApp::start().await;
+    app.outcome("msg_1", user_created("user_1")).await;
+    for (method, route, access) in ROUTES {
+        let path = path_of(route);
+        let response = app.admin(method, &path).await;
+        let code = response.json().and_then(|body| body["code"].as_str().map(ToOwned::to_owned)).unwrap_or_default();
+        // A delivery needs a signature, and says so; everything else answers.
+        let expected = if *access == Access::Signed { "signature-invalid" } else { "" };
+        assert_eq!(code, expected, "{method} {path}: {}", response.text());
+        let response = app.admin("DELETE", &path).await;
+        assert_problem(&response, 405, "method-not-allowed");
+        let allow: Vec<&str> = response.header("allow").unwrap().split(", ").collect();
+        assert!(allow.contains(method), "{path}: {allow:?}");
+        assert_eq!(response.headers.get_all("allow").iter().count(), 1);
+    }
+    for path in ["/", "/nowhere", "/admin", "/admin/v1/nowhere", "/webhooks", "/webhooks/clerk/", "/healthz/", "//healthz"] {
+        assert_problem(&app.admin("GET", path).await, 404, "not-found");
+        assert_problem(&app.admin("POST", path).await, 404, "not-found");
+    }
+    app.stop().await;
+
+    // axum tells its paths only for debugging; that is enough to see that there is no other.
+    let folder = tempfile::tempdir().unwrap();
+    let database_url = Some(format!("sqlite://{}", folder.path().join("f.db").display()));
+    let config = Config::load(&Flags { database_url, ..Flags::default() }, &Environment::default()).unwrap();
+    let store = Store::new(config.database.0.clone());
+    let (app, _workers) = App::start(config, store, Arc::new(SystemClock));
+    let shown = format!("{:?}", http::router(&app));
+    let registered: BTreeSet<&str> = shown.split('"').filter(|part| part.starts_with('/')).collect();
+    let mut listed: BTreeSet<&str> = ROUTES.iter().map(|(_, route, _)| *route).collect();
+    // What axum adds where one router is nested in another, for the fallback inside of it.
+    listed.extend(registered.iter().filter(|path| path.contains("__private__") || path.ends_with("/v1") || path.ends_with("/v1/")));
+    assert_eq!(registered, listed);
+}
+
+#[tokio::test]
+async fn without_the_token_no_admin_route_answers() {
+    let clock = manual_clock();
+    let app = TestApp::build().clock(&clock).start().await;
+    app.outcome("msg_1", user_created("user_1")).await;
+    let upper = format!("Bearer {}", ADMIN_TOKEN.to_uppercase());
+    let longer = format!("Bearer {ADMIN_TOKEN}x");
+    let shorter = format!("Bearer {}", &ADMIN_TOKEN[1..]);
+    let basic = format!("Basic {ADMIN_TOKEN}");
+    let wrong = ["", "Bearer", "Bearer ", ADMIN_TOKEN, &upper, &longer, &shorter, &basic];
+    let nowhere = [("GET", "/admin/v1/nowhere".to_owned()), ("DELETE", "/admin/v1/deliveries".to_owned())];
+    for (method, path) in admin_routes().chain(nowhere) {
+        assert_problem(&app.request(method, &path, &[], "").await, 401, "unauthorized");
+        for value in wrong {
+            clock.advance(60_000);
+            assert_problem(&app.request(method, &path, &[("authorization", value)], "").await, 401, "unauthorized");
+        }
+        // Two are none: a proxy and we could take different ones.
+        let right = format!("Bearer {ADMIN_TOKEN}");
+        let twice = [("authorization", right.as_str()), ("authorization", right.as_str())];
+        assert_problem(&app.request(method, &path, &twice, "").await, 401, "unauthorized");
+        let in_query = format!("{path}?token={ADMIN_TOKEN}&access_token={ADMIN_TOKEN}");
+        assert_problem(&app.request(method, &in_query, &[("cookie", &right)], "").await, 401, "unauthorized");
+    }
+    assert_eq!(app.deliveries().await["msg_1"].attempts, 1, "nothing was replayed");
+    // The scheme's name has no case (RFC 9110).
+    let lower = format!("bearer {ADMIN_TOKEN}");
+    assert_eq!(app.request("GET", "/admin/v1/statistics", &[("authorization", &lower)], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn without_a_configured_token_the_admin_api_is_off() {
+    let app = TestApp::build().without_admin_token().start().await;
+    for (method, path) in admin_routes().chain([("GET", "/admin/v1/nowhere".to_owned())]) {
+        for value in ["", "Bearer ", "Bearer x"] {
+            let response = app.request(method, &path, &[("authorization", value)], "").await;
+            assert_problem(&response, 404, "admin-disabled");
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_guesses_is_told_to_wait() {
+    let clock = manual_clock();
+    let app = TestApp::build().clock(&clock).start().await;
+    let guess = async || app.request("GET", "/admin/v1/statistics", &[("authorization", "Bearer guess")], "").await;
+    for _ in 0..10 {
+        assert_problem(&guess().await, 401, "unauthorized");
+    }
+    for _ in 0..3 {
+        assert_problem(&guess().await, 429, "too-many-attempts");
+    }
+    // Whoever knows the token is not kept out by others behind the same address.
+    assert_eq!(app.admin("GET", "/admin/v1/statistics").await.status, 200);
+    clock.advance(60_000);
+    assert_problem(&guess().await, 401, "unauthorized");
+}
+
+/// Twelve deliveries: users, a session, one that is not JSON; two at each time.
+async fn filled(engine: Engine) -> TestApp {
+    let clock = manual_clock();
+    let app = TestApp::build().on(engine).clock(&clock).start().await;
+    for number in 0..10 {
+        let id = format!("msg_{number:02}");
+        app.outcome(&id, event("user.created", &user(&format!("user_{}", number % 5), THEN + number)).to_string()).await;
+        clock.advance(1000 * (number % 2));
+    }
+    assert_eq!(app.outcome("msg_10", r#"{"type":"session.created","data":{"id":"sess_1"}}"#).await, "ignored");
+    assert_eq!(app.outcome("msg_11", "not json").await, "quarantined");
+    assert_eq!(app.outcome("msg_stale", event("user.updated", &user("user_0", THEN)).to_string()).await, "stale");
+    app
+}
+
+fn ids(page: &Value) -> Vec<&str> {
+    page["data"].as_array().unwrap().iter().map(|delivery| delivery["svix_id"].as_str().unwrap()).collect()
+}
+
+async fn lists(engine: Engine) {
+    let app = filled(engine).await;
+    let list = async |query: &str| app.admin_json(&format!("/admin/v1/deliveries{query}")).await;
+    let all = list("").await;
+    assert_eq!((all["data"].as_array().unwrap().len(), &all["next"]), (13, &Value::Null));
+    let newest = &all["data"][12];
+    assert_eq!(newest["svix_id"], "msg_00", "newest first, so the first is the last: {newest}");
+    assert!(newest.get("payload").is_none() && newest.get("body_hash").is_none());
+    assert_eq!(newest["received_at"], Millis(1_760_000_000_000).to_string());
+    assert_eq!(newest["event_at"], Millis(THEN).to_string());
+
+    for size in [1, 2, 5, 12, 13, 100] {
+        let (mut seen, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = list(&format!("?limit={size}{after}")).await;
+            assert!(page["data"].as_array().unwrap().len() <= size);
+            seen.extend(ids(&page).into_iter().map(ToOwned::to_owned));
+            let Some(next) = page["next"].as_str() else { break };
+            after = format!("&after={next}");
+        }
+        assert_eq!(seen, ids(&all), "pages of {size}");
+    }
+
+    assert_eq!(ids(&list("?outcome=quarantined").await), ["msg_11"]);
+    assert_eq!(ids(&list("?outcome=ignored").await), ["msg_10"]);
+    assert_eq!(ids(&list("?outcome=stale").await), ["msg_stale"]);
+    assert_eq!(ids(&list("?outcome=applied&limit=100").await).len(), 10);
+    assert_eq!(ids(&list("?type=session.created").await), ["msg_10"]);
+    assert_eq!(ids(&list("?event_type=user.updated").await), ["msg_stale"]);
+    assert_eq!(ids(&list("?entity=user_3").await), ["msg_08", "msg_03"]);
+    assert_eq!(ids(&list("?entity_id=user_3&type=user.created&outcome=applied").await), ["msg_08", "msg_03"]);
+    let at = |seconds: i64| Millis(1_760_000_000_000 + seconds * 1000).to_string();
+    assert_eq!(ids(&list(&format!("?since={}&until={}", at(1), at(2))).await), ["msg_03", "msg_02"]);
+    assert_eq!(ids(&list(&format!("?until={}", at(1))).await), ["msg_01", "msg_00"]);
+    assert_eq!(ids(&list(&format!("?since={}", at(5))).await), ["msg_stale", "msg_11", "msg_10"]);
+    assert_eq!(list("?entity=nobody").await, json!({ "data": [], "next": null }));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn deliveries_are_listed_on_sqlite() {
+    lists(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn deliveries_are_listed_on_postgres() {
+    lists(Engine::Postgres).await;
+}
+
+async fn one_delivery(engine: Engine) {
+    let app = TestApp::build().on(engine).start().await;
+    let body = user_created("user_1");
+    app.outcome("msg_1", &body).await;
+    let shown = app.admin_json("/admin/v1/deliveries/msg_1").await;
+    assert_eq!(serde_json::from_str::<Value>(shown["payload"].as_str().unwrap()).unwrap(), serde_json::from_str::<Value>(&body).unwrap());
+    assert_eq!((&shown["event_type"], &shown["entity_id"], &shown["attempts"]), (&json!("user.created"), &json!("user_1"), &json!(1)));
+
+    let response = app.admin("POST", "/admin/v1/deliveries/msg_1/replay").await;
+    let answer = response.json().unwrap();
+    assert_eq!((response.status, &answer["id"], &answer["outcome"]), (200, &json!("msg_1"), &json!("applied")), "{answer}");
+    assert_eq!(app.deliveries().await["msg_1"].outcome, "applied");
+
+    // An id may hold whatever is visible, but for a dot.
+    let id = "msg/1?&#%2F+~ä";
+    let id: String = id.chars().filter(char::is_ascii).collect();
+    app.outcome(&id, user_created("user_2")).await;
+    let escaped: String = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    assert_eq!(app.admin_json(&format!("/admin/v1/deliveries/{escaped}")).await["svix_id"], id);
+    let replay = app.admin("POST", &format!("/admin/v1/deliveries/{escaped}/replay")).await;
+    assert_eq!(replay.status, 200, "{}", replay.text());
+
+    for path in ["msg_unknown", "%00", "msg%00", "%FF", "%C3%A4", "msg_1%27%20OR%201=1"] {
+        let shown = app.admin("GET", &format!("/admin/v1/deliveries/{path}")).await;
+        assert_problem(&shown, 404, "delivery-not-found");
+        let replayed = app.admin("POST", &format!("/admin/v1/deliveries/{path}/replay")).await;
+        assert_problem(&replayed, 404, "delivery-not-found");
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn one_delivery_is_shown_and_replayed_on_sqlite() {
+    one_delivery(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn one_delivery_is_shown_and_replayed_on_postgres() {
+    one_delivery(Engine::Postgres).await;
+}
+
+async fn bad_parameters(engine: Engine) {
+    let app = TestApp::build().on(engine).start().await;
+    let check = async |path: &str, name: &str| {
+        let problem = assert_problem(&app.admin("GET", &format!("/admin/v1/{path}")).await, 400, "invalid-parameter");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(name), "{path}: {detail}");
+    };
+    check("deliveries?limit=0", "limit").await;
+    check("deliveries?limit=101", "limit").await;
+    check("deliveries?limit=-1", "limit").await;
+    check("deliveries?limit=ten", "limit").await;
+    check("deliveries?limit=99999999999999999999", "limit").await;
+    check("deliveries?limit=1&limit=2", "limit").await;
+    check("deliveries?since=yesterday", "since").await;
+    check("deliveries?until=12", "until").await;
+    check("deliveries?after=nonsense", "after").await;
+    check("deliveries?after=2024-05-28T08:00:00Z", "after").await;
+    check("deliveries?after=~msg_1", "after").await;
+    check("deliveries?outcome=aplied", "outcome").await;
+    check("deliveries?outcome=%00", "outcome").await;
+    check("deliveries?type=%00", "type").await;
+    check("deliveries?entity=user%00", "entity").await;
+    check("deliveries?after=2024-05-28T08:00:00Z~%00", "after").await;
+    check("deliveries?order=asc", "order").await;
+    check("changes?after=first", "after").await;
+    check("changes?limit=0", "limit").await;
+    check("changes?since=1", "since").await;
+    // Times at the far ends of what can be written are times.
+    for time in ["0001-01-01T00:00:00Z", "9999-12-30T22:00:00Z", "-009999-01-02T01:59:59Z"] {
+        app.admin_json(&format!("/admin/v1/deliveries?since={time}&until={time}&after={time}~x")).await;
+    }
+}
+
+#[tokio::test]
+async fn bad_parameters_are_named_on_sqlite() {
+    bad_parameters(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn bad_parameters_are_named_on_postgres() {
+    bad_parameters(Engine::Postgres).await;
+}
+
+async fn feed_and_statistics(engine: Engine) {
+    let app = filled(engine).await;
+    let all = app.admin_json("/admin/v1/changes").await;
+    let entries = all["data"].as_array().unwrap();
+    assert_eq!(entries.len(), 10);
+    for (position, entry) in entries.iter().enumerate() {
+        assert_eq!(entry["sequence"], position + 1, "without a gap");
+        assert_eq!((&entry["entity"], &entry["operation"]), (&json!("user"), &json!("put")));
+        assert_eq!(entry["id"], format!("user_{}", position % 5));
+    }
+    assert_eq!(all["next"], 10);
+    let (mut walked, mut after) = (Vec::new(), 0);
+    loop {
+        let page = app.admin_json(&format!("/admin/v1/changes?after={after}&limit=3")).await;
+        let data = page["data"].as_array().unwrap();
+        if data.is_empty() {
+            assert_eq!(page["next"], after, "at the end the cursor stays");
+            break;
+        }
+        walked.extend(data.iter().cloned());
+        after = page["next"].as_i64().unwrap();
+    }
+    assert_eq!(&walked, entries);
+    assert_eq!(app.admin_json("/admin/v1/changes?after=999").await, json!({ "data": [], "next": 999 }));
+
+    app.outcome("msg_gone", event("user.deleted", &json!({ "id": "user_4", "deleted": true })).to_string()).await;
+    let gone = app.admin_json("/admin/v1/changes?after=10").await;
+    assert_eq!(gone["data"][0]["operation"], "remove");
+    app.outcome("msg_00", user_created("user_0")).await;
+
+    let statistics = app.admin_json("/admin/v1/statistics").await;
+    assert_eq!((&statistics["users"], &statistics["organizations"], &statistics["members"]), (&json!(4), &json!(0), &json!(0)));
+    assert_eq!(statistics["sequence"], 11);
+    let outcomes: Vec<(&str, i64)> = statistics["outcomes"].as_array().unwrap().iter()
+        .map(|outcome| (outcome["outcome"].as_str().unwrap(), outcome["deliveries"].as_i64().unwrap()))
+        .collect();
+    assert_eq!(outcomes, [("applied", 11), ("ignored", 1), ("quarantined", 1), ("stale", 1)]);
+    assert_eq!(statistics["outcomes"][0]["duplicates"], 1);
+    assert_eq!(statistics["outcomes"][0]["conflicts"], 1, "msg_00 came again with another body");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn the_change_feed_has_no_gap_on_sqlite() {
+    feed_and_statistics(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn the_change_feed_has_no_gap_on_postgres() {
+    feed_and_statistics(Engine::Postgres).await;
+}

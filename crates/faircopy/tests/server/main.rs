@@ -1,0 +1,35 @@
+//! The service in this process: real sockets, a real database, and a clock of the test's own where time matters.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`app`], [`raw`], [`events`] | a service on a port of its own, bytes sent as they are, bodies to send |
+//! | [`answers`] | every status of the endpoint, with its exact answer |
+//! | [`signatures`] | faults.md W1 to W13, W29, W31 |
+//! | [`transport`] | faults.md W15 to W21: methods, encodings, sizes, framing, slow senders |
+//! | [`content`] | faults.md W22 to W28, the 45 examples, the minimal profile mode |
+//! | [`admin`] | the route table, the token, the admin API |
+//! | [`health`] | liveness, readiness and figures; a database that hangs or is gone (W30, D4) |
+//! | [`overload`] | bounded queues and memory |
+//! | [`storm`] | clients that hang up (D13) |
+//! | [`shutdown`] | the end, with requests in flight (P3) |
+//! | [`logs`] | nothing secret or personal is logged |
+//!
+//! Left out here: W14 (refused settings) stands beside `config`; W32 and W33 are measurements; P4 and P7 need limits on a
+//! process of their own, S1 and S5 a file system of their own: they belong to the black-box tests.
+#![allow(clippy::disallowed_methods, reason = "a test waits for real sockets and real databases, and measures how long")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::large_futures, reason = "a test's future holds its whole story")]
+
+mod admin;
+mod answers;
+mod app;
+mod content;
+mod events;
+mod health;
+mod logs;
+mod overload;
+mod raw;
+mod shutdown;
+mod signatures;
+mod storm;
+mod transport;

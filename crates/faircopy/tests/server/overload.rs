@@ -1,0 +1,154 @@
+//! More than can be taken: queues and memory have bounds, and what is refused is told when to come back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use faircopy::worker::intake::{MAX_BATCH, MAX_WAITING};
+use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
+use tokio::task::JoinSet;
+
+use crate::app::{Engine, TestApp, assert_problem, eventually};
+use crate::events::{user_created, user_created_of_size};
+
+/// Somebody else's transaction that keeps the writer waiting until it is let go.
+enum Blocker {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Blocker {
+    async fn of(app: &TestApp, engine: Engine) -> Self {
+        match engine {
+            Engine::Sqlite => {
+                let mut connection = SqliteConnection::connect(&app.database_url).await.unwrap();
+                connection.execute("BEGIN IMMEDIATE").await.unwrap();
+                Self::Sqlite(connection)
+            }
+            Engine::Postgres => {
+                let mut connection = PgConnection::connect(&app.database_url).await.unwrap();
+                connection.execute("BEGIN; SELECT * FROM faircopy.feed FOR UPDATE").await.unwrap();
+                Self::Postgres(connection)
+            }
+        }
+    }
+
+    async fn let_go(self) {
+        match self {
+            Self::Sqlite(mut connection) => drop(connection.execute("ROLLBACK").await.unwrap()),
+            Self::Postgres(mut connection) => drop(connection.execute("ROLLBACK").await.unwrap()),
+        }
+    }
+}
+
+async fn too_many_waiting(engine: Engine) {
+    const MORE: usize = 150;
+    let requests = MAX_WAITING + MAX_BATCH + MORE;
+    let app = Arc::new(TestApp::build().on(engine).start().await);
+    assert_eq!(app.outcome("msg_before", user_created("user_before")).await, "applied");
+    let blocker = Blocker::of(&app, engine).await;
+    let mut waiting = JoinSet::new();
+    for number in 0..requests {
+        let app = app.clone();
+        waiting.spawn(async move {
+            let id = format!("msg_{number}");
+            let start = Instant::now();
+            let response = app.deliver(&id, user_created(&format!("user_{number}"))).await;
+            (id, response, start.elapsed())
+        });
+    }
+    // The first who are sent back: the queue is full.
+    let mut answers = Vec::new();
+    while answers.len() < MORE / 2 {
+        answers.push(waiting.join_next().await.unwrap().unwrap());
+    }
+    assert_eq!(app.get("/healthz").await.status, 200, "it is alive all the while");
+    blocker.let_go().await;
+    while let Some(answer) = waiting.join_next().await {
+        answers.push(answer.unwrap());
+    }
+    let stored = app.deliveries().await;
+    let (mut taken, mut overloaded, mut longest) = (0, 0, Duration::ZERO);
+    for (id, response, elapsed) in &answers {
+        longest = longest.max(*elapsed);
+        if response.status == 200 {
+            taken += 1;
+            assert!(stored.contains_key(id), "{id} is acknowledged and lost");
+            continue;
+        }
+        let code = response.json().unwrap()["code"].as_str().unwrap().to_owned();
+        assert_problem(response, 503, &code);
+        assert!(code == "overloaded" || code == "database-unavailable", "{code}");
+        overloaded += usize::from(code == "overloaded");
+    }
+    assert!(overloaded > 0 && taken > 0, "{overloaded} overloaded, {taken} taken of {requests}");
+    assert!(longest < Duration::from_secs(10), "an answer took {longest:?}");
+    // Everything drains: what was sent back is taken when it comes again.
+    for (id, response, _) in &answers {
+        if response.status != 200 {
+            let outcome = app.outcome(id, user_created(&id.replace("msg", "user"))).await;
+            assert!(outcome == "applied" || outcome == "duplicate", "{outcome}");
+        }
+    }
+    assert_eq!(app.deliveries().await.len(), requests + 1);
+    assert_eq!(app.tables().await.users.len(), requests + 1);
+    let nothing_waits = async || app.get("/metrics").await.text().contains("faircopy_intake_waiting 0");
+    eventually("nothing waits", Duration::from_secs(5), nothing_waits).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_sends_back_on_sqlite() {
+    too_many_waiting(Engine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_sends_back_on_postgres() {
+    too_many_waiting(Engine::Postgres).await;
+}
+
+/// While the writer waits, bodies of 1 MiB are held only up to the bound on memory; the rest is told to come back, and the
+/// bound is free again afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_bodies_are_held_within_the_memory_bound() {
+    const MIB: usize = 1024 * 1024;
+    /// `http::body` holds 16 MiB at most.
+    const HELD: usize = 16;
+    let app = Arc::new(TestApp::start().await);
+    let blocker = Blocker::of(&app, Engine::Sqlite).await;
+    let mut waiting = JoinSet::new();
+    let mut bodies = 0;
+    let mut send = |waiting: &mut JoinSet<_>, count: usize| {
+        for _ in 0..count {
+            bodies += 1;
+            let (app, id) = (app.clone(), format!("msg_{bodies}"));
+            waiting.spawn(async move {
+                let body = user_created_of_size(&id.replace("msg", "user"), MIB);
+                app.deliver(&id, body).await
+            });
+        }
+    };
+    // Filled one after another, so that none is left half read.
+    for _ in 0..HELD {
+        send(&mut waiting, 1);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    send(&mut waiting, 30);
+    let mut refused = 0;
+    while refused < 30 {
+        let response = waiting.join_next().await.unwrap().unwrap();
+        assert_problem(&response, 503, "overloaded");
+        refused += 1;
+    }
+    blocker.let_go().await;
+    let mut taken = 0;
+    while let Some(response) = waiting.join_next().await {
+        let response = response.unwrap();
+        assert_eq!(response.status, 200, "{}", response.text());
+        taken += 1;
+    }
+    assert_eq!((taken, refused), (HELD, 30));
+    // The bound is free again.
+    send(&mut waiting, HELD);
+    while let Some(response) = waiting.join_next().await {
+        assert_eq!(response.unwrap().status, 200);
+    }
+}
