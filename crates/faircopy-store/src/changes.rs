@@ -77,9 +77,9 @@ pub(crate) async fn append(connection: &mut Connection, last: i64, entries: &[En
     let numbers = last + 1..;
     let rows = Rows::new(entries.len())
         .int("sequence", numbers.take(entries.len()).map(Some))
-        .text("entity", entries.iter().map(|entry| Some(entry.entity.clone())))
-        .text("id", entries.iter().map(|entry| Some(entry.id.clone())))
-        .text("operation", entries.iter().map(|entry| Some(entry.operation.clone())))
+        .text("entity", entries.iter().map(|entry| Some(entry.entity.as_str())))
+        .text("id", entries.iter().map(|entry| Some(entry.id.as_str())))
+        .text("operation", entries.iter().map(|entry| Some(entry.operation.as_str())))
         .time("changed_at", entries.iter().map(|_| Some(now)));
     let insert = "INSERT INTO {s}changes (sequence, entity, id, operation, changed_at) SELECT v.* FROM {rows} AS v";
     connection.run_rows(insert, rows).await?;

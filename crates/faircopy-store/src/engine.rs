@@ -33,11 +33,13 @@ const SQLITE_CACHE_KIB: &str = "-8192";
 const SQLITE_WAL_LIMIT: &str = "67108864";
 /// What every write transaction sets, for itself alone: poolers share connections. The timeouts keep one held lock from
 /// holding everyone; the planner is told to use the indexes, because a plan made while a table was empty would be kept.
-const POSTGRES_BEGIN: &str = "BEGIN; \
-    SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '6s'; \
-    SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL synchronous_commit = 'on'; \
-    SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; \
-    SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_generic_plan; SELECT sequence FROM faircopy.feed FOR UPDATE";
+const POSTGRES_BEGIN: &str = "BEGIN; SELECT \
+    set_config('lock_timeout', '1s', true), set_config('statement_timeout', '6s', true), \
+    set_config('idle_in_transaction_session_timeout', '10s', true), set_config('synchronous_commit', 'on', true), \
+    set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), \
+    set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true), \
+    set_config('plan_cache_mode', 'force_generic_plan', true); \
+    SELECT sequence FROM faircopy.feed FOR UPDATE";
 
 /// Where the database is, checked for form.
 #[derive(Clone)]
@@ -177,8 +179,9 @@ impl Connection {
                 Ok(row.try_get(0)?)
             }
             Self::Postgres(connection) => {
-                let row = sqlx::raw_sql(POSTGRES_BEGIN).fetch_one(connection).await?;
-                Ok(row.try_get(0)?)
+                let rows = sqlx::raw_sql(POSTGRES_BEGIN).fetch_all(connection).await?;
+                let pen = rows.last().ok_or_else(|| Error::Refused("the change feed has no counter".into()))?;
+                Ok(pen.try_get(0)?)
             }
         }
     }
@@ -216,7 +219,7 @@ impl Connection {
 
     /// Runs one statement over many rows: once on Postgres, whatever the number; in pieces of 64 on SQLite, where a
     /// statement costs no round trip. Nothing happens when there are no rows.
-    pub(crate) async fn run_rows(&mut self, statement: &str, rows: Rows) -> Result<Vec<Row>> {
+    pub(crate) async fn run_rows(&mut self, statement: &str, rows: Rows<'_>) -> Result<Vec<Row>> {
         if rows.length == 0 {
             return Ok(Vec::new());
         }
@@ -256,7 +259,7 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// Fills in `{s}`, `{text c}` and `{time c}`.
+    /// Fills in the words of [`Dialect::word`].
     fn fill(self, statement: &str) -> String {
         let mut out = String::with_capacity(statement.len() + 64);
         let mut rest = statement;
@@ -280,7 +283,12 @@ impl Dialect {
             }
             // Parameters come as text; a comparison with a time column wants a time.
             (Self::Postgres, "as-time") => format!("({column})::timestamptz").into(),
-            (Self::Sqlite, "text" | "time" | "as-time") => Cow::Owned(column.to_owned()),
+            // The order of bytes, which is the same everywhere: a database's own may be that of a language.
+            (Self::Postgres, "bytes") => format!("{column} COLLATE \"C\"").into(),
+            (Self::Postgres, "bigint") => Cow::Borrowed("bigint"),
+            (Self::Sqlite, "bigint") => Cow::Borrowed("integer"),
+            (Self::Sqlite, "strict") => Cow::Borrowed(" STRICT"),
+            (Self::Sqlite, "text" | "time" | "as-time" | "bytes") => Cow::Owned(column.to_owned()),
             _ => Cow::Borrowed(""),
         }
     }
@@ -332,9 +340,9 @@ arguments!(postgres_arguments, PgArguments);
 
 /// One column of many rows.
 #[derive(Debug, Clone)]
-pub(crate) enum Column {
-    Text(Vec<Option<String>>),
-    Json(Vec<Option<String>>),
+pub(crate) enum Column<'a> {
+    Text(Vec<Option<Cow<'a, str>>>),
+    Json(Vec<Option<Cow<'a, str>>>),
     Int(Vec<Option<i64>>),
     Bool(Vec<Option<bool>>),
     Time(Vec<Option<Millis>>),
@@ -342,23 +350,23 @@ pub(crate) enum Column {
 
 /// Many rows as one parameter each column: what `{rows}` stands for.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Rows {
+pub(crate) struct Rows<'a> {
     length: usize,
-    columns: Vec<(&'static str, Column)>,
+    columns: Vec<(&'static str, Column<'a>)>,
 }
 
-impl Rows {
+impl<'a> Rows<'a> {
     pub(crate) fn new(length: usize) -> Self {
         Self { length, columns: Vec::new() }
     }
 
     /// Adds a column; its values are taken in row order.
-    pub(crate) fn text(self, name: &'static str, values: impl Iterator<Item = Option<String>>) -> Self {
-        self.with(name, Column::Text(values.collect()))
+    pub(crate) fn text<T: Into<Cow<'a, str>>>(self, name: &'static str, values: impl Iterator<Item = Option<T>>) -> Self {
+        self.with(name, Column::Text(values.map(|value| value.map(Into::into)).collect()))
     }
 
-    pub(crate) fn json(self, name: &'static str, values: impl Iterator<Item = Option<String>>) -> Self {
-        self.with(name, Column::Json(values.collect()))
+    pub(crate) fn json<T: Into<Cow<'a, str>>>(self, name: &'static str, values: impl Iterator<Item = Option<T>>) -> Self {
+        self.with(name, Column::Json(values.map(|value| value.map(Into::into)).collect()))
     }
 
     pub(crate) fn int(self, name: &'static str, values: impl Iterator<Item = Option<i64>>) -> Self {
@@ -373,7 +381,7 @@ impl Rows {
         self.with(name, Column::Time(values.collect()))
     }
 
-    fn with(mut self, name: &'static str, column: Column) -> Self {
+    fn with(mut self, name: &'static str, column: Column<'a>) -> Self {
         self.columns.push((name, column));
         self
     }
@@ -403,7 +411,9 @@ impl Rows {
         let mut arguments = PgArguments::default();
         for (_, column) in self.columns {
             let added = match column {
-                Column::Text(values) | Column::Json(values) => arguments.add(values),
+                Column::Text(values) | Column::Json(values) => {
+                    arguments.add(values.iter().map(Option::as_deref).collect::<Vec<Option<&str>>>())
+                }
                 Column::Int(values) => arguments.add(values),
                 Column::Bool(values) => arguments.add(values),
                 Column::Time(values) => {
@@ -439,7 +449,7 @@ impl Rows {
         for at in range {
             for (_, column) in &self.columns {
                 let added = match column {
-                    Column::Text(values) | Column::Json(values) => arguments.add(values[at].clone()),
+                    Column::Text(values) | Column::Json(values) => arguments.add(values[at].as_deref()),
                     Column::Int(values) => arguments.add(values[at]),
                     Column::Bool(values) => arguments.add(values[at]),
                     Column::Time(values) => arguments.add(values[at].map(|at| at.to_string())),

@@ -291,14 +291,12 @@ async fn record(
     let mut places: HashMap<&str, usize> = HashMap::new();
     let mut unique: Vec<(&Arrival, Outcome, i64, i64)> = Vec::new();
     let mut seen = vec![false; batch.len()];
-    let mut conflicts = vec![false; batch.len()];
     for (at, arrival) in batch.iter().enumerate() {
         if let Some(&place) = first.get(arrival.svix_id.as_str()) {
             let (original, _, attempts, other_bodies) = &mut unique[place];
             *attempts += 1;
             seen[at] = true;
-            conflicts[at] = original.body_hash != arrival.body_hash;
-            *other_bodies += i64::from(conflicts[at]);
+            *other_bodies += i64::from(original.body_hash != arrival.body_hash);
         } else {
             first.insert(&arrival.svix_id, unique.len());
             places.insert(&arrival.svix_id, at);
@@ -309,11 +307,11 @@ async fn record(
     unique.sort_by(|a, b| a.0.svix_id.cmp(&b.0.svix_id));
     let event = || unique.iter().map(|(arrival, ..)| &arrival.content.event);
     let rows = Rows::new(unique.len())
-        .text("svix_id", unique.iter().map(|(arrival, ..)| Some(arrival.svix_id.clone())))
-        .text("event_type", event().map(|event| Some(event.event_type.clone())))
-        .text("entity_id", event().map(|event| event.entity_id.clone()))
-        .text("instance_id", event().map(|event| event.instance_id.clone()))
-        .text("outcome", unique.iter().map(|(_, outcome, ..)| Some(outcome.as_str().to_owned())))
+        .text("svix_id", unique.iter().map(|(arrival, ..)| Some(arrival.svix_id.as_str())))
+        .text("event_type", event().map(|event| Some(event.event_type.as_str())))
+        .text("entity_id", event().map(|event| event.entity_id.as_deref()))
+        .text("instance_id", event().map(|event| event.instance_id.as_deref()))
+        .text("outcome", unique.iter().map(|(_, outcome, ..)| Some(outcome.as_str())))
         .int("attempts", unique.iter().map(|(_, _, attempts, _)| Some(*attempts)))
         .int("conflicts", unique.iter().map(|(.., other_bodies)| Some(*other_bodies)))
         .text("error", event().map(|event| match &event.reading {
@@ -324,19 +322,20 @@ async fn record(
         .time("signed_at", unique.iter().map(|(arrival, ..)| Some(arrival.signed_at)))
         .time("received_at", unique.iter().map(|(arrival, ..)| Some(arrival.received_at)))
         .int("body_hash", unique.iter().map(|(arrival, ..)| Some(arrival.body_hash)))
-        .text("payload", unique.iter().map(|(arrival, ..)| arrival.content.payload.clone()));
-    let expected: HashMap<&str, (i64, i64)> =
-        unique.iter().map(|(arrival, _, attempts, _)| (arrival.svix_id.as_str(), (*attempts, arrival.body_hash))).collect();
+        .text("payload", unique.iter().map(|(arrival, ..)| arrival.content.payload.as_deref()));
+    let expected: HashMap<&str, i64> =
+        unique.iter().map(|(arrival, _, attempts, _)| (arrival.svix_id.as_str(), *attempts)).collect();
+    let mut kept: HashMap<String, i64> = HashMap::new();
     for row in connection.run_rows(STATEMENT, rows).await? {
         let svix_id = row.required(0)?;
-        let (Some(&place), Some(&(attempts, body_hash))) =
-            (places.get(svix_id.as_str()), expected.get(svix_id.as_str()))
-        else {
+        let (Some(&place), Some(&attempts)) = (places.get(svix_id.as_str()), expected.get(svix_id.as_str())) else {
             continue;
         };
         seen[place] = row.int(1)? != Some(attempts);
-        conflicts[place] |= row.int(2)? != Some(body_hash);
+        kept.insert(svix_id, row.int(2)?.unwrap_or_default());
     }
+    let conflicts = batch.iter().map(|arrival| kept.get(&arrival.svix_id).is_some_and(|hash| *hash != arrival.body_hash));
+    let conflicts = conflicts.collect();
     Ok((seen, conflicts))
 }
 

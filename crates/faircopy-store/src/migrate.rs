@@ -33,8 +33,9 @@ migrations!(1 "copy" "0001_copy.sql");
 /// Any two processes that migrate at once take turns: the lock ends with the transaction, so poolers can carry it.
 const POSTGRES_LOCK: &str = "BEGIN; SELECT pg_advisory_xact_lock(4801923340411205377); \
     CREATE SCHEMA IF NOT EXISTS faircopy";
+/// `{bigint}` and `{strict}`: a strict table of SQLite knows no `bigint`.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS {s}schema_migrations \
-    (version bigint PRIMARY KEY, name text NOT NULL, applied_at text NOT NULL)";
+    (version {bigint} PRIMARY KEY, name text NOT NULL, applied_at text NOT NULL){strict}";
 
 impl Store {
     /// The migrations that are not applied yet. An empty database lacks all.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use faircopy_core::Millis;
-use faircopy_core::id::{InvitationId, OrganizationId, UserId};
+use faircopy_core::id::{InvitationId, MembershipId, OrganizationId, UserId};
 use faircopy_core::merge::{Change, Changes};
 use faircopy_core::record::{EXPIRED, Invitation, Member, Organization, PENDING, Profile, Provenance, User};
 
@@ -158,8 +158,8 @@ fn upsert(table: &str, keys: &[&str], columns: &[&str], select: &str) -> String 
     )
 }
 
-fn provenances<'a, K, T>(put: &'a Put<'_, K, T>) -> impl Iterator<Item = Option<String>> + 'a {
-    put.iter().map(|(_, _, provenance)| Some(provenance.as_str().to_owned()))
+fn provenances<'a, K, T>(put: &'a Put<'_, K, T>) -> impl Iterator<Item = Option<&'a str>> + 'a {
+    put.iter().map(|(_, _, provenance)| Some(provenance.as_str()))
 }
 
 async fn put_all_organizations(
@@ -171,11 +171,11 @@ async fn put_all_organizations(
         ["name", "slug", "image_url", "created_by", "settings", "workspace_id", "provenance", "created_at", "updated_at"];
     let all = || put.iter().map(|(_, organization, _)| *organization);
     let rows = Rows::new(put.len())
-        .text("clerk_org_id", put.iter().map(|(id, _, _)| Some(id.to_string())))
-        .text("name", all().map(|o| o.name.clone()))
-        .text("slug", all().map(|o| o.slug.clone()))
-        .text("image_url", all().map(|o| o.image_url.clone()))
-        .text("created_by", all().map(|o| o.created_by.clone()))
+        .text("clerk_org_id", put.iter().map(|(id, _, _)| Some(id.as_str())))
+        .text("name", all().map(|o| o.name.as_deref()))
+        .text("slug", all().map(|o| o.slug.as_deref()))
+        .text("image_url", all().map(|o| o.image_url.as_deref()))
+        .text("created_by", all().map(|o| o.created_by.as_deref()))
         .json("settings", all().map(|o| Some(o.settings.to_string())))
         .text("workspace_id", all().map(Organization::linked_workspace))
         .text("provenance", provenances(put))
@@ -195,10 +195,10 @@ async fn put_all_members(
         ["clerk_membership_id", "role", "permissions", "provenance", "created_at", "updated_at"];
     let all = || put.iter().map(|(_, member, _)| *member);
     let rows = Rows::new(put.len())
-        .text("clerk_org_id", put.iter().map(|(pair, _, _)| Some(pair.0.to_string())))
-        .text("clerk_user_id", put.iter().map(|(pair, _, _)| Some(pair.1.to_string())))
-        .text("clerk_membership_id", all().map(|m| m.membership.as_ref().map(ToString::to_string)))
-        .text("role", all().map(|m| m.role.clone()))
+        .text("clerk_org_id", put.iter().map(|(pair, _, _)| Some(pair.0.as_str())))
+        .text("clerk_user_id", put.iter().map(|(pair, _, _)| Some(pair.1.as_str())))
+        .text("clerk_membership_id", all().map(|m| m.membership.as_ref().map(MembershipId::as_str)))
+        .text("role", all().map(|m| m.role.as_deref()))
         .json("permissions", all().map(|m| Some(serde_json::json!(m.permissions).to_string())))
         .text("provenance", provenances(put))
         .time("created_at", all().map(|m| m.created_at))
@@ -226,20 +226,20 @@ async fn put_all_users(connection: &mut Connection, put: &Put<'_, UserId, User>,
         "workspace_id",
     ];
     let all = || put.iter().map(|(_, user, _)| *user);
-    let profile = |column: fn(&Profile) -> Option<String>| all().map(move |user| user.profile.as_ref().and_then(column));
+    let profile = |column: fn(&Profile) -> Option<&str>| all().map(move |user| user.profile.as_ref().and_then(column));
     let rows = Rows::new(put.len())
-        .text("clerk_user_id", put.iter().map(|(id, _, _)| Some(id.to_string())))
-        .text("external_id", profile(|p| p.external_id.clone()))
-        .text("username", profile(|p| p.username.clone()))
-        .text("first_name", profile(|p| p.first_name.clone()))
-        .text("last_name", profile(|p| p.last_name.clone()))
-        .text("name", profile(Profile::name))
-        .text("email", profile(|p| p.email.clone()))
-        .text("image_url", profile(|p| p.image_url.clone()))
-        .json("public_metadata", profile(|p| Some(p.public_metadata.to_string())))
+        .text("clerk_user_id", put.iter().map(|(id, _, _)| Some(id.as_str())))
+        .text("external_id", profile(|p| p.external_id.as_deref()))
+        .text("username", profile(|p| p.username.as_deref()))
+        .text("first_name", profile(|p| p.first_name.as_deref()))
+        .text("last_name", profile(|p| p.last_name.as_deref()))
+        .text("name", all().map(|user| user.profile.as_ref().and_then(Profile::name)))
+        .text("email", profile(|p| p.email.as_deref()))
+        .text("image_url", profile(|p| p.image_url.as_deref()))
+        .json("public_metadata", all().map(|user| user.profile.as_ref().map(|p| p.public_metadata.to_string())))
         .bool("banned", all().map(|user| user.profile.as_ref().and_then(|p| p.banned)))
         .bool("locked", all().map(|user| user.profile.as_ref().and_then(|p| p.locked)))
-        .text("linked_workspace_id", all().map(|user| user.linked_workspace.clone()))
+        .text("linked_workspace_id", all().map(|user| user.linked_workspace.as_deref()))
         .text("provenance", provenances(put))
         .time("created_at", all().map(|user| user.created_at))
         .time("updated_at", all().map(|user| user.updated_at));
@@ -258,11 +258,11 @@ async fn put_all_invitations(
         ["clerk_org_id", "email", "role", "status", "expires_at", "provenance", "created_at", "updated_at"];
     let all = || put.iter().map(|(_, invitation, _)| *invitation);
     let rows = Rows::new(put.len())
-        .text("clerk_invitation_id", put.iter().map(|(id, _, _)| Some(id.to_string())))
-        .text("clerk_org_id", all().map(|i| Some(i.organization.to_string())))
-        .text("email", all().map(|i| i.email.clone()))
-        .text("role", all().map(|i| i.role.clone()))
-        .text("status", all().map(|i| Some(i.status_at(now).to_owned())))
+        .text("clerk_invitation_id", put.iter().map(|(id, _, _)| Some(id.as_str())))
+        .text("clerk_org_id", all().map(|i| Some(i.organization.as_str())))
+        .text("email", all().map(|i| i.email.as_deref()))
+        .text("role", all().map(|i| i.role.as_deref()))
+        .text("status", all().map(|i| Some(i.status_at(now))))
         .time("expires_at", all().map(|i| i.expires_at))
         .text("provenance", provenances(put))
         .time("created_at", all().map(|i| i.created_at))
@@ -277,7 +277,7 @@ async fn remove_organizations(
     entries: &mut Vec<Entry>,
     unsettled: &mut BTreeSet<String>,
 ) -> Result<()> {
-    let ids = || Rows::new(gone.len()).text("id", gone.iter().map(|id| Some(id.to_string())));
+    let ids = || Rows::new(gone.len()).text("id", gone.iter().map(|id| Some(id.as_str())));
     let members = "DELETE FROM {s}organization_members WHERE clerk_org_id IN (SELECT v.id FROM {rows} AS v) \
         RETURNING clerk_org_id, clerk_user_id";
     note_members(connection, members, ids(), Operation::Remove, entries, unsettled).await?;
@@ -291,7 +291,7 @@ async fn remove_organizations(
 }
 
 async fn remove_users(connection: &mut Connection, gone: &[&UserId], entries: &mut Vec<Entry>) -> Result<()> {
-    let ids = || Rows::new(gone.len()).text("id", gone.iter().map(|id| Some(id.to_string())));
+    let ids = || Rows::new(gone.len()).text("id", gone.iter().map(|id| Some(id.as_str())));
     let members = "DELETE FROM {s}organization_members WHERE clerk_user_id IN (SELECT v.id FROM {rows} AS v) \
         RETURNING clerk_org_id, clerk_user_id";
     note_members(connection, members, ids(), Operation::Remove, entries, &mut BTreeSet::new()).await?;
@@ -307,15 +307,15 @@ async fn remove_members(
     unsettled: &mut BTreeSet<String>,
 ) -> Result<()> {
     let rows = Rows::new(gone.len())
-        .text("org", gone.iter().map(|pair| Some(pair.0.to_string())))
-        .text("person", gone.iter().map(|pair| Some(pair.1.to_string())));
+        .text("org", gone.iter().map(|pair| Some(pair.0.as_str())))
+        .text("person", gone.iter().map(|pair| Some(pair.1.as_str())));
     let statement = "DELETE FROM {s}organization_members WHERE (clerk_org_id, clerk_user_id) IN \
         (SELECT v.org, v.person FROM {rows} AS v) RETURNING clerk_org_id, clerk_user_id";
     note_members(connection, statement, rows, Operation::Remove, entries, unsettled).await
 }
 
 async fn remove_invitations(connection: &mut Connection, gone: &[&InvitationId], entries: &mut Vec<Entry>) -> Result<()> {
-    let rows = Rows::new(gone.len()).text("id", gone.iter().map(|id| Some(id.to_string())));
+    let rows = Rows::new(gone.len()).text("id", gone.iter().map(|id| Some(id.as_str())));
     let statement = "DELETE FROM {s}organization_invitations WHERE clerk_invitation_id IN \
         (SELECT v.id FROM {rows} AS v) RETURNING clerk_invitation_id";
     note(connection, statement, rows, Entity::Invitation, Operation::Remove, entries).await
@@ -329,7 +329,7 @@ fn wanted_workspace(user: &str) -> String {
         "COALESCE({user}.linked_workspace_id, (SELECT o.workspace_id FROM {{s}}organization_members m \
          LEFT JOIN {{s}}organizations o ON o.clerk_org_id = m.clerk_org_id \
          WHERE m.clerk_user_id = {user}.clerk_user_id \
-         ORDER BY m.created_at IS NULL, m.created_at, m.clerk_membership_id LIMIT 1))"
+         ORDER BY m.created_at IS NULL, m.created_at, {{bytes m.clerk_membership_id}} LIMIT 1))"
     )
 }
 
@@ -342,7 +342,7 @@ async fn relinked_members(
     let statement = "SELECT m.clerk_user_id FROM {rows} AS v LEFT JOIN {s}organizations o ON o.clerk_org_id = v.id \
         JOIN {s}organization_members m ON m.clerk_org_id = v.id WHERE o.workspace_id IS DISTINCT FROM v.workspace_id";
     let rows = Rows::new(put.len())
-        .text("id", put.iter().map(|(id, _, _)| Some(id.to_string())))
+        .text("id", put.iter().map(|(id, _, _)| Some(id.as_str())))
         .text("workspace_id", put.iter().map(|(_, organization, _)| organization.linked_workspace()));
     for row in connection.run_rows(statement, rows).await? {
         unsettled.insert(row.required(0)?);
@@ -363,14 +363,14 @@ async fn settle_workspaces(
          WHERE t.clerk_user_id = w.id AND t.workspace_id IS DISTINCT FROM w.wanted RETURNING clerk_user_id",
         wanted = wanted_workspace("u"),
     );
-    let rows = Rows::new(unsettled.len()).text("id", unsettled.iter().cloned().map(Some));
+    let rows = Rows::new(unsettled.len()).text("id", unsettled.iter().map(|id| Some(id.as_str())));
     note(connection, &statement, rows, Entity::User, Operation::Put, entries).await
 }
 
 async fn note(
     connection: &mut Connection,
     statement: &str,
-    rows: Rows,
+    rows: Rows<'_>,
     entity: Entity,
     operation: Operation,
     entries: &mut Vec<Entry>,
@@ -384,7 +384,7 @@ async fn note(
 async fn note_members(
     connection: &mut Connection,
     statement: &str,
-    rows: Rows,
+    rows: Rows<'_>,
     operation: Operation,
     entries: &mut Vec<Entry>,
     unsettled: &mut BTreeSet<String>,

@@ -27,7 +27,7 @@ pub(crate) async fn load_by_membership(
     memberships: Vec<MembershipId>,
 ) -> Result<Vec<(Key, Register)>> {
     let statement = format!("SELECT {COLUMNS} FROM {{rows}} AS v JOIN {{s}}registers r ON r.generation_id = v.id");
-    let rows = Rows::new(memberships.len()).text("id", memberships.iter().map(|id| Some(id.to_string())));
+    let rows = Rows::new(memberships.len()).text("id", memberships.iter().map(|id| Some(id.as_str())));
     read_all(&connection.run_rows(&statement, rows).await?)
 }
 
@@ -58,12 +58,12 @@ pub(crate) async fn save(connection: &mut Connection, registers: &BTreeMap<Key, 
         .int("partial_hash", stamps(partial, |stamp| stamp.hash))
         .int("tombstone_at", all().map(|(_, r)| r.tombstone.map(|at| at.0)))
         .int("generation_at", all().map(|(_, r)| r.generation.as_ref().map(|generation| generation.created_at.0)))
-        .text("generation_id", all().map(|(_, r)| r.generation.as_ref().map(|generation| generation.id.to_string())))
+        .text("generation_id", all().map(|(_, r)| r.generation.as_ref().map(|generation| generation.id.as_str())))
         .int("last_end_at", all().map(|(_, r)| r.last_end.map(|at| at.0)))
         .text("token", all().map(|(_, r)| r.token.as_ref().map(write_token)))
         .text("clerk_org_id", all().map(|(key, r)| organization_of(key, r)))
         .text("clerk_user_id", all().map(|(key, _)| match key {
-            Key::Pair(_, user) => Some(user.to_string()),
+            Key::Pair(_, user) => Some(user.as_str()),
             _ => None,
         }));
     connection.run_rows(STATEMENT, rows).await.map(drop)
@@ -71,22 +71,22 @@ pub(crate) async fn save(connection: &mut Connection, registers: &BTreeMap<Key, 
 
 /// Forgets the pairs and invitations of organizations with a tombstone, which absorbs whatever may still come.
 pub(crate) async fn sweep_organizations(connection: &mut Connection, ids: &[&OrganizationId]) -> Result<()> {
-    let rows = Rows::new(ids.len()).text("id", ids.iter().map(|id| Some(id.to_string())));
+    let rows = Rows::new(ids.len()).text("id", ids.iter().map(|id| Some(id.as_str())));
     let statement = "DELETE FROM {s}registers WHERE clerk_org_id IN (SELECT v.id FROM {rows} AS v)";
     connection.run_rows(statement, rows).await.map(drop)
 }
 
 /// Forgets the pairs of users with a tombstone.
 pub(crate) async fn sweep_users(connection: &mut Connection, ids: &[&UserId]) -> Result<()> {
-    let rows = Rows::new(ids.len()).text("id", ids.iter().map(|id| Some(id.to_string())));
+    let rows = Rows::new(ids.len()).text("id", ids.iter().map(|id| Some(id.as_str())));
     let statement = "DELETE FROM {s}registers WHERE clerk_user_id IN (SELECT v.id FROM {rows} AS v)";
     connection.run_rows(statement, rows).await.map(drop)
 }
 
-fn organization_of(key: &Key, register: &Register) -> Option<String> {
+fn organization_of<'a>(key: &'a Key, register: &'a Register) -> Option<&'a str> {
     match key {
-        Key::Pair(organization, _) => Some(organization.to_string()),
-        Key::Invitation(_) => register.organization.as_ref().map(ToString::to_string),
+        Key::Pair(organization, _) => Some(organization.as_str()),
+        Key::Invitation(_) => register.organization.as_ref().map(OrganizationId::as_str),
         _ => None,
     }
 }

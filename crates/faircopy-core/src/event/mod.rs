@@ -55,6 +55,24 @@ pub enum Fact {
     Invitation(Invitation, Stamp),
 }
 
+impl Fact {
+    /// The id that Clerk's event names: of a membership its own, where it is known.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::User(user, _) | Self::PartOfUser(user, _) => user.id.as_str(),
+            Self::NoUser(id, _) => id.as_str(),
+            Self::Organization(organization, _) | Self::PartOfOrganization(organization, _) => organization.id.as_str(),
+            Self::NoOrganization(id, _) => id.as_str(),
+            Self::Member(_, generation, _) | Self::NoMember(_, _, generation, _) => generation.id.as_str(),
+            Self::NoMembership(id, _) => id.as_str(),
+            Self::NotAMember(_, user, _) => user.as_str(),
+            Self::TokenMember(member, _) => member.user.as_str(),
+            Self::Invitation(invitation, _) => invitation.id.as_str(),
+        }
+    }
+}
+
 /// What a delivery turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -153,8 +171,11 @@ pub fn read(kept: &str, context: &Context<'_>) -> Event {
     };
     event.event_type = envelope.event_type.0.as_deref().map(printable).unwrap_or_default();
     event.instance_id = envelope.instance_id.0.as_deref().map(printable);
-    event.entity_id = envelope.data.and_then(entity_id);
     event.reading = interpret(&envelope, &mut event.event_at, context).unwrap_or_else(Reading::Quarantined);
+    event.entity_id = match &event.reading {
+        Reading::Observed(observations) => observations.first().map(|own| own.fact.subject().to_owned()),
+        Reading::Ignored | Reading::Quarantined(_) => envelope.data.and_then(entity_id),
+    };
     event
 }
 

@@ -49,7 +49,9 @@ impl Replica {
     pub(crate) fn merge(&mut self, batch: &[&Observation]) -> Verdict {
         let mut workset = Workset::new(self.load(batch));
         let verdict = batch.iter().map(|observation| workset.merge(observation)).max();
-        self.apply(workset.finish());
+        let changes = workset.finish();
+        assert_consistent(&changes);
+        self.apply(changes);
         verdict.unwrap_or(Verdict::Known)
     }
 
@@ -112,6 +114,23 @@ impl Replica {
                 Some(row) => drop(invitations.insert(id, row)),
                 None => drop(invitations.remove(&id)),
             }
+        }
+    }
+}
+
+/// Whatever the order in which changes are written: nothing is put below what is removed.
+fn assert_consistent(changes: &Changes) {
+    let removed = |organization: &OrganizationId, user: Option<&UserId>| {
+        matches!(changes.organizations.get(organization), Some(Change::Remove))
+            || user.is_some_and(|user| matches!(changes.users.get(user), Some(Change::Remove)))
+    };
+    for ((organization, user), change) in &changes.members {
+        let put = matches!(change, Change::Put(..));
+        assert!(!(put && removed(organization, Some(user))), "{user} in {organization} is put after a removal");
+    }
+    for change in changes.invitations.values() {
+        if let Change::Put(invitation, _) = change {
+            assert!(!removed(&invitation.organization, None), "{} is put after a removal", invitation.id);
         }
     }
 }

@@ -102,18 +102,21 @@ pub(crate) fn batches<'a>(order: &'a [usize], split: Split, dice: &mut StdRng) -
 fn deliver(event: &Event, twist: Twist, dice: &mut StdRng) -> Delivery {
     let mut at_ms = event.at_ms;
     let mut body = event.body.clone();
-    let original = Said::read(&body);
+    let mut said = Said::read(&body);
     if twist.skew {
         at_ms += dice.random_range(-2_000..=2_000);
         body = body.replace(&format!("\"timestamp\":{}", event.at_ms), &format!("\"timestamp\":{at_ms}"));
     }
     if twist.thin
-        && let Said::MemberDeleted { id, .. } = &original
+        && let Said::MemberDeleted { id, .. } = &said
     {
         let data = format!(r#"{{"deleted":true,"id":"{id}","object":"organization_membership"}}"#);
         body = format!(r#"{{"data":{data},"timestamp":{at_ms},"type":"{}"}}"#, event.event_type);
     }
-    Delivery { observations: observe(&body, Millis(at_ms)), said: Said::read(&body) }
+    if twist.skew || twist.thin {
+        said = Said::read(&body);
+    }
+    Delivery { observations: observe(&body, Millis(at_ms)), said }
 }
 
 fn observe(body: &str, signed_at: Millis) -> Vec<Observation> {

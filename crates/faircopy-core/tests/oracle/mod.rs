@@ -1,5 +1,5 @@
-//! A naive second opinion: what must be visible after a set of events was seen, in whatever order, worked out from their
-//! JSON alone and shared with the core in nothing.
+//! A naive second opinion: what must be visible after a set of events was seen, in whatever order, worked out from
+//! their JSON alone. It shares no code with the core.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -207,8 +207,8 @@ impl<'a> View<'a> {
         demand(full().count() == expected.len(), "I6", || format!("{} of {} members", full().count(), expected.len()))
     }
 
-    /// Users, organizations and invitations show their newest version seen so far, and none is missing. Rows that only a
-    /// token speaks for are left aside.
+    /// Users, organizations and invitations show their newest version seen so far, and none is missing. Rows that only
+    /// a token speaks for are left aside.
     pub(crate) fn check_versions(&self, rows: &Rows) -> Verdict {
         for (id, wanted) in self.users.iter().filter(|(id, _)| self.alive(id)) {
             let found = rows.users.iter().find(|(known, _)| known.as_str() == *id).map(|(_, (user, _))| user);

@@ -1,0 +1,182 @@
+//! Dropped calls, an application's foreign keys, a lock held by somebody else.
+
+use std::time::Duration;
+
+use faircopy_store::{Error, Outcome, Writer};
+use faircopy_testkit::seed::Seed;
+use faircopy_world::{company, shuffled};
+use serde_json::json;
+use sqlx::{Connection as _, Executor as _};
+
+use crate::db::{Db, commit, deliver};
+use crate::say::{NOW, START, event, gone, of_world, organization, user};
+
+on_both_engines!(a_dropped_call_leaves_nothing_behind, a_refusal_leaves_the_writer_usable);
+on_postgres!(rows_of_an_application_go_along, a_restricting_application_is_told, a_held_lock_delays_its_delivery_alone);
+
+async fn a_dropped_call_leaves_nothing_behind(db: &Db) {
+    let seed = Seed::of_run();
+    let (events, truth) = company(seed.value() + 5, 30, 4, START);
+    let deliveries = of_world(&shuffled(&events, seed.value(), 0));
+    let mut writer = db.writer().await;
+    let (mut dropped, mut finished) = (0, 0);
+    for round in 0..120_u64 {
+        let start = usize::try_from(round).unwrap() * 17 % deliveries.len();
+        let batch = &deliveries[start..deliveries.len().min(start + 20)];
+        let within = Duration::from_micros(round * 5000 / 120);
+        match tokio::time::timeout(within, writer.commit(batch, NOW)).await {
+            Err(_) => dropped += 1,
+            Ok(Ok(_)) => finished += 1,
+            Ok(Err(Error::Busy(_))) => {}
+            Ok(Err(error)) => panic!("{error}"),
+        }
+        // A call that is dropped may have been another one.
+        if round % 10 == 0 {
+            let _ = tokio::time::timeout(within / 2, writer.expire_invitations(NOW)).await;
+            let _ = tokio::time::timeout(within / 2, writer.unsafe_settings()).await;
+        }
+    }
+    assert!(dropped > 20, "{dropped} calls were dropped, {finished} finished");
+    for batch in deliveries.chunks(40) {
+        commit(&mut writer, batch).await;
+    }
+    db.tables().await.assert_same_as(&truth);
+    db.feed().await;
+    assert_eq!(db.deliveries().await.len(), events.len());
+    if !db.is_sqlite() {
+        let idle = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+        let mut left = db.sql(idle).await;
+        // The server notices the end of a connection when it next reads from it.
+        for _ in 0..200 {
+            if left.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            left = db.sql(idle).await;
+        }
+        assert_eq!(left, []);
+    }
+}
+
+/// A trigger stands for whatever makes a database refuse one row.
+async fn a_refusal_leaves_the_writer_usable(db: &Db) {
+    let mut writer = db.writer().await;
+    if db.is_sqlite() {
+        db.sql(
+            "CREATE TRIGGER refuse BEFORE INSERT ON users WHEN NEW.first_name = 'Nobody' \
+             BEGIN SELECT RAISE(ABORT, 'no such name'); END",
+        )
+        .await;
+    } else {
+        db.sql("ALTER TABLE faircopy.users ADD CONSTRAINT refuse CHECK (first_name <> 'Nobody')").await;
+    }
+    let named = |id: &str, name: &str| event(&format!("msg_{id}"), "user.created", 1, &user(id, 1, name, &json!({})));
+    let (bad, good) = (named("user_bad", "Nobody"), named("user_good", "Somebody"));
+    assert!(matches!(writer.commit(&[good.clone(), bad.clone()], NOW).await, Err(Error::Refused(_))));
+    // Nothing of the batch is there.
+    assert!(db.tables().await.users.is_empty() && db.deliveries().await.is_empty() && db.feed().await.is_empty());
+    assert_eq!(deliver(&mut writer, good).await.outcome, Outcome::Applied);
+    let Err(Error::Refused(reason)) = writer.commit(std::slice::from_ref(&bad), NOW).await else {
+        panic!("not refused")
+    };
+    let receipt = writer.quarantine(&bad, &reason, NOW).await.unwrap();
+    assert_eq!((receipt.outcome, receipt.news), (Outcome::Quarantined, false));
+    let stored = &db.deliveries().await["msg_user_bad"];
+    assert_eq!(stored.outcome, "quarantined");
+    assert!(stored.error.as_ref().is_some_and(|error| error.contains(&reason)), "{stored:?}");
+    assert_eq!(db.tables().await.users.len(), 1);
+    assert_eq!(db.feed().await.len(), 1);
+    // After the mend the same delivery is applied.
+    db.sql(if db.is_sqlite() { "DROP TRIGGER refuse" } else { "ALTER TABLE faircopy.users DROP CONSTRAINT refuse" })
+        .await;
+    let receipt = deliver(&mut writer, bad).await;
+    assert_eq!((receipt.outcome, receipt.news), (Outcome::Duplicate, true));
+    let stored = &db.deliveries().await["msg_user_bad"];
+    assert_eq!((stored.outcome.as_str(), &stored.error), ("applied", &None));
+    assert_eq!(db.tables().await.users.len(), 2);
+}
+
+async fn with_users(db: &Db) -> Writer {
+    let mut writer = db.writer().await;
+    for id in ["user_a", "user_b"] {
+        deliver(&mut writer, event(&format!("msg_{id}"), "user.created", 1, &user(id, 1, id, &json!({})))).await;
+    }
+    writer
+}
+
+async fn rows_of_an_application_go_along(db: &Db) {
+    let mut writer = with_users(db).await;
+    db.sql(
+        "CREATE TABLE notes (id text PRIMARY KEY, author text NOT NULL REFERENCES faircopy.users ON DELETE CASCADE); \
+         INSERT INTO notes VALUES ('1', 'user_a'), ('2', 'user_a'), ('3', 'user_b')",
+    )
+    .await;
+    let notes = async || db.sql("SELECT id FROM notes ORDER BY id").await;
+    for n in 2..5 {
+        let changed = user("user_a", n, "Anew", &json!({"n": n}));
+        assert_eq!(
+            deliver(&mut writer, event(&format!("msg_{n}"), "user.updated", n, &changed)).await.outcome,
+            Outcome::Applied
+        );
+    }
+    assert_eq!(notes().await.len(), 3);
+    deliver(&mut writer, event("msg_9", "user.deleted", 9, &gone("user", "user_a"))).await;
+    assert_eq!(notes().await, [Some("3".to_owned())]);
+}
+
+async fn a_restricting_application_is_told(db: &Db) {
+    let mut writer = with_users(db).await;
+    db.sql(
+        "CREATE TABLE bills (id text PRIMARY KEY, payer text NOT NULL REFERENCES faircopy.users ON DELETE RESTRICT); \
+         INSERT INTO bills VALUES ('1', 'user_a')",
+    )
+    .await;
+    let deletion = event("msg_gone", "user.deleted", 9, &gone("user", "user_a"));
+    let other = event("msg_other", "user.updated", 9, &user("user_b", 9, "Bob", &json!({})));
+    assert!(matches!(writer.commit(&[deletion.clone(), other.clone()], NOW).await, Err(Error::Refused(_))));
+    assert_eq!(deliver(&mut writer, other).await.outcome, Outcome::Applied);
+    let Err(Error::Refused(reason)) = writer.commit(std::slice::from_ref(&deletion), NOW).await else {
+        panic!("not refused")
+    };
+    assert!(reason.contains("bills"), "{reason}");
+    writer.quarantine(&deletion, &reason, NOW).await.unwrap();
+    assert_eq!(db.deliveries().await["msg_gone"].outcome, "quarantined");
+    assert_eq!(db.tables().await.users.len(), 2);
+    // The application lets go, and the delivery comes again.
+    db.sql("DELETE FROM bills").await;
+    let receipt = deliver(&mut writer, deletion).await;
+    assert_eq!((receipt.outcome, receipt.news), (Outcome::Duplicate, true));
+    assert_eq!(db.deliveries().await["msg_gone"].outcome, "applied");
+    assert_eq!(db.tables().await.users.keys().collect::<Vec<_>>(), ["user_b"]);
+}
+
+async fn a_held_lock_delays_its_delivery_alone(db: &Db) {
+    let mut writer = db.writer().await;
+    let named = |id: &str, n: i64| {
+        event(
+            &format!("msg_{id}{n}"),
+            "organization.updated",
+            n,
+            &organization(id, n, &format!("{id} {n}"), &json!({})),
+        )
+    };
+    commit(&mut writer, &[named("org_a", 1), named("org_b", 1)]).await;
+    let mut outsider = db.outsider().await;
+    outsider
+        .execute("BEGIN; SELECT name FROM faircopy.organizations WHERE clerk_org_id = 'org_a' FOR UPDATE")
+        .await
+        .unwrap();
+    let held = tokio::time::timeout(Duration::from_secs(5), writer.commit(&[named("org_a", 2)], NOW)).await;
+    assert!(matches!(held, Ok(Err(Error::Busy(_)))), "{held:?}");
+    for n in 2..6 {
+        let receipts = writer.commit(&[named("org_b", n)], NOW).await.unwrap();
+        assert_eq!(receipts[0].outcome, Outcome::Applied);
+    }
+    assert!(!db.deliveries().await.contains_key("msg_org_a2"), "what was not committed is not recorded");
+    outsider.execute("ROLLBACK").await.unwrap();
+    outsider.close().await.unwrap();
+    assert_eq!(writer.commit(&[named("org_a", 2)], NOW).await.unwrap()[0].outcome, Outcome::Applied);
+    let tables = db.tables().await;
+    let name = |id: &str| tables.organizations[id].name.clone().unwrap();
+    assert_eq!((name("org_a"), name("org_b")), ("org_a 2".to_owned(), "org_b 5".to_owned()));
+}

@@ -1,0 +1,53 @@
+//! The store's contract: what every copy must hold, on SQLite and on PostgreSQL alike.
+//!
+//! Each test is written once, as `async fn name(db: &Db)`, and runs as `…::sqlite::name` and `…::postgres::name`; what
+//! only PostgreSQL has (foreign keys of an application, row locks) runs there alone.
+//!
+//! | module | asks |
+//! | --- | --- |
+//! | `migrations` | is the schema applied once, whoever is first, and is it what it promises to be? |
+//! | `exact` | does any order, split and repetition of a history give the truth, and a feed without gaps? |
+//! | `outcomes` | what is a delivery called, and does a duplicate heal? |
+//! | `rules` | workspaces, deletions, generations of a membership, expiry |
+//! | `text` | hostile text, and nothing personal in minimal mode |
+//! | `faults` | dropped calls, an application's foreign keys, a lock held by somebody else |
+//!
+//! PostgreSQL is the cluster of `FAIRCOPY_TEST_POSTGRES_URL`, or one that this process starts.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+/// Makes each `async fn name(db: &Db)` a test on both engines, and with `in english` once more where PostgreSQL sorts text
+/// as a language does.
+macro_rules! on_both_engines {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[test] fn $name() { crate::db::on_sqlite(super::$name); })+
+        }
+        mod postgres {
+            $(#[test] fn $name() { crate::db::on_postgres(super::$name); })+
+        }
+    };
+    (in english; $($name:ident),+ $(,)?) => {
+        on_both_engines!($($name),+);
+        mod postgres_in_english {
+            $(#[test] fn $name() { crate::db::on_postgres_in_english(super::$name); })+
+        }
+    };
+}
+
+/// Makes each `async fn name(db: &Db)` a test on PostgreSQL.
+macro_rules! on_postgres {
+    ($($name:ident),+ $(,)?) => {
+        mod only_postgres {
+            $(#[test] fn $name() { crate::db::on_postgres(super::$name); })+
+        }
+    };
+}
+
+mod db;
+mod exact;
+mod faults;
+mod migrations;
+mod outcomes;
+mod rules;
+mod say;
+mod text;

@@ -1,0 +1,81 @@
+//! The schema: applied once, whoever is first, and what it promises to be.
+
+use std::time::Duration;
+
+use faircopy_store::{Error, Writer};
+
+use crate::db::Db;
+use crate::say::NOW;
+
+on_both_engines!(
+    migrations_are_applied_once,
+    many_writers_migrate_at_once,
+    a_newer_schema_is_refused,
+    tables_are_as_promised
+);
+on_postgres!(an_administrator_may_have_made_the_schema);
+
+async fn migrations_are_applied_once(db: &Db) {
+    let pending = db.store.pending_migrations().await.unwrap();
+    assert_eq!(pending.iter().map(|migration| (migration.version, migration.name)).collect::<Vec<_>>(), [(1, "copy")]);
+    assert!(!db.store.ready().await.unwrap());
+    let mut writer = db.store.writer();
+    assert_eq!(writer.migrate(NOW).await.unwrap(), pending);
+    assert!(db.store.ready().await.unwrap());
+    assert_eq!(writer.migrate(NOW).await.unwrap(), []);
+    assert_eq!(db.store.writer().migrate(NOW).await.unwrap(), []);
+    assert_eq!(db.store.pending_migrations().await.unwrap(), []);
+    assert_eq!(db.sql("SELECT name FROM {s}schema_migrations").await, [Some("copy".to_owned())]);
+    assert_eq!(db.feed().await, []);
+}
+
+async fn many_writers_migrate_at_once(db: &Db) {
+    let tasks: Vec<_> = (0..4).map(|_| tokio::spawn(migrate(db.store.writer()))).collect();
+    let mut applied = 0;
+    for task in tasks {
+        applied += task.await.unwrap();
+    }
+    assert_eq!(applied, 1);
+    assert!(db.store.ready().await.unwrap());
+}
+
+async fn migrate(mut writer: Writer) -> usize {
+    for _ in 0..200 {
+        match writer.migrate(NOW).await {
+            Ok(applied) => return applied.len(),
+            Err(Error::Busy(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("busy for too long");
+}
+
+async fn a_newer_schema_is_refused(db: &Db) {
+    let mut writer = db.writer().await;
+    db.sql("INSERT INTO {s}schema_migrations (version, name, applied_at) VALUES (99, 'later', 'x')").await;
+    assert!(matches!(db.store.pending_migrations().await, Err(Error::Schema(_))));
+    assert!(matches!(writer.migrate(NOW).await, Err(Error::Schema(_))));
+    db.sql("DELETE FROM {s}schema_migrations WHERE version = 99").await;
+    assert_eq!(writer.migrate(NOW).await.unwrap(), []);
+}
+
+async fn tables_are_as_promised(db: &Db) {
+    drop(db.writer().await);
+    if db.is_sqlite() {
+        let lax = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND sql NOT LIKE '%STRICT%'";
+        assert_eq!(db.sql(lax).await, [], "tables that are not STRICT");
+        assert_eq!(db.sql("PRAGMA journal_mode").await, [Some("wal".to_owned())]);
+    } else {
+        let elsewhere = "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+            WHERE n.nspname NOT IN ('faircopy', 'pg_catalog', 'information_schema', 'pg_toast')";
+        assert_eq!(db.sql(elsewhere).await, [], "what is not in the schema");
+        let options =
+            "SELECT array_to_string(reloptions, ',') FROM pg_class WHERE oid = 'faircopy.user_profiles'::regclass";
+        assert_eq!(db.sql(options).await, [Some("security_invoker=true".to_owned())]);
+    }
+}
+
+async fn an_administrator_may_have_made_the_schema(db: &Db) {
+    db.sql("CREATE SCHEMA faircopy").await;
+    assert_eq!(db.store.writer().migrate(NOW).await.unwrap().len(), 1);
+}
