@@ -106,7 +106,7 @@ impl Rule {
             return Self::Message;
         }
         match (mode, family) {
-            (ProfileMode::Full, _) => Self::Full { ticket: family.ends_with("nvitation") },
+            (ProfileMode::Full, _) => Self::Full { ticket: family.ends_with("nvitation") || family == "waitlistEntry" },
             (ProfileMode::Minimal, "user") => Self::Minimal(Part::Envelope { data: &Part::User }),
             (ProfileMode::Minimal, "organization") => Self::Minimal(Part::Envelope { data: &Part::Organization }),
             (ProfileMode::Minimal, _) => Self::Minimal(Part::Envelope { data: &Part::Other }),
