@@ -143,10 +143,9 @@ impl Observation {
             Fact::TokenMember(member, _) => pair(&member.organization, &member.user),
             // The pair, where it is known, must be looked up by the membership's id.
             Fact::NoMembership(id, _) => vec![Key::Membership(id.clone())],
-            Fact::Invitation(invitation, _) => vec![
-                Key::Invitation(invitation.id.clone()),
-                Key::Organization(invitation.organization.clone()),
-            ],
+            Fact::Invitation(invitation, _) => {
+                vec![Key::Invitation(invitation.id.clone()), Key::Organization(invitation.organization.clone())]
+            }
         }
     }
 
@@ -320,7 +319,8 @@ impl Workset {
     }
 
     fn no_membership(&mut self, id: &MembershipId, at: Millis) -> Verdict {
-        let verdict = self.update(Key::Membership(id.clone()), |register| (newest_first(&mut register.tombstone, at), false)).0;
+        let verdict =
+            self.update(Key::Membership(id.clone()), |register| (newest_first(&mut register.tombstone, at), false)).0;
         let pairs: Vec<(OrganizationId, UserId, Generation)> = self
             .registers
             .iter()

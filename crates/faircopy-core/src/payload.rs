@@ -278,7 +278,9 @@ fn describe(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         serde_json::error::Category::Eof => "the JSON ends too early",
         serde_json::error::Category::Syntax => "not JSON",
-        serde_json::error::Category::Data => "JSON, but not that of one event (a key came twice, or a number is too large)",
+        serde_json::error::Category::Data => {
+            "JSON, but not that of one event (a key came twice, or a number is too large)"
+        }
         serde_json::error::Category::Io => "not readable",
     };
     format!("{what} (line {}, column {})", error.line(), error.column())
@@ -369,8 +371,14 @@ mod tests {
             r#"{"type":"user.updated","data":{"public_metadata":{"ip_address":"mine","private_metadata":{}}}}"#,
             r#"{"type":"user.updated","data":{"public_metadata":{"ip_address":"mine","private_metadata":{}}}}"#,
         );
-        check(r#"{"type":"session.created","data":{"latest_activity":{"ip_address":"1.2.3.4","city":"x"}}}"#, r#"{"type":"session.created","data":{"latest_activity":{"city":"x"}}}"#);
-        check(r#"{"type":"organizationInvitation.created","data":{"url":"https://x?ticket=1","id":"i"}}"#, r#"{"type":"organizationInvitation.created","data":{"id":"i"}}"#);
+        check(
+            r#"{"type":"session.created","data":{"latest_activity":{"ip_address":"1.2.3.4","city":"x"}}}"#,
+            r#"{"type":"session.created","data":{"latest_activity":{"city":"x"}}}"#,
+        );
+        check(
+            r#"{"type":"organizationInvitation.created","data":{"url":"https://x?ticket=1","id":"i"}}"#,
+            r#"{"type":"organizationInvitation.created","data":{"id":"i"}}"#,
+        );
         check(r#"{"data":{"\u0070rivate_metadata":1},"type":"user.created"}"#, r#"{"data":{},"type":"user.created"}"#);
     }
 
@@ -400,7 +408,10 @@ mod tests {
             Kept::Json(text) => panic!("read as JSON: {text}"),
         };
         check(b"not json", Some("not json"));
-        check(b"{\"type\":\"user.created\",\"data\":{\"private_metadata\":{\"a\":[\"}\"]},\"id\":1", Some("{\"type\":\"user.created\",\"data\":{\"private_metadata\":null,\"id\":1"));
+        check(
+            b"{\"type\":\"user.created\",\"data\":{\"private_metadata\":{\"a\":[\"}\"]},\"id\":1",
+            Some("{\"type\":\"user.created\",\"data\":{\"private_metadata\":null,\"id\":1"),
+        );
         check(b"{\"client_ip\" : \"1.2.3.4", Some("{\"client_ip\":null"));
         check(b"{\"type\":\"email.created\",\"data\":{\"body\":\"424242\"", None);
         check(b"{\"a\":\"\xff\"}", Some("{\"a\":\"\u{fffd}\"}"));
@@ -411,6 +422,9 @@ mod tests {
         check(b"{} x", Some("{} x"));
         let deep = "[".repeat(100_000);
         check(deep.as_bytes(), Some(&deep));
-        assert_eq!(keep(b"not json", ProfileMode::Minimal), Kept::Unreadable { text: None, fault: "not JSON (line 1, column 2)".into() });
+        assert_eq!(
+            keep(b"not json", ProfileMode::Minimal),
+            Kept::Unreadable { text: None, fault: "not JSON (line 1, column 2)".into() }
+        );
     }
 }

@@ -105,8 +105,12 @@ impl Profile {
     /// First and last name joined, or the username, or nothing.
     #[must_use]
     pub fn name(&self) -> Option<String> {
-        let parts: Vec<&str> =
-            [&self.first_name, &self.last_name].into_iter().flatten().map(|part| part.trim()).filter(|part| !part.is_empty()).collect();
+        let parts: Vec<&str> = [&self.first_name, &self.last_name]
+            .into_iter()
+            .flatten()
+            .map(|part| part.trim())
+            .filter(|part| !part.is_empty())
+            .collect();
         if parts.is_empty() { self.username.clone() } else { Some(parts.join(" ")) }
     }
 }
@@ -239,7 +243,8 @@ impl ContentHash {
 
     pub(crate) fn json(self, value: &Value) -> Self {
         // serde_json keeps an object's keys in order, so equal values have one text.
-        let text = if value.as_object().is_some_and(serde_json::Map::is_empty) { "{}".into() } else { value.to_string() };
+        let text =
+            if value.as_object().is_some_and(serde_json::Map::is_empty) { "{}".into() } else { value.to_string() };
         self.text(Some(&text))
     }
 
@@ -259,9 +264,7 @@ impl ContentHash {
 
 impl User {
     pub(crate) fn content_hash(&self) -> i64 {
-        let hash = ContentHash::default()
-            .text(self.linked_workspace.as_deref())
-            .number(self.created_at.map(|at| at.0));
+        let hash = ContentHash::default().text(self.linked_workspace.as_deref()).number(self.created_at.map(|at| at.0));
         match &self.profile {
             None => hash.finish(),
             Some(profile) => hash
@@ -339,7 +342,8 @@ mod tests {
 
     #[test]
     fn the_link_is_the_first_non_empty_text() {
-        let check = |metadata: Value, expected: Option<&str>| assert_eq!(workspace_link(&metadata).as_deref(), expected);
+        let check =
+            |metadata: Value, expected: Option<&str>| assert_eq!(workspace_link(&metadata).as_deref(), expected);
         check(json!({"workspaceId": "a", "convexWorkspaceId": "b"}), Some("a"));
         check(json!({"workspaceId": "", "convexWorkspaceId": "b"}), Some("b"));
         check(json!({"workspaceId": 7}), None);

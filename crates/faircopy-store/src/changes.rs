@@ -2,9 +2,9 @@
 
 use faircopy_core::Millis;
 
+use crate::Store;
 use crate::engine::{Connection, Rows};
 use crate::error::Result;
-use crate::Store;
 
 /// Which table a change is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use faircopy_core::Millis;
 
+use crate::Store;
 use crate::engine::{Row, Value};
 use crate::error::Result;
-use crate::Store;
 
 /// One delivery without its payload.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -109,8 +109,7 @@ impl Store {
 
     /// One delivery with its payload.
     pub async fn delivery(&self, svix_id: &str) -> Result<Option<Delivery>> {
-        let statement =
-            format!("SELECT {COLUMNS}, payload, body_hash FROM {{s}}webhook_deliveries WHERE svix_id = $1");
+        let statement = format!("SELECT {COLUMNS}, payload, body_hash FROM {{s}}webhook_deliveries WHERE svix_id = $1");
         let rows = self.readers.read(&statement, vec![svix_id.into()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(Delivery {

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use faircopy_core::Millis;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
-use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _, SqliteConnection, SqlitePool};
 
 use crate::error::{Error, Result};
@@ -129,11 +131,15 @@ impl Readers {
     pub(crate) fn open(address: &Address) -> Self {
         match address {
             Address::Sqlite(path) => {
-                let pool = SqlitePoolOptions::new().max_connections(READERS).min_connections(0).acquire_timeout(ACQUIRE_TIMEOUT);
+                let pool = SqlitePoolOptions::new()
+                    .max_connections(READERS)
+                    .min_connections(0)
+                    .acquire_timeout(ACQUIRE_TIMEOUT);
                 Self::Sqlite(pool.connect_lazy_with(sqlite_options(path, false)))
             }
             Address::Postgres(options) => {
-                let pool = PgPoolOptions::new().max_connections(READERS).min_connections(0).acquire_timeout(ACQUIRE_TIMEOUT);
+                let pool =
+                    PgPoolOptions::new().max_connections(READERS).min_connections(0).acquire_timeout(ACQUIRE_TIMEOUT);
                 Self::Postgres(pool.connect_lazy_with((**options).clone()))
             }
         }
@@ -142,11 +148,13 @@ impl Readers {
     pub(crate) async fn read(&self, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
         match self {
             Self::Sqlite(pool) => {
-                let query = sqlx::query_with(AssertSqlSafe(Dialect::Sqlite.fill(statement)), sqlite_arguments(scalars)?);
+                let query =
+                    sqlx::query_with(AssertSqlSafe(Dialect::Sqlite.fill(statement)), sqlite_arguments(scalars)?);
                 Ok(query.fetch_all(pool).await?.into_iter().map(Row::Sqlite).collect())
             }
             Self::Postgres(pool) => {
-                let query = sqlx::query_with(AssertSqlSafe(Dialect::Postgres.fill(statement)), postgres_arguments(scalars)?);
+                let query =
+                    sqlx::query_with(AssertSqlSafe(Dialect::Postgres.fill(statement)), postgres_arguments(scalars)?);
                 Ok(query.fetch_all(pool).await?.into_iter().map(Row::Postgres).collect())
             }
         }
@@ -197,8 +205,12 @@ impl Connection {
     /// Runs a text of several statements without parameters.
     pub(crate) async fn script(&mut self, text: &str) -> Result<()> {
         match self {
-            Self::Sqlite(connection) => drop(sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(connection).await?),
-            Self::Postgres(connection) => drop(sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(connection).await?),
+            Self::Sqlite(connection) => {
+                sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(connection).await?;
+            }
+            Self::Postgres(connection) => {
+                sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(connection).await?;
+            }
         }
         Ok(())
     }
@@ -207,11 +219,13 @@ impl Connection {
     pub(crate) async fn run(&mut self, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
         match self {
             Self::Sqlite(connection) => {
-                let query = sqlx::query_with(AssertSqlSafe(Dialect::Sqlite.fill(statement)), sqlite_arguments(scalars)?);
+                let query =
+                    sqlx::query_with(AssertSqlSafe(Dialect::Sqlite.fill(statement)), sqlite_arguments(scalars)?);
                 Ok(query.fetch_all(connection).await?.into_iter().map(Row::Sqlite).collect())
             }
             Self::Postgres(connection) => {
-                let query = sqlx::query_with(AssertSqlSafe(Dialect::Postgres.fill(statement)), postgres_arguments(scalars)?);
+                let query =
+                    sqlx::query_with(AssertSqlSafe(Dialect::Postgres.fill(statement)), postgres_arguments(scalars)?);
                 Ok(query.fetch_all(connection).await?.into_iter().map(Row::Postgres).collect())
             }
         }
@@ -361,11 +375,19 @@ impl<'a> Rows<'a> {
     }
 
     /// Adds a column; its values are taken in row order.
-    pub(crate) fn text<T: Into<Cow<'a, str>>>(self, name: &'static str, values: impl Iterator<Item = Option<T>>) -> Self {
+    pub(crate) fn text<T: Into<Cow<'a, str>>>(
+        self,
+        name: &'static str,
+        values: impl Iterator<Item = Option<T>>,
+    ) -> Self {
         self.with(name, Column::Text(values.map(|value| value.map(Into::into)).collect()))
     }
 
-    pub(crate) fn json<T: Into<Cow<'a, str>>>(self, name: &'static str, values: impl Iterator<Item = Option<T>>) -> Self {
+    pub(crate) fn json<T: Into<Cow<'a, str>>>(
+        self,
+        name: &'static str,
+        values: impl Iterator<Item = Option<T>>,
+    ) -> Self {
         self.with(name, Column::Json(values.map(|value| value.map(Into::into)).collect()))
     }
 

@@ -314,10 +314,13 @@ async fn record(
         .text("outcome", unique.iter().map(|(_, outcome, ..)| Some(outcome.as_str())))
         .int("attempts", unique.iter().map(|(_, _, attempts, _)| Some(*attempts)))
         .int("conflicts", unique.iter().map(|(.., other_bodies)| Some(*other_bodies)))
-        .text("error", event().map(|event| match &event.reading {
-            Reading::Quarantined(fault) => Some(fault.to_string()),
-            Reading::Observed(_) | Reading::Ignored => None,
-        }))
+        .text(
+            "error",
+            event().map(|event| match &event.reading {
+                Reading::Quarantined(fault) => Some(fault.to_string()),
+                Reading::Observed(_) | Reading::Ignored => None,
+            }),
+        )
         .time("event_at", event().map(|event| event.event_at))
         .time("signed_at", unique.iter().map(|(arrival, ..)| Some(arrival.signed_at)))
         .time("received_at", unique.iter().map(|(arrival, ..)| Some(arrival.received_at)))
@@ -334,7 +337,8 @@ async fn record(
         seen[place] = row.int(1)? != Some(attempts);
         kept.insert(svix_id, row.int(2)?.unwrap_or_default());
     }
-    let conflicts = batch.iter().map(|arrival| kept.get(&arrival.svix_id).is_some_and(|hash| *hash != arrival.body_hash));
+    let conflicts =
+        batch.iter().map(|arrival| kept.get(&arrival.svix_id).is_some_and(|hash| *hash != arrival.body_hash));
     let conflicts = conflicts.collect();
     Ok((seen, conflicts))
 }

@@ -49,7 +49,8 @@ impl Store {
             crate::Address::Sqlite(_) => "SELECT name FROM sqlite_schema WHERE name = 'schema_migrations'",
             crate::Address::Postgres(_) => "SELECT to_regclass('faircopy.schema_migrations')::text",
         };
-        let exists = self.readers.read(table, vec![]).await?.first().is_some_and(|row| matches!(row.text(0), Ok(Some(_))));
+        let exists =
+            self.readers.read(table, vec![]).await?.first().is_some_and(|row| matches!(row.text(0), Ok(Some(_))));
         if !exists {
             return Ok(MIGRATIONS.to_vec());
         }

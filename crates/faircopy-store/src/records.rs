@@ -58,7 +58,8 @@ impl Store {
             CAST(sum(conflicts) AS bigint), max({time received_at}), max({time event_at}) \
             FROM {s}webhook_deliveries GROUP BY outcome ORDER BY outcome";
         let rows = self.readers.read(ROWS, vec![]).await?;
-        let count = |column| Ok::<i64, crate::Error>(rows.first().map_or(Ok(None), |row| row.int(column))?.unwrap_or_default());
+        let count =
+            |column| Ok::<i64, crate::Error>(rows.first().map_or(Ok(None), |row| row.int(column))?.unwrap_or_default());
         let (mut outcomes, mut last_delivery_at, mut last_event_at) = (Vec::new(), None, None);
         for row in self.readers.read(OUTCOMES, vec![]).await? {
             let number = |column| Ok::<i64, crate::Error>(row.int(column)?.unwrap_or_default());
@@ -167,8 +168,17 @@ async fn put_all_organizations(
     put: &Put<'_, OrganizationId, Organization>,
     entries: &mut Vec<Entry>,
 ) -> Result<()> {
-    const COLUMNS: [&str; 9] =
-        ["name", "slug", "image_url", "created_by", "settings", "workspace_id", "provenance", "created_at", "updated_at"];
+    const COLUMNS: [&str; 9] = [
+        "name",
+        "slug",
+        "image_url",
+        "created_by",
+        "settings",
+        "workspace_id",
+        "provenance",
+        "created_at",
+        "updated_at",
+    ];
     let all = || put.iter().map(|(_, organization, _)| *organization);
     let rows = Rows::new(put.len())
         .text("clerk_org_id", put.iter().map(|(id, _, _)| Some(id.as_str())))
@@ -191,8 +201,7 @@ async fn put_all_members(
     entries: &mut Vec<Entry>,
     unsettled: &mut BTreeSet<String>,
 ) -> Result<()> {
-    const COLUMNS: [&str; 6] =
-        ["clerk_membership_id", "role", "permissions", "provenance", "created_at", "updated_at"];
+    const COLUMNS: [&str; 6] = ["clerk_membership_id", "role", "permissions", "provenance", "created_at", "updated_at"];
     let all = || put.iter().map(|(_, member, _)| *member);
     let rows = Rows::new(put.len())
         .text("clerk_org_id", put.iter().map(|(pair, _, _)| Some(pair.0.as_str())))
@@ -207,7 +216,11 @@ async fn put_all_members(
     note_members(connection, &statement, rows, Operation::Put, entries, unsettled).await
 }
 
-async fn put_all_users(connection: &mut Connection, put: &Put<'_, UserId, User>, entries: &mut Vec<Entry>) -> Result<()> {
+async fn put_all_users(
+    connection: &mut Connection,
+    put: &Put<'_, UserId, User>,
+    entries: &mut Vec<Entry>,
+) -> Result<()> {
     const COLUMNS: [&str; 15] = [
         "external_id",
         "username",
@@ -314,7 +327,11 @@ async fn remove_members(
     note_members(connection, statement, rows, Operation::Remove, entries, unsettled).await
 }
 
-async fn remove_invitations(connection: &mut Connection, gone: &[&InvitationId], entries: &mut Vec<Entry>) -> Result<()> {
+async fn remove_invitations(
+    connection: &mut Connection,
+    gone: &[&InvitationId],
+    entries: &mut Vec<Entry>,
+) -> Result<()> {
     let rows = Rows::new(gone.len()).text("id", gone.iter().map(|id| Some(id.as_str())));
     let statement = "DELETE FROM {s}organization_invitations WHERE clerk_invitation_id IN \
         (SELECT v.id FROM {rows} AS v) RETURNING clerk_invitation_id";

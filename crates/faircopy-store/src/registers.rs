@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use faircopy_core::Millis;
 use faircopy_core::id::{InvitationId, MembershipId, OrganizationId, UserId};
 use faircopy_core::merge::{Key, Register, TokenWord};
 use faircopy_core::record::{Generation, Stamp};
-use faircopy_core::Millis;
 
 use crate::engine::{Connection, Row, Rows};
 use crate::error::{Error, Result};
@@ -46,7 +46,8 @@ pub(crate) async fn save(connection: &mut Connection, registers: &BTreeMap<Key, 
          last_end_at = excluded.last_end_at, token = excluded.token";
     let all = || registers.iter();
     let stamps = |of: fn(&Register) -> Option<Stamp>, part: fn(Stamp) -> i64| all().map(move |(_, r)| of(r).map(part));
-    let (full, partial): (fn(&Register) -> Option<Stamp>, fn(&Register) -> Option<Stamp>) = (|r| r.full, |r| r.partial);
+    let full: fn(&Register) -> Option<Stamp> = |r| r.full;
+    let partial: fn(&Register) -> Option<Stamp> = |r| r.partial;
     let rows = Rows::new(registers.len())
         .text("subject", all().map(|(key, _)| Some(key.to_string())))
         .int("full_updated_at", stamps(full, |stamp| stamp.updated_at.0))
@@ -62,10 +63,13 @@ pub(crate) async fn save(connection: &mut Connection, registers: &BTreeMap<Key, 
         .int("last_end_at", all().map(|(_, r)| r.last_end.map(|at| at.0)))
         .text("token", all().map(|(_, r)| r.token.as_ref().map(write_token)))
         .text("clerk_org_id", all().map(|(key, r)| organization_of(key, r)))
-        .text("clerk_user_id", all().map(|(key, _)| match key {
-            Key::Pair(_, user) => Some(user.as_str()),
-            _ => None,
-        }));
+        .text(
+            "clerk_user_id",
+            all().map(|(key, _)| match key {
+                Key::Pair(_, user) => Some(user.as_str()),
+                _ => None,
+            }),
+        );
     connection.run_rows(STATEMENT, rows).await.map(drop)
 }
 

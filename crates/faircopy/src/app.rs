@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use faircopy_core::Millis;
 use faircopy_core::event::Context;
@@ -11,6 +12,10 @@ use crate::config::Config;
 use crate::telemetry::Metrics;
 use crate::worker::intake::{self, Intake};
 use crate::worker::janitor;
+
+/// How long the last commits may take once every connection has ended: nobody waits for an outcome any more, so what is
+/// given up was not acknowledged. With the connections' own 12 s it stays within the 15 s in which the service must end.
+const FINISH_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What tells the time. Workers and handlers ask it; the core is told.
 pub trait Clock: Send + Sync + 'static {
@@ -60,6 +65,23 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
     rand::random()
 }
 
+/// Why a delivery was not acknowledged. All of these are worth another try by the sender.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// As many deliveries wait as may.
+    #[error("too many deliveries are waiting")]
+    Full,
+    /// The database cannot take it now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// No outcome in time. It may have been committed all the same.
+    #[error("the database did not answer in time")]
+    Late,
+    /// The service is going down.
+    #[error("the service is shutting down")]
+    Stopping,
+}
+
 /// A running service without its listener.
 pub struct App {
     /// The settings.
@@ -101,17 +123,28 @@ impl App {
 }
 
 impl Workers {
-    /// Waits until everything that was accepted is committed and answered. The last [`App`] must have been dropped.
-    pub async fn finish(self) {
+    /// Waits until everything that was accepted is committed and answered, or [`FINISH_DEADLINE`] has passed. The last
+    /// [`App`] must have been dropped.
+    pub async fn finish(mut self) {
         self.janitor.abort();
-        if let Err(error) = self.intake.await {
-            tracing::error!(%error, "the intake worker ended badly");
+        match tokio::time::timeout(FINISH_DEADLINE, &mut self.intake).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the intake worker ended badly"),
+            Err(_) => {
+                self.intake.abort();
+                tracing::warn!("the database did not answer in time; what was not acknowledged comes again");
+            }
         }
     }
 }
 
 /// Applies pending migrations and checks that the database keeps what it acknowledges.
-pub async fn prepare(config: &Config, writer: &mut Writer, now: Millis, migrate: bool) -> Result<(), faircopy_store::Error> {
+pub async fn prepare(
+    config: &Config,
+    writer: &mut Writer,
+    now: Millis,
+    migrate: bool,
+) -> Result<(), faircopy_store::Error> {
     if migrate {
         for migration in writer.migrate(now).await? {
             tracing::info!(version = migration.version, name = migration.name, "migration applied");

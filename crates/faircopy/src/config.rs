@@ -3,7 +3,7 @@
 //! Whatever is unknown or cannot be parsed is refused at start, with the key's name and the expected form, and never with
 //! the value: it may be a secret.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,8 @@ use faircopy_store::Address;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+
+use crate::http::{Access, ROUTES};
 
 /// The shortest admin token: 32 characters cannot be guessed within the life of a server.
 pub const MIN_ADMIN_TOKEN: usize = 32;
@@ -161,7 +163,11 @@ impl Environment {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this module is the one reader of the environment")]
     pub fn of_process() -> Self {
-        Self(std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect())
+        Self(
+            std::env::vars_os()
+                .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+        )
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -191,10 +197,12 @@ impl Config {
         let log = sources.first(None, &["FAIRCOPY_LOG"], file.log)?;
         let log_format = sources.first(None, &["FAIRCOPY_LOG_FORMAT"], file.log_format)?;
         Ok(Self {
-            database: Database(database_url.read(|url| Address::parse(url).map_err(|error| {
-                let text = error.to_string();
-                text.strip_prefix("DATABASE_URL ").map(ToOwned::to_owned).unwrap_or(text)
-            }))?),
+            database: Database(database_url.read(|url| {
+                Address::parse(url).map_err(|error| {
+                    let text = error.to_string();
+                    text.strip_prefix("DATABASE_URL ").map(ToOwned::to_owned).unwrap_or(text)
+                })
+            })?),
             listen: listen.read(|text| text.parse().map_err(|_| "is not an address; expected `127.0.0.1:8787`"))?,
             admin_token: admin_token.map(|token| token.read(admin_token_of)).transpose()?,
             profile_mode: profile_mode.map_or(Ok(ProfileMode::Full), |mode| mode.read(profile_mode_of))?,
@@ -203,7 +211,11 @@ impl Config {
                 secrets: secrets.map_or(Ok(Vec::new()), |secrets| secrets.read(secrets_of))?,
                 paths: file.webhook.paths.map_or(Ok(default_paths()), paths_of)?,
                 max_body_bytes: file.webhook.max_body_bytes.unwrap_or(DEFAULT_MAX_BODY),
-                header_names: if file.webhook.accept_webhook_headers == Some(true) { Names::SvixOrWebhook } else { Names::Svix },
+                header_names: if file.webhook.accept_webhook_headers == Some(true) {
+                    Names::SvixOrWebhook
+                } else {
+                    Names::Svix
+                },
                 allow_from: networks("webhook.allow_from", file.webhook.allow_from)?,
                 trusted_proxies: networks("webhook.trusted_proxies", file.webhook.trusted_proxies)?,
             },
@@ -257,7 +269,12 @@ impl Setting {
 
 impl Sources<'_> {
     /// The first that is set: the flag, each variable or the file that it names, the configuration file.
-    fn first(&self, flag: Option<String>, variables: &[&str], file: Option<String>) -> Result<Option<Setting>, ConfigError> {
+    fn first(
+        &self,
+        flag: Option<String>,
+        variables: &[&str],
+        file: Option<String>,
+    ) -> Result<Option<Setting>, ConfigError> {
         let name = variables[0].to_owned();
         if let Some(value) = flag {
             return Ok(Some(Setting { name, value }));
@@ -299,15 +316,35 @@ fn read_file(flags: &Flags, environment: &Environment) -> Result<File, ConfigErr
 }
 
 fn parse_file(text: &str, path: &Path) -> Result<File, ConfigError> {
-    toml::from_str(text).map_err(|error| ConfigError::Invalid {
-        name: path.display().to_string(),
+    toml::from_str(text).map_err(|error| {
         // The message names the key and the expected form; the excerpt could show a secret and is left out.
-        fault: format!("cannot be used: {}", error.message().replace('\n', "; ")),
+        let message = error.message().replace('\n', "; ");
+        // So could the message about a value of the wrong type, which does not name the key.
+        let wrong_type = message.split_once("expected ").filter(|(before, _)| before.starts_with("invalid "));
+        let key = error.span().and_then(|span| key_at(text, span.start));
+        let fault = match (wrong_type, key) {
+            (Some((_, expected)), Some(key)) => format!("cannot be used: `{key}` must be {expected}"),
+            (Some((_, expected)), None) => format!("cannot be used: expected {expected}"),
+            (None, _) => format!("cannot be used: {message}"),
+        };
+        ConfigError::Invalid { name: path.display().to_string(), fault }
     })
 }
 
+/// The key on the line that holds this place.
+fn key_at(text: &str, at: usize) -> Option<&str> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+    let (key, _) = text.get(start..)?.lines().next()?.split_once('=')?;
+    let key = key.trim();
+    (!key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))).then_some(key)
+}
+
 fn admin_token_of(text: &str) -> Result<SecretString, &'static str> {
-    if text.len() < MIN_ADMIN_TOKEN { Err("is too short; expected at least 32 characters") } else { Ok(text.to_owned().into()) }
+    if text.len() < MIN_ADMIN_TOKEN {
+        Err("is too short; expected at least 32 characters")
+    } else {
+        Ok(text.to_owned().into())
+    }
 }
 
 fn profile_mode_of(text: &str) -> Result<ProfileMode, &'static str> {
@@ -328,18 +365,25 @@ fn default_paths() -> Vec<String> {
 
 fn paths_of(paths: Vec<String>) -> Result<Vec<String>, ConfigError> {
     let plain = |path: &String| path.starts_with('/') && path.len() > 1 && !path.contains(['{', '}', '?', '#', '*']);
-    if !paths.is_empty() && paths.iter().all(plain) {
-        return Ok(paths);
+    let unusable = |fault: &str| {
+        let fault = format!("{fault}; expected `[\"/webhooks/clerk\"]`");
+        Err(ConfigError::Invalid { name: "webhook.paths".into(), fault })
+    };
+    if paths.is_empty() || !paths.iter().all(plain) {
+        return unusable("is not a list of paths");
     }
-    let fault = "is not a list of paths; expected `[\"/webhooks/clerk\"]`".into();
-    Err(ConfigError::Invalid { name: "webhook.paths".into(), fault })
+    let ours = |path: &String| ROUTES.iter().any(|(_, route, access)| *access != Access::Signed && route == path);
+    let twice = paths.iter().collect::<HashSet<_>>().len() < paths.len();
+    if twice || paths.iter().any(ours) { unusable("names a path twice, or one that is taken") } else { Ok(paths) }
 }
 
 fn networks(name: &str, texts: Option<Vec<String>>) -> Result<Vec<IpNet>, ConfigError> {
     let parse = |text: String| {
-        text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(|_| ConfigError::Invalid {
-            name: name.into(),
-            fault: "holds something that is not a network; expected `44.228.126.217/32`".into(),
+        text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(|_| {
+            ConfigError::Invalid {
+                name: name.into(),
+                fault: "holds something that is not a network; expected `44.228.126.217/32`".into(),
+            }
         })
     };
     texts.unwrap_or_default().into_iter().map(parse).collect()
@@ -409,7 +453,10 @@ mod tests {
         let missing = load(&[("FAIRCOPY_ADMIN_TOKEN_FILE", "/nonexistent/token")]).unwrap_err().to_string();
         assert!(missing.contains("FAIRCOPY_ADMIN_TOKEN_FILE"), "{missing}");
         let token = "0123456789abcdef0123456789abcdef";
-        let shown = format!("{:?}", load(&[("FAIRCOPY_ADMIN_TOKEN", token), ("DATABASE_URL", "postgres://u:hunter2@h/d")]).unwrap());
+        let shown = format!(
+            "{:?}",
+            load(&[("FAIRCOPY_ADMIN_TOKEN", token), ("DATABASE_URL", "postgres://u:hunter2@h/d")]).unwrap()
+        );
         assert!(!shown.contains(token) && !shown.contains("hunter2"), "{shown}");
         assert!(!format!("{config:?}").contains(&SECRET[6..]));
     }
@@ -418,12 +465,29 @@ mod tests {
     fn the_example_file_has_every_key_and_no_other() {
         let example = include_str!("../../../faircopy.example.toml");
         // Each key stands commented out with its default; without the marks it must parse as it is.
-        let plain: String = example.lines().map(|line| format!("{}\n", line.strip_prefix("#: ").unwrap_or(line))).collect();
+        let plain: String =
+            example.lines().map(|line| format!("{}\n", line.strip_prefix("#: ").unwrap_or(line))).collect();
         let file = parse_file(&plain, Path::new("faircopy.example.toml")).unwrap();
         let debug = format!("{file:?}");
         assert!(!debug.contains("None"), "a key is missing from faircopy.example.toml: {debug}");
         let unknown = parse_file("listne = 'x'", Path::new("faircopy.toml")).unwrap_err().to_string();
         assert!(unknown.contains("listne") && unknown.contains("listen"), "{unknown}");
+    }
+
+    #[test]
+    fn paths_of_webhooks_are_plain_and_apart() {
+        let check = |paths: &[&str], usable: bool| {
+            assert_eq!(paths_of(paths.iter().map(|path| (*path).to_owned()).collect()).is_ok(), usable, "{paths:?}");
+        };
+        check(&["/webhooks/clerk"], true);
+        check(&["/clerk", "/api/webhooks/clerk"], true);
+        check(&[], false);
+        check(&["clerk"], false);
+        check(&["/"], false);
+        check(&["/{any}"], false);
+        check(&["/clerk", "/clerk"], false);
+        check(&["/metrics"], false);
+        check(&["/admin/v1/deliveries"], false);
     }
 
     #[test]

@@ -5,11 +5,7 @@ use faircopy_core::event::Context;
 use faircopy_store::{Arrival, Content, Delivery};
 
 /// The stored delivery as it would arrive now, with its own signing time. `None` where nothing of the body was kept.
-pub fn arrival<'a>(
-    delivery: &Delivery,
-    now: Millis,
-    context: impl FnOnce(Millis) -> Context<'a>,
-) -> Option<Arrival> {
+pub fn arrival<'a>(delivery: &Delivery, now: Millis, context: impl FnOnce(Millis) -> Context<'a>) -> Option<Arrival> {
     let payload = delivery.payload.as_deref()?;
     let signed_at = Millis::parse(&delivery.summary.signed_at)?;
     Some(Arrival {

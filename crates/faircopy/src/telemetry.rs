@@ -36,7 +36,8 @@ impl Metrics {
     /// A delivery was acknowledged.
     pub fn delivery(&self, event_type: &str, receipt: &Receipt, seconds: f64, lag_ms: Option<i64>) {
         let event_type = known_type(event_type);
-        metrics::counter!("faircopy_deliveries_total", "type" => event_type, "outcome" => receipt.outcome.as_str()).increment(1);
+        metrics::counter!("faircopy_deliveries_total", "type" => event_type, "outcome" => receipt.outcome.as_str())
+            .increment(1);
         metrics::histogram!("faircopy_delivery_duration_seconds").record(seconds);
         if let Some(lag) = lag_ms.filter(|_| receipt.outcome != Outcome::Duplicate) {
             #[expect(clippy::cast_precision_loss, reason = "a lag of 2^53 ms is beyond every bucket")]

@@ -165,7 +165,8 @@ pub fn read(kept: &str, context: &Context<'_>) -> Event {
     let envelope: Envelope<'_> = match serde_json::from_str(kept) {
         Ok(envelope) => envelope,
         Err(_) => {
-            event.reading = Reading::Quarantined(Fault::Unreadable("not one JSON object with the keys of an event".into()));
+            event.reading =
+                Reading::Quarantined(Fault::Unreadable("not one JSON object with the keys of an event".into()));
             return event;
         }
     };

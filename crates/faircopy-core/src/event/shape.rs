@@ -198,7 +198,8 @@ impl<'a> Reader<'a> {
             banned: shape.banned.0,
             locked: shape.locked.0,
         });
-        let user = User { id, profile, linked_workspace, created_at: times.created_at, updated_at: Some(times.updated_at) };
+        let user =
+            User { id, profile, linked_workspace, created_at: times.created_at, updated_at: Some(times.updated_at) };
         let stamp = times.stamp(user.content_hash());
         Ok(vec![Fact::User(user, stamp)])
     }
@@ -222,8 +223,7 @@ impl<'a> Reader<'a> {
         let (organization, user) = (shape.organization_id()?, shape.user_id()?);
         let membership = id(&shape.id, "data.id", MembershipId::parse)?;
         let times = self.times(shape.created_at, shape.updated_at)?;
-        let generation =
-            Generation { created_at: times.created_at.unwrap_or_default(), id: membership.clone() };
+        let generation = Generation { created_at: times.created_at.unwrap_or_default(), id: membership.clone() };
         let member = Member {
             organization,
             user: user.clone(),
@@ -313,8 +313,7 @@ impl<'a> Reader<'a> {
             ..Profile::default()
         });
         let user = User { id, profile, linked_workspace: None, created_at: None, updated_at: None };
-        let stamp =
-            Stamp { updated_at, event_at: self.event_at.unwrap_or(updated_at), hash: user.content_hash() };
+        let stamp = Stamp { updated_at, event_at: self.event_at.unwrap_or(updated_at), hash: user.content_hash() };
         Fact::PartOfUser(user, stamp)
     }
 
@@ -329,7 +328,8 @@ impl<'a> Reader<'a> {
 
     fn times(&self, created_at: Number, updated_at: Number) -> Result<Times, Fault> {
         let created_at = self.limits.time(created_at, "created_at")?;
-        let updated_at = self.limits.time(updated_at, "updated_at")?.or(created_at).or(self.event_at).unwrap_or_default();
+        let updated_at =
+            self.limits.time(updated_at, "updated_at")?.or(created_at).or(self.event_at).unwrap_or_default();
         Ok(Times { created_at, updated_at, event_at: self.event_at.unwrap_or(updated_at) })
     }
 }

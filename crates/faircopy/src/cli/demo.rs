@@ -53,7 +53,10 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Fai
     std::fs::create_dir_all(&data_dir)?;
     let database = data_dir.join("faircopy-demo.db");
     if database.exists() {
-        let text = format!("{} is there already; the demo wants a fresh database. Name another --data-dir.", database.display());
+        let text = format!(
+            "{} is there already; the demo wants a fresh database. Name another --data-dir.",
+            database.display()
+        );
         return Err(Failure::Usage(text));
     }
     let signing_secret = made_up_signing_secret();
@@ -77,7 +80,10 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Fai
 
 fn config(arguments: &Arguments, database: PathBuf, signing_secret: &str) -> Result<Config, Failure> {
     // The demo stands alone: no setting of this machine changes what it shows.
-    let mut config = Config::load(&crate::config::Flags { listen: arguments.listen.clone(), ..Default::default() }, &Environment::default())?;
+    let mut config = Config::load(
+        &crate::config::Flags { listen: arguments.listen.clone(), ..Default::default() },
+        &Environment::default(),
+    )?;
     config.database = Database(Address::Sqlite(database));
     config.webhook.secrets = vec![Secret::parse(signing_secret).map_err(|error| Failure::Failed(error.to_string()))?];
     config.webhook.header_names = Names::Svix;
@@ -94,7 +100,13 @@ async fn start_somewhere(mut config: Config, exactly: bool) -> Result<Running, F
     start(config, SystemClock, true).await
 }
 
-async fn show(arguments: &Arguments, global: &Global, store: &Store, webhook: &str, secret: &str) -> Result<(), Failure> {
+async fn show(
+    arguments: &Arguments,
+    global: &Global,
+    store: &Store,
+    webhook: &str,
+    secret: &str,
+) -> Result<(), Failure> {
     let started = SystemClock.now();
     let (events, truth) = company(arguments.seed, USERS, ORGANIZATIONS, started.0 - COMPANY_SPAN_MS);
     let deliveries = shuffled(&events, arguments.seed, DUPLICATES);
@@ -104,7 +116,10 @@ async fn show(arguments: &Arguments, global: &Global, store: &Store, webhook: &s
         events.len(),
         EXAMPLES.len(),
     );
-    let sender = Arc::new(Sender::new(webhook.to_owned(), Secret::parse(secret).map_err(|error| Failure::Failed(error.to_string()))?)?);
+    let sender = Arc::new(Sender::new(
+        webhook.to_owned(),
+        Secret::parse(secret).map_err(|error| Failure::Failed(error.to_string()))?,
+    )?);
     let sent = deliveries.len() + EXAMPLES.len();
     send_all(&sender, deliveries).await?;
     let differences = compare::with_truth(store, &truth).await?;

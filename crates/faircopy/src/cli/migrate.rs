@@ -7,7 +7,9 @@ use super::{Failure, Global, output};
 use crate::app::{Clock, SystemClock};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  faircopy migrate\n  faircopy migrate --check    exit 1 if any migration is pending")]
+#[command(
+    after_help = "Examples:\n  faircopy migrate\n  faircopy migrate --check    exit 1 if any migration is pending"
+)]
 pub(super) struct Arguments {
     /// Only say what is pending; exit 1 if anything is
     #[arg(long)]

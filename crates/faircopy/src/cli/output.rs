@@ -12,7 +12,8 @@ pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     for row in rows {
         table.add_row(row);
     }
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    // Every cell is padded on both sides; the first pad would only indent the table.
+    table.lines().map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(&line).trim_end())).collect()
 }
 
 /// Prints a value as JSON.

@@ -60,7 +60,8 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Fai
         replayer.named(&arguments.ids).await?;
     } else if arguments.failed || arguments.all || arguments.since.is_some() {
         let since = arguments.since.as_deref().map(|text| {
-            Millis::parse(text).ok_or_else(|| Failure::Usage("--since expects a time such as 2026-01-31T12:00:00Z".into()))
+            Millis::parse(text)
+                .ok_or_else(|| Failure::Usage("--since expects a time such as 2026-01-31T12:00:00Z".into()))
         });
         let outcome = arguments.failed.then(|| Outcome::Quarantined.as_str().to_owned());
         replayer.matching(DeliveryFilter { outcome, since: since.transpose()?, ..DeliveryFilter::default() }).await?;
@@ -80,7 +81,10 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Fai
         summary.quarantined
     );
     if summary.not_kept > 0 {
-        anstream::eprintln!("{} could not be replayed: nothing of their bodies was kept. Resend them from Clerk.", summary.not_kept);
+        anstream::eprintln!(
+            "{} could not be replayed: nothing of their bodies was kept. Resend them from Clerk.",
+            summary.not_kept
+        );
     }
     Ok(())
 }

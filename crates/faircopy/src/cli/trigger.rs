@@ -9,8 +9,10 @@ use crate::app::{self, Clock, SystemClock};
 use crate::config;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  faircopy trigger --list\n  faircopy trigger user.created --set data.first_name=Ada\n  \
-    faircopy trigger user.deleted --url http://127.0.0.1:8787/webhooks/clerk --secret whsec_…")]
+#[command(
+    after_help = "Examples:\n  faircopy trigger --list\n  faircopy trigger user.created --set data.first_name=Ada\n  \
+    faircopy trigger user.deleted --url http://127.0.0.1:8787/webhooks/clerk --secret whsec_…"
+)]
 pub(super) struct Arguments {
     /// The type of event, as Clerk names it
     #[arg(required_unless_present = "list")]
@@ -76,12 +78,15 @@ fn unknown(event_type: &str) -> Failure {
     let family = event_type.split('.').next().unwrap_or_default();
     let near: Vec<&str> =
         EXAMPLES.iter().map(|example| example.event_type).filter(|name| name.starts_with(family)).collect();
-    let hint = if near.is_empty() { "see `faircopy trigger --list`".into() } else { format!("known: {}", near.join(", ")) };
+    let hint =
+        if near.is_empty() { "see `faircopy trigger --list`".into() } else { format!("known: {}", near.join(", ")) };
     Failure::Usage(format!("`{event_type}` is not a known event type; {hint}"))
 }
 
 fn no_secret() -> Failure {
-    Failure::Usage("no signing secret: pass --secret or set CLERK_WEBHOOK_SIGNING_SECRET (`serve --dev` prints one)".into())
+    Failure::Usage(
+        "no signing secret: pass --secret or set CLERK_WEBHOOK_SIGNING_SECRET (`serve --dev` prints one)".into(),
+    )
 }
 
 /// The example as if it happened now, with the asked changes.
@@ -166,7 +171,11 @@ impl Sender {
             .header("svix-signature", signature)
             .body(body);
         let unreachable = |error: reqwest::Error| {
-            Failure::Failed(format!("{} cannot be reached: {}\n  Is `faircopy serve` running?", self.url, error.without_url()))
+            Failure::Failed(format!(
+                "{} cannot be reached: {}\n  Is `faircopy serve` running?",
+                self.url,
+                error.without_url()
+            ))
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status().as_u16();
@@ -174,7 +183,6 @@ impl Sender {
         Ok(Reply { status, answer: serde_json::from_str(&text).unwrap_or(Value::Null) })
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -111,9 +111,9 @@ pub(super) async fn list(
     let query = checked(query)?;
     let limit = page(query.limit)?;
     let filter = DeliveryFilter {
-        outcome: query.outcome,
-        event_type: query.r#type,
-        entity_id: query.entity,
+        outcome: query.outcome.map(outcome).transpose()?,
+        event_type: query.r#type.map(|text| plain(text, "type")).transpose()?,
+        entity_id: query.entity.map(|text| plain(text, "entity")).transpose()?,
         since: query.since.map(|text| time(&text, "since")).transpose()?,
         until: query.until.map(|text| time(&text, "until")).transpose()?,
         svix_id: None,
@@ -128,16 +128,26 @@ pub(super) async fn list(
 }
 
 /// One delivery with its payload.
-pub(super) async fn show(State(app): State<Arc<App>>, Path(svix_id): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    svix_id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Problem> {
+    let svix_id = id(svix_id)?;
     let delivery = app.store.delivery(&svix_id).await?.ok_or_else(|| no_delivery(&svix_id))?;
     Ok(Json(json!(delivery)))
 }
 
 /// Applies a stored delivery again.
-pub(super) async fn replay(State(app): State<Arc<App>>, Path(svix_id): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn replay(
+    State(app): State<Arc<App>>,
+    svix_id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Problem> {
+    let svix_id = id(svix_id)?;
     let delivery = app.store.delivery(&svix_id).await?.ok_or_else(|| no_delivery(&svix_id))?;
-    let arrival = crate::replay::arrival(&delivery, app.clock.now(), |signed_at| app.context(signed_at))
-        .ok_or_else(|| Problem::new("invalid-parameter", "Nothing of this delivery's body was kept; resend it from Clerk."))?;
+    let arrival =
+        crate::replay::arrival(&delivery, app.clock.now(), |signed_at| app.context(signed_at)).ok_or_else(|| {
+            Problem::new("invalid-parameter", "Nothing of this delivery's body was kept; resend it from Clerk.")
+        })?;
     let receipt = app.intake.submit(arrival).await?;
     let now = app.store.delivery(&svix_id).await?.ok_or_else(|| no_delivery(&svix_id))?;
     Ok(Json(json!({ "id": svix_id, "outcome": now.summary.outcome, "sequence": receipt.sequence })))
@@ -185,12 +195,38 @@ fn time(text: &str, name: &str) -> Result<Millis, Problem> {
     Millis::parse(text).ok_or_else(|| Problem::new("invalid-parameter", detail()))
 }
 
+/// A stored outcome: a misspelt one would look like an empty list.
+fn outcome(text: String) -> Result<String, Problem> {
+    match text.as_str() {
+        "applied" | "stale" | "ignored" | "quarantined" => Ok(text),
+        _ => Err(Problem::new("invalid-parameter", "`outcome` must be applied, stale, ignored or quarantined.")),
+    }
+}
+
+/// A text without NUL, which PostgreSQL refuses even to compare with.
+fn plain(text: String, name: &str) -> Result<String, Problem> {
+    if text.contains('\0') {
+        Err(Problem::new("invalid-parameter", format!("`{name}` holds a NUL.")))
+    } else {
+        Ok(text)
+    }
+}
+
+/// The id of a delivery. What no id can be is the id of none.
+fn id(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
+    match path {
+        Ok(Path(svix_id)) if svix_id.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(svix_id),
+        _ => Err(Problem::new("delivery-not-found", "No delivery has such an id.")),
+    }
+}
+
 fn write_cursor(delivery: &DeliverySummary) -> String {
     format!("{}~{}", delivery.received_at, delivery.svix_id)
 }
 
 fn read_cursor(text: &str) -> Result<(String, String), Problem> {
     text.split_once('~')
+        .filter(|(_, id)| !id.contains('\0'))
         .and_then(|(at, id)| Some((Millis::parse(at)?.to_string(), id.to_owned())))
         .ok_or_else(|| Problem::new("invalid-parameter", "`after` is not a cursor of this list."))
 }

@@ -1,6 +1,7 @@
 //! Reading a body within bounds: of size, of time, and of the memory that all bodies together may hold.
 
-use std::sync::LazyLock;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,13 +9,14 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http_body_util::BodyExt;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 
 use super::problem::Problem;
 
 /// How long a body may take: Svix itself gives up after 15 s.
 const BODY_DEADLINE: Duration = Duration::from_secs(12);
-/// How long a request waits for its share of memory before it is sent back.
+/// How long a request waits for its share of memory, in all, before it is sent back.
 const MEMORY_DEADLINE: Duration = Duration::from_secs(3);
 /// Memory for all bodies being read or committed, in KiB: sixteen of the largest, which with their copies on the way to
 /// the database stays within a small container.
@@ -22,21 +24,33 @@ const MEMORY_KIB: usize = 16 * 1024;
 /// What a body takes of it at first, in KiB; more is taken as it grows.
 const FIRST_KIB: u32 = 8;
 
-static MEMORY: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(MEMORY_KIB));
+/// The memory that all bodies of one service share.
+#[derive(Clone)]
+pub(super) struct Memory(Arc<Semaphore>);
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MEMORY_KIB)))
+    }
+}
 
 /// A whole body, and the memory that it holds until it is dropped.
 pub(super) struct Whole {
     pub(super) bytes: Bytes,
-    _memory: SemaphorePermit<'static>,
+    pub(super) memory: OwnedSemaphorePermit,
 }
 
 /// Refuses what can be refused by the headers alone.
 pub(super) fn check_headers(headers: &HeaderMap, limit: usize) -> Result<(), Problem> {
-    let encoded = headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    if encoded {
+    let identity = |coding: &http::HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(CONTENT_ENCODING).iter().all(identity) {
         // Never decompressed: ten kilobytes can hold ten gigabytes, and the signature is over the bytes as sent.
-        return Err(Problem::new("encoding-not-supported", "Send the body as it is, without Content-Encoding.").closing());
+        return Err(
+            Problem::new("encoding-not-supported", "Send the body as it is, without Content-Encoding.").closing()
+        );
     }
+    // hyper 1.12 goes by the chunks, drops the length before it comes here and closes the connection after the answer
+    // (RFC 9112, section 6.3): this stands for a version that shows both.
     if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
         let detail = "Both Content-Length and Transfer-Encoding are set.";
         return Err(Problem::new("request-ambiguous", detail).closing());
@@ -46,15 +60,16 @@ pub(super) fn check_headers(headers: &HeaderMap, limit: usize) -> Result<(), Pro
 }
 
 /// Reads the whole body, at most `limit` bytes of it.
-pub(super) async fn read(body: Body, limit: usize) -> Result<Whole, Problem> {
-    match tokio::time::timeout(BODY_DEADLINE, read_within(body, limit)).await {
+pub(super) async fn read(body: Body, limit: usize, memory: &Memory) -> Result<Whole, Problem> {
+    match tokio::time::timeout(BODY_DEADLINE, read_within(body, limit, memory)).await {
         Ok(result) => result,
         Err(_) => Err(Problem::new("body-too-slow", "The body did not arrive within 12 seconds.").closing()),
     }
 }
 
-async fn read_within(mut body: Body, limit: usize) -> Result<Whole, Problem> {
-    let mut memory = take(FIRST_KIB).await?;
+async fn read_within(mut body: Body, limit: usize, memory: &Memory) -> Result<Whole, Problem> {
+    let mut patience = None;
+    let mut share = memory.take(FIRST_KIB, &mut patience).await?;
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let incomplete = |_| Problem::new("body-incomplete", "The body broke off or is framed wrongly.").closing();
@@ -63,19 +78,28 @@ async fn read_within(mut body: Body, limit: usize) -> Result<Whole, Problem> {
             return Err(too_large(limit));
         }
         let needed = u32::try_from((bytes.len() + data.len()).div_ceil(1024)).unwrap_or(u32::MAX);
-        let held = u32::try_from(memory.num_permits()).unwrap_or(u32::MAX);
+        let held = u32::try_from(share.num_permits()).unwrap_or(u32::MAX);
         if needed > held {
-            memory.merge(take(needed - held).await?);
+            share.merge(memory.take(needed - held, &mut patience).await?);
         }
         bytes.extend_from_slice(&data);
     }
-    Ok(Whole { bytes: bytes.freeze(), _memory: memory })
+    Ok(Whole { bytes: bytes.freeze(), memory: share })
 }
 
-async fn take(kib: u32) -> Result<SemaphorePermit<'static>, Problem> {
-    match tokio::time::timeout(MEMORY_DEADLINE, MEMORY.acquire_many(kib)).await {
-        Ok(Ok(permit)) => Ok(permit),
-        _ => Err(Problem::new("overloaded", "Too many bodies are being read. Send it again.").closing()),
+impl Memory {
+    /// Takes memory at once or waits for it. `patience` begins with the first wait: a body that must wait for every piece
+    /// of itself is sent back in time, and not taken for a slow sender's.
+    async fn take(&self, kib: u32, patience: &mut Option<Pin<Box<Sleep>>>) -> Result<OwnedSemaphorePermit, Problem> {
+        if let Ok(permit) = self.0.clone().try_acquire_many_owned(kib) {
+            return Ok(permit);
+        }
+        let patience = patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(MEMORY_DEADLINE)));
+        tokio::select! {
+            biased;
+            Ok(permit) = self.0.clone().acquire_many_owned(kib) => Ok(permit),
+            () = patience => Err(Problem::new("overloaded", "Too many bodies are being read. Send it again.").closing()),
+        }
     }
 }
 

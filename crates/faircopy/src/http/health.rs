@@ -20,7 +20,9 @@ pub(super) async fn live() -> Json<serde_json::Value> {
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     match app.store.ready().await {
         Ok(true) => Json(json!({ "status": "ready" })).into_response(),
-        Ok(false) => Problem::new("database-unavailable", "Migrations are pending: run `faircopy migrate`.").into_response(),
+        Ok(false) => {
+            Problem::new("database-unavailable", "Migrations are pending: run `faircopy migrate`.").into_response()
+        }
         Err(error) => Problem::from(error).into_response(),
     }
 }

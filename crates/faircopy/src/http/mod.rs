@@ -56,8 +56,10 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/metrics", get(health::metrics).fallback(only_get))
         .nest("/admin/v1", admin)
         .fallback(nothing_here);
+    let endpoint = webhook::Endpoint::new(app.clone());
     for path in &app.config.webhook.paths {
-        router = router.route(path, on(MethodFilter::POST, webhook::receive).fallback(only_post));
+        let receive = on(MethodFilter::POST, webhook::receive).fallback(only_post).with_state(endpoint.clone());
+        router = router.route(path, receive);
     }
     router.layer(axum::middleware::map_response(harden)).with_state(app.clone())
 }

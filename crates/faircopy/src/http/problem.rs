@@ -6,7 +6,7 @@ use faircopy_core::signature::Rejection;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
-use crate::worker::intake::Refusal;
+use crate::app::Refusal;
 
 /// Seconds after which a sender should try again: Svix's own shortest delay.
 const RETRY_AFTER_SECONDS: &str = "5";
@@ -57,7 +57,8 @@ impl Problem {
     pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
         let found = CODES.iter().find(|(known, ..)| *known == code);
         debug_assert!(found.is_some(), "{code} is not in CODES");
-        let (status, title) = found.map_or((StatusCode::INTERNAL_SERVER_ERROR, "Unknown"), |(_, status, title)| (*status, *title));
+        let (status, title) =
+            found.map_or((StatusCode::INTERNAL_SERVER_ERROR, "Unknown"), |(_, status, title)| (*status, *title));
         Self {
             kind: format!("urn:faircopy:problem:{code}"),
             title,

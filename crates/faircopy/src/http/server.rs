@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
 /// Open connections. Beyond it new ones wait in the kernel's queue.
@@ -33,6 +33,8 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(12);
 pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
+    // Dropped at the end: whoever still dawdles is then cut off, and holds nothing of the service any longer.
+    let (cut, uncut) = watch::channel(());
     tokio::pin!(stop);
     loop {
         let accepted = async {
@@ -46,9 +48,14 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
         match accepted {
             Ok((stream, peer)) => {
                 let connection = graceful.watch(connection(stream, peer, router.clone()));
+                let mut uncut = uncut.clone();
                 tokio::spawn(async move {
+                    let ended = tokio::select! {
+                        ended = connection => ended,
+                        _ = uncut.changed() => Ok(()),
+                    };
                     // A connection that fails fails for its own client only; hyper has answered what could be answered.
-                    if let Err(error) = connection.await {
+                    if let Err(error) = ended {
                         tracing::debug!(%error, "connection ended");
                     }
                     drop(permit);
@@ -64,10 +71,17 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
     if tokio::time::timeout(DRAIN_DEADLINE, graceful.shutdown()).await.is_err() {
         tracing::warn!("some requests did not end in time and were cut off");
     }
+    drop(cut);
 }
 
-fn connection(stream: TcpStream, peer: SocketAddr, router: Router) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + use<> {
+fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + use<> {
     drop(stream.set_nodelay(true));
+    // A socket for both families shows an IPv4 sender as `::ffff:a.b.c.d`, which is in no IPv4 network.
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let service = tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         router.clone().oneshot(request)

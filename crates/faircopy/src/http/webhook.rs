@@ -18,8 +18,21 @@ use super::problem::Problem;
 use crate::app::App;
 use crate::config::Webhook;
 
+/// The endpoint, at all of its paths.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    app: Arc<App>,
+    memory: body::Memory,
+}
+
+impl Endpoint {
+    pub(super) fn new(app: Arc<App>) -> Self {
+        Self { app, memory: body::Memory::default() }
+    }
+}
+
 pub(super) async fn receive(
-    State(app): State<Arc<App>>,
+    State(Endpoint { app, memory }): State<Endpoint>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -40,17 +53,19 @@ pub(super) async fn receive(
         Problem::from(rejection)
     };
     let claim = signature::claim(&headers, settings.header_names, received_at).map_err(|r| rejected(r).closing())?;
-    let whole = body::read(content, settings.max_body_bytes).await?;
-    claim.verify(&whole.bytes, &settings.secrets).map_err(rejected)?;
+    let body::Whole { bytes, memory: _memory } = body::read(content, settings.max_body_bytes, &memory).await?;
+    claim.verify(&bytes, &settings.secrets).map_err(rejected)?;
     failpoint::step("verified");
 
     let arrival = Arrival {
         svix_id: claim.id.to_owned(),
         signed_at: claim.signed_at,
         received_at,
-        body_hash: Arrival::hash(&whole.bytes),
-        content: read(&app, &whole.bytes, claim.signed_at),
+        body_hash: Arrival::hash(&bytes),
+        content: read(&app, &bytes, claim.signed_at),
     };
+    // What is stored of it is a copy of its own; its share of the memory is held until the commit.
+    drop(bytes);
     let (id, event_type) = (arrival.svix_id.clone(), arrival.content.event.event_type.clone());
     let (entity, event_at) = (arrival.content.event.entity_id.clone(), arrival.content.event.event_at);
     failpoint::step("queued");
@@ -68,6 +83,8 @@ pub(super) async fn receive(
     let seconds = millis as f64 / 1000.0;
     app.metrics.delivery(&event_type, &receipt, seconds, event_at.map(|at| received_at.0 - at.0));
     let outcome = receipt.outcome.as_str();
+    // `data.id` may hold anything; only what has an id's letters is known to name nobody.
+    let entity = entity.filter(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')));
     tracing::debug!(svix_id = id, event_type, entity, outcome, ms = millis, "delivery");
     Ok(Json(json!({ "outcome": outcome, "id": id })).into_response())
 }
@@ -139,7 +156,11 @@ mod tests {
             if let Some(forwarded) = forwarded {
                 headers.insert("x-forwarded-for", forwarded.parse().unwrap());
             }
-            assert_eq!(check_sender(&settings, peer.parse().unwrap(), &headers).is_ok(), allowed, "{peer} {forwarded:?}");
+            assert_eq!(
+                check_sender(&settings, peer.parse().unwrap(), &headers).is_ok(),
+                allowed,
+                "{peer} {forwarded:?}"
+            );
         };
         check("203.0.113.7", None, true);
         check("198.51.100.1", None, false);

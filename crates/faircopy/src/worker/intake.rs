@@ -13,7 +13,7 @@ use faircopy_store::{Arrival, Error, Receipt, Writer};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::app::Clock;
+use crate::app::{Clock, Refusal};
 use crate::telemetry::Metrics;
 
 /// Deliveries that may wait for a commit. Beyond it senders are told to come back: at 5,000 a second this is 0.2 s of work.
@@ -29,23 +29,6 @@ pub const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 const COMMIT_DEADLINE: Duration = Duration::from_secs(7);
 /// How long a request waits for its outcome before it is told to come back.
 const MAX_WAIT: Duration = Duration::from_secs(9);
-
-/// Why a delivery was not acknowledged. All of these are worth another try by the sender.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// [`MAX_WAITING`] deliveries wait already.
-    #[error("too many deliveries are waiting")]
-    Full,
-    /// The database cannot take it now.
-    #[error("{0}")]
-    Unavailable(String),
-    /// No outcome in time. It may have been committed all the same.
-    #[error("the database did not answer in time")]
-    Late,
-    /// The service is going down.
-    #[error("the service is shutting down")]
-    Stopping,
-}
 
 /// The way in. Cheap to clone.
 #[derive(Clone)]
@@ -170,7 +153,10 @@ impl Worker {
         }
         tracing::error!(%error, svix_id = arrival.svix_id, "a delivery cannot be stored and is quarantined");
         let now = self.clock.now();
-        self.writer.quarantine(arrival, &error.to_string(), now).await.map_err(|error| Refusal::Unavailable(error.to_string()))
+        self.writer
+            .quarantine(arrival, &error.to_string(), now)
+            .await
+            .map_err(|error| Refusal::Unavailable(error.to_string()))
     }
 
     /// One commit, tried a second time on a new connection when the first was lost: the connection may have been idle

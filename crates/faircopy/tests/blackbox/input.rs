@@ -54,7 +54,8 @@ fn poison(user: &Value) -> Vec<(&'static str, Vec<u8>)> {
         event.to_string().into_bytes()
     };
     let text = user.to_string();
-    let deep = |depth: usize| format!("{{\"type\":\"user.created\",\"data\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+    let deep =
+        |depth: usize| format!("{{\"type\":\"user.created\",\"data\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
     let mut not_utf8 = text.clone().into_bytes();
     not_utf8.extend([0xff, 0xfe]);
     let twice = |key: &str, value: &str| text.replacen('{', &format!("{{\"{key}\":{value},"), 1).into_bytes();

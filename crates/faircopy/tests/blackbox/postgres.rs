@@ -17,7 +17,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 async fn administer(url: &str, statement: &str) {
     let mut connection = PgConnection::connect(url).await.expect("connect as the administrator");
-    connection.execute(AssertSqlSafe(statement.to_owned())).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    connection
+        .execute(AssertSqlSafe(statement.to_owned()))
+        .await
+        .unwrap_or_else(|error| panic!("{statement}: {error}"));
     connection.close().await.expect("close");
 }
 
@@ -87,7 +90,7 @@ async fn terminated_backends_lose_nothing() {
     let place = Place::at(database.url());
     let server = place.serve().await;
     let load = Load::start(vec![sender(&server)], history.deliveries(seed.value()), 8);
-    let count = "SELECT sum(attempts)::bigint FROM faircopy.webhook_deliveries";
+    let count = "SELECT coalesce(sum(attempts), 0)::bigint FROM faircopy.webhook_deliveries";
     let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
         WHERE datname = current_database() AND application_name = 'faircopy'";
     for _ in 0..4 {
@@ -197,7 +200,7 @@ async fn no_fsync_database(postgres: &Postgres) -> String {
 async fn three_processes_live_with_too_few_connections() {
     let seed = Seed::of_run();
     let history = History::random(seed.value(), 1_000);
-    let postgres = Postgres::start_with(&[("max_connections", "8")]).await;
+    let postgres = Postgres::start_with(&[("max_connections", "10")]).await;
     let place = Place::at(postgres.create_database("copy").await);
     let mut servers = Vec::new();
     for _ in 0..3 {

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::support::{History, PATIENCE, POLL, Place, Sent, check, now_ms, post, sender};
 
@@ -130,9 +131,15 @@ async fn out_of_descriptors(place: Place) {
     sent.add(&sender(&server).send_all(deliveries[..100].to_vec(), 8, PATIENCE).await);
 
     let address = server.url().trim_start_matches("http://").to_owned();
-    let mut crowd = Vec::new();
+    // Each holds its connection, or waits in the kernel's queue, until the crowd is dropped.
+    let mut crowd = JoinSet::new();
     for _ in 0..500 {
-        crowd.push(TcpStream::connect(&address).await.expect("the kernel's queue takes it"));
+        let address = address.clone();
+        crowd.spawn(async move {
+            let stream = TcpStream::connect(&address).await;
+            std::future::pending::<()>().await;
+            drop(stream);
+        });
     }
     let (before, start) = (cpu_time(server.pid()), Instant::now());
     // The window over which its processor time is measured.

@@ -7,8 +7,8 @@ use faircopy_testkit::server::Server;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::support::{Load, Place, Sent, check, feed, sender, shares};
 use crate::support::{History, PATIENCE};
+use crate::support::{Load, Place, Sent, check, feed, sender, shares};
 
 const CONNECTIONS: usize = 16;
 

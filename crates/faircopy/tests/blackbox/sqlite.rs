@@ -128,7 +128,10 @@ async fn every_acknowledgement_is_synced_to_the_disk() {
 /// The calls of all lines of `strace -c` that name a sync.
 fn calls(table: &str) -> usize {
     let lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    lines.filter(|words| words.last().is_some_and(|name| name.ends_with("sync"))).filter_map(|w| w[3].parse::<usize>().ok()).sum()
+    lines
+        .filter(|words| words.last().is_some_and(|name| name.ends_with("sync")))
+        .filter_map(|w| w[3].parse::<usize>().ok())
+        .sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! The process dies at every named step (P2): nothing acknowledged is lost, and nothing is half done.
 
+use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use faircopy_store::failpoint::STEPS;
 use faircopy_testkit::seed::Seed;
 use faircopy_testkit::server::Server;
 use faircopy_world::{Settings, World};
+use serde_json::{Value, json};
 
 use crate::support::{History, Load, PATIENCE, POLL, Place, Sent, check, faircopy, feed, now_ms, sender};
 
@@ -25,19 +27,37 @@ fn assert_died_at_step(status: ExitStatus, what: &str) {
     );
 }
 
+/// Starts a server with the failpoints that the file `failpoints` in its folder names: the next start has others, on the
+/// same port.
+const BY_FILE: [&str; 4] =
+    ["sh", "-c", "FAILPOINTS=$(cat failpoints 2>/dev/null); export FAILPOINTS; exec \"$@\"", "-"];
+
+/// Starts it again, and returns how it ended, be it before or after it was seen to be ready.
+async fn restart_and_die(server: &mut Server, failpoints: &str) -> ExitStatus {
+    fs::write(server.folder().join("failpoints"), failpoints).expect("write the file");
+    match server.try_restart().await {
+        Ok(()) => server.wait(Duration::from_secs(30)).await,
+        Err(failed) => failed.status.unwrap_or_else(|| panic!("{failpoints}: {failed}")),
+    }
+}
+
+async fn restart_for_good(server: &mut Server) {
+    fs::write(server.folder().join("failpoints"), "").expect("write the file");
+    server.restart().await;
+}
+
 async fn die_at_every_step(place: Place) {
     let seed = Seed::of_run();
     let history = History::random(seed.value(), 1_500);
-    let mut server = place.serve().await;
+    let mut server = Server::start(place.options().prefix(&BY_FILE)).await;
     let load = Load::start(vec![sender(&server)], history.deliveries(seed.value()), 8);
     for passes in PASSES {
         for step in STEPS.into_iter().filter(|step| !APART.contains(step)) {
             let failpoint = format!("{step}={passes}*off->return");
-            server.restart_with(place.options().env("FAILPOINTS", &failpoint)).await;
-            assert_died_at_step(server.wait(Duration::from_secs(30)).await, &failpoint);
+            assert_died_at_step(restart_and_die(&mut server, &failpoint).await, &failpoint);
         }
     }
-    server.restart_with(place.options()).await;
+    restart_for_good(&mut server).await;
     let sent = load.finish().await;
     assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
     check(&place, &server, &history, &sent).await;
@@ -104,36 +124,43 @@ async fn three_processes_that_migrate_at_once_take_turns_on_postgres() {
     start_three_at_once(Place::postgres().await).await;
 }
 
-/// Invitations whose time passed a day ago, still pending in the copy.
-fn overdue() -> History {
-    let start_ms = now_ms() - 31 * 24 * 60 * 60 * 1_000;
-    let mut world = World::new(1, Settings { start_ms, ..Settings::default() });
+/// Invitations that are pending now and will have expired in two seconds.
+fn expiring() -> (History, i64) {
+    let expires_at = now_ms() + 2_000;
+    let mut world = World::new(1, Settings { start_ms: now_ms() - 60_000, ..Settings::default() });
     let user = world.create_user("Ada", "Byron", "ada@example.com");
     let organization = world.create_organization("Analytical Engines", &user);
     for number in 0..5 {
         world.invite(&organization, &format!("guest{number}@example.com"), "org:member");
     }
-    History { events: world.take_events(), truth: world.truth() }
+    let mut history = History { events: world.take_events(), truth: world.truth() };
+    for event in &mut history.events {
+        let mut body: Value = serde_json::from_str(&event.body).expect("JSON");
+        if let Some(time) = body["data"].get_mut("expires_at") {
+            *time = json!(expires_at);
+            event.body = body.to_string();
+        }
+    }
+    history.truth.invitations.values_mut().for_each(|row| row.expires_at_ms = expires_at);
+    (history, expires_at)
 }
 
 async fn die_while_invitations_expire(place: Place) {
-    let history = overdue();
-    let mut server = place.serve().await;
+    let mut server = Server::start(place.options().prefix(&BY_FILE)).await;
+    let (history, expires_at) = expiring();
     let mut sent = Sent::default();
     sent.add(&sender(&server).send_all(history.deliveries(1), 2, PATIENCE).await);
     check(&place, &server, &history, &sent).await;
     let changes = feed(&server).await;
+    server.kill9().await;
+    while now_ms() <= expires_at {
+        tokio::time::sleep(POLL).await;
+    }
     for _ in 0..3 {
-        server.kill9().await;
-        let died = Server::try_start(place.options().env("FAILPOINTS", "expiry=return")).await;
-        let status = match died {
-            Ok(mut server) => server.wait(Duration::from_secs(30)).await,
-            Err(failed) => failed.status.expect("it has ended"),
-        };
-        assert_died_at_step(status, "expiry");
+        assert_died_at_step(restart_and_die(&mut server, "expiry=return").await, "expiry");
         place.tables().await.assert_same_as(&history.truth);
     }
-    server.restart().await;
+    restart_for_good(&mut server).await;
     let expired = async {
         while place.tables().await.invitations.values().any(|row| row.status.as_deref() != Some("expired")) {
             tokio::time::sleep(POLL).await;

@@ -39,7 +39,9 @@ async fn the_router_and_the_route_table_are_the_same() {
         assert!(allow.contains(method), "{path}: {allow:?}");
         assert_eq!(response.headers.get_all("allow").iter().count(), 1);
     }
-    for path in ["/", "/nowhere", "/admin", "/admin/v1/nowhere", "/webhooks", "/webhooks/clerk/", "/healthz/", "//healthz"] {
+    for path in
+        ["/", "/nowhere", "/admin", "/admin/v1/nowhere", "/webhooks", "/webhooks/clerk/", "/healthz/", "//healthz"]
+    {
         assert_problem(&app.admin("GET", path).await, 404, "not-found");
         assert_problem(&app.admin("POST", path).await, 404, "not-found");
     }
@@ -55,7 +57,7 @@ async fn the_router_and_the_route_table_are_the_same() {
     let registered: BTreeSet<&str> = shown.split('"').filter(|part| part.starts_with('/')).collect();
     let mut listed: BTreeSet<&str> = ROUTES.iter().map(|(_, route, _)| *route).collect();
     // What axum adds where one router is nested in another, for the fallback inside of it.
-    listed.extend(registered.iter().filter(|path| path.contains("__private__") || path.ends_with("/v1") || path.ends_with("/v1/")));
+    listed.extend(registered.iter().filter(|path| path.contains("__private__") || ["/", "/admin/v1"].contains(path)));
     assert_eq!(registered, listed);
 }
 
@@ -123,7 +125,8 @@ async fn filled(engine: Engine) -> TestApp {
     let app = TestApp::build().on(engine).clock(&clock).start().await;
     for number in 0..10 {
         let id = format!("msg_{number:02}");
-        app.outcome(&id, event("user.created", &user(&format!("user_{}", number % 5), THEN + number)).to_string()).await;
+        app.outcome(&id, event("user.created", &user(&format!("user_{}", number % 5), THEN + number)).to_string())
+            .await;
         clock.advance(1000 * (number % 2));
     }
     assert_eq!(app.outcome("msg_10", r#"{"type":"session.created","data":{"id":"sess_1"}}"#).await, "ignored");
@@ -190,12 +193,22 @@ async fn one_delivery(engine: Engine) {
     let body = user_created("user_1");
     app.outcome("msg_1", &body).await;
     let shown = app.admin_json("/admin/v1/deliveries/msg_1").await;
-    assert_eq!(serde_json::from_str::<Value>(shown["payload"].as_str().unwrap()).unwrap(), serde_json::from_str::<Value>(&body).unwrap());
-    assert_eq!((&shown["event_type"], &shown["entity_id"], &shown["attempts"]), (&json!("user.created"), &json!("user_1"), &json!(1)));
+    assert_eq!(
+        serde_json::from_str::<Value>(shown["payload"].as_str().unwrap()).unwrap(),
+        serde_json::from_str::<Value>(&body).unwrap()
+    );
+    assert_eq!(
+        (&shown["event_type"], &shown["entity_id"], &shown["attempts"]),
+        (&json!("user.created"), &json!("user_1"), &json!(1))
+    );
 
     let response = app.admin("POST", "/admin/v1/deliveries/msg_1/replay").await;
     let answer = response.json().unwrap();
-    assert_eq!((response.status, &answer["id"], &answer["outcome"]), (200, &json!("msg_1"), &json!("applied")), "{answer}");
+    assert_eq!(
+        (response.status, &answer["id"], &answer["outcome"]),
+        (200, &json!("msg_1"), &json!("applied")),
+        "{answer}"
+    );
     assert_eq!(app.deliveries().await["msg_1"].outcome, "applied");
 
     // An id may hold whatever is visible, but for a dot.
@@ -297,12 +310,18 @@ async fn feed_and_statistics(engine: Engine) {
     app.outcome("msg_gone", event("user.deleted", &json!({ "id": "user_4", "deleted": true })).to_string()).await;
     let gone = app.admin_json("/admin/v1/changes?after=10").await;
     assert_eq!(gone["data"][0]["operation"], "remove");
-    app.outcome("msg_00", user_created("user_0")).await;
+    app.outcome("msg_00", event("user.created", &user("user_0", THEN - 1)).to_string()).await;
 
     let statistics = app.admin_json("/admin/v1/statistics").await;
-    assert_eq!((&statistics["users"], &statistics["organizations"], &statistics["members"]), (&json!(4), &json!(0), &json!(0)));
+    assert_eq!(
+        (&statistics["users"], &statistics["organizations"], &statistics["members"]),
+        (&json!(4), &json!(0), &json!(0))
+    );
     assert_eq!(statistics["sequence"], 11);
-    let outcomes: Vec<(&str, i64)> = statistics["outcomes"].as_array().unwrap().iter()
+    let outcomes: Vec<(&str, i64)> = statistics["outcomes"]
+        .as_array()
+        .unwrap()
+        .iter()
         .map(|outcome| (outcome["outcome"].as_str().unwrap(), outcome["deliveries"].as_i64().unwrap()))
         .collect();
     assert_eq!(outcomes, [("applied", 11), ("ignored", 1), ("quarantined", 1), ("stale", 1)]);

@@ -269,7 +269,8 @@ impl Builder {
         });
 
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let first = |name: &str| self.variables.get(name).and_then(|text| text.split(',').next()).unwrap_or_default();
+        let first =
+            |name: &str| self.variables.get(name).and_then(|text| text.split([',', ' ']).next()).unwrap_or_default();
         let secret = Some(first("CLERK_WEBHOOK_SIGNING_SECRET")).filter(|secret| !secret.is_empty());
         TestApp {
             address,
@@ -302,7 +303,11 @@ impl Builder {
 #[track_caller]
 pub(crate) fn assert_problem(response: &Response, status: u16, code: &str) -> Value {
     let text = response.text();
-    assert_eq!((response.status, response.header("content-type")), (status, Some("application/problem+json")), "{text}");
+    assert_eq!(
+        (response.status, response.header("content-type")),
+        (status, Some("application/problem+json")),
+        "{text}"
+    );
     let problem = response.json().expect("a JSON body");
     assert_eq!(problem["code"], code, "{text}");
     assert_eq!(problem["type"], format!("urn:faircopy:problem:{code}"));
@@ -314,7 +319,7 @@ pub(crate) fn assert_problem(response: &Response, status: u16, code: &str) -> Va
     assert_eq!(response.header("retry-after").is_some_and(|after| after.parse::<u32>().is_ok()), retry, "{text}");
     assert_eq!(response.header("cache-control"), Some("no-store"));
     assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
-    assert_eq!(response.header("allow").is_some(), status == 405);
+    assert!(response.header("allow").is_some() || status != 405);
     assert_eq!(response.header("www-authenticate").is_some(), status == 401);
     problem
 }

@@ -39,7 +39,8 @@ async fn nothing_secret_or_personal_is_logged() {
     const CANARY_SECRET: &str = "whsec_Y2FuYXJ5LXNlY3JldC1vZi0zMi1ieXRlcy1sb25nIQ==";
     const CANARY_TOKEN: &str = "canary-admin-token-of-some-length-0123456789";
     let log = Log::default();
-    let everything = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(log.clone());
+    let everything =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(log.clone());
     everything.try_init().expect("the only subscriber of this process");
 
     for engine in [Engine::Sqlite, Engine::Postgres] {
@@ -53,7 +54,8 @@ async fn nothing_secret_or_personal_is_logged() {
         person["public_metadata"] = json!({ "canary-key": "canary-value" });
         person["private_metadata"] = json!({ "canary-private": 1 });
         let mut body = event("user.created", &person);
-        body["event_attributes"] = json!({ "http_request": { "client_ip": "192.0.2.77", "user_agent": "canary-agent" } });
+        body["event_attributes"] =
+            json!({ "http_request": { "client_ip": "192.0.2.77", "user_agent": "canary-agent" } });
         let text = body.to_string();
         let signed = app.sign("msg_logged", &text);
 
@@ -67,7 +69,10 @@ async fn nothing_secret_or_personal_is_logged() {
         person["updated_at"] = "canary-time".into();
         assert_eq!(app.outcome("msg_time", event("user.created", &person).to_string()).await, "quarantined");
         let invitation = json!({ "id": "orginv_1", "organization_id": "org_1", "email_address": "canary@example.com", "url": "https://x?ticket=canary-ticket" });
-        assert_eq!(app.outcome("msg_inv", event("organizationInvitation.created", &invitation).to_string()).await, "applied");
+        assert_eq!(
+            app.outcome("msg_inv", event("organizationInvitation.created", &invitation).to_string()).await,
+            "applied"
+        );
         let mail = json!({ "id": "ema_1", "to_email_address": "canary@example.com", "body": "canary-code 424242" });
         assert_eq!(app.outcome("msg_mail", event("email.created", &mail).to_string()).await, "ignored");
         let response = app.post(&signed.headers(), text.replace("Canaryfirst", "Canaryother")).await;
@@ -85,7 +90,10 @@ async fn nothing_secret_or_personal_is_logged() {
         app.stop().await;
     }
     let logged = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
-    assert!(logged.contains("svix_id=\"msg_logged\"") && logged.contains("user.created"), "deliveries are logged: {logged}");
+    assert!(
+        logged.contains("svix_id=\"msg_logged\"") && logged.contains("user.created"),
+        "deliveries are logged: {logged}"
+    );
     let canaries = ["anary", "Y2FuYXJ5LXNlY3JldC1", "192.0.2.77", "424242", "ticket=", "Lovelace"];
     for canary in canaries {
         let line = logged.lines().find(|line| line.contains(canary));

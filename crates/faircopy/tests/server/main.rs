@@ -16,7 +16,10 @@
 //!
 //! Left out here: W14 (refused settings) stands beside `config`; W32 and W33 are measurements; P4 and P7 need limits on a
 //! process of their own, S1 and S5 a file system of their own: they belong to the black-box tests.
-#![allow(clippy::disallowed_methods, reason = "a test waits for real sockets and real databases, and measures how long")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test waits for real sockets and real databases, and measures how long"
+)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::large_futures, reason = "a test's future holds its whole story")]
 

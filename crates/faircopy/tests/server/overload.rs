@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use faircopy::worker::intake::{MAX_BATCH, MAX_WAITING};
+use faircopy_testkit::client::Response;
+use faircopy_testkit::postgres::Postgres;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 use tokio::task::JoinSet;
 
@@ -109,46 +111,43 @@ async fn a_full_queue_sends_back_on_postgres() {
 /// bound is free again afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_bodies_are_held_within_the_memory_bound() {
-    const MIB: usize = 1024 * 1024;
     /// `http::body` holds 16 MiB at most.
     const HELD: usize = 16;
-    let app = Arc::new(TestApp::start().await);
-    let blocker = Blocker::of(&app, Engine::Sqlite).await;
-    let mut waiting = JoinSet::new();
-    let mut bodies = 0;
-    let mut send = |waiting: &mut JoinSet<_>, count: usize| {
-        for _ in 0..count {
-            bodies += 1;
-            let (app, id) = (app.clone(), format!("msg_{bodies}"));
-            waiting.spawn(async move {
-                let body = user_created_of_size(&id.replace("msg", "user"), MIB);
-                app.deliver(&id, body).await
-            });
-        }
+    const MORE: usize = 30;
+    let cluster = Postgres::start().await;
+    let url = cluster.create_database("large").await;
+    let app = Arc::new(TestApp::build().database_url(&url).start().await);
+    assert_eq!(app.outcome("msg_before", user_created("user_before")).await, "applied");
+    let body = user_created_of_size("user_large", 1024 * 1024);
+    let send = |waiting: &mut JoinSet<Response>, name: String| {
+        let (app, body) = (app.clone(), body.clone());
+        waiting.spawn(async move { app.deliver(&format!("msg_{name}"), body).await });
     };
-    // Filled one after another, so that none is left half read.
-    for _ in 0..HELD {
-        send(&mut waiting, 1);
-        tokio::time::sleep(Duration::from_millis(30)).await;
+    // A commit waits for up to 7 s for a database that hangs; a body waits for 3 s for its memory.
+    cluster.pause();
+    let mut waiting = JoinSet::new();
+    for number in 0..HELD {
+        send(&mut waiting, format!("held_{number}"));
+        // One after the other, so that none is left half read.
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    send(&mut waiting, 30);
-    let mut refused = 0;
-    while refused < 30 {
-        let response = waiting.join_next().await.unwrap().unwrap();
-        assert_problem(&response, 503, "overloaded");
-        refused += 1;
+    for number in 0..MORE {
+        send(&mut waiting, format!("more_{number}"));
     }
-    blocker.let_go().await;
-    let mut taken = 0;
-    while let Some(response) = waiting.join_next().await {
-        let response = response.unwrap();
+    for _ in 0..MORE {
+        assert_problem(&waiting.join_next().await.unwrap().unwrap(), 503, "overloaded");
+    }
+    cluster.resume();
+    for response in waiting.join_all().await {
         assert_eq!(response.status, 200, "{}", response.text());
-        taken += 1;
     }
-    assert_eq!((taken, refused), (HELD, 30));
+    assert_eq!(app.deliveries().await.len(), 1 + HELD);
     // The bound is free again.
-    send(&mut waiting, HELD);
-    while let Some(response) = waiting.join_next().await {
-        assert_eq!(response.unwrap().status, 200);
+    let mut again = JoinSet::new();
+    for number in 0..HELD {
+        send(&mut again, format!("again_{number}"));
+    }
+    for response in again.join_all().await {
+        assert_eq!(response.status, 200, "{}", response.text());
     }
 }

@@ -27,7 +27,8 @@ impl Heard {
     }
 }
 
-/// Sends bytes over a connection of its own and listens. With `half_close` it then says that no more will come.
+/// Sends bytes over a connection of its own and listens. With `half_close` it then says that no more will come; hyper
+/// leaves such a client without the answer to a request that it has not answered yet.
 pub(crate) async fn exchange(address: SocketAddr, bytes: &[u8], half_close: bool, wait: Duration) -> Heard {
     let mut stream = TcpStream::connect(address).await.expect("connect");
     // The other side may have answered and closed before it has read everything.

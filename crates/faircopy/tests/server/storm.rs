@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::app::{Engine, TestApp, eventually};
+use crate::app::{Engine, PATIENCE, TestApp, eventually};
 use crate::events::user_created;
 use crate::raw::{self, head};
 
@@ -22,7 +22,11 @@ const REQUESTS: usize = 3_000;
 /// At a time: enough that batches form.
 const AT_ONCE: usize = 60;
 
-/// Passes bytes on to the database 20 ms late, so that clients also hang up while a transaction runs.
+/// What every message to the database takes on its way: with six round trips to a commit, clients hang up at every step of
+/// a transaction, and some hear their answer. (At the 20 ms of faults.md nobody would.)
+const DELAY: Duration = Duration::from_millis(2);
+
+/// Passes bytes on to the database a little late, so that clients also hang up while a transaction runs.
 async fn slow_way_to(port: u16) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let own = listener.local_addr().unwrap().port();
@@ -36,7 +40,7 @@ async fn slow_way_to(port: u16) -> u16 {
             tokio::spawn(async move {
                 let mut piece = vec![0; 64 * 1024];
                 while let Ok(count @ 1..) = from_client.read(&mut piece).await {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    tokio::time::sleep(DELAY).await;
                     if to_server.write_all(&piece[..count]).await.is_err() {
                         break;
                     }
@@ -49,7 +53,7 @@ async fn slow_way_to(port: u16) -> u16 {
 
 /// What one client does: it sends a delivery and hangs up after so long. Whether it heard a 200 before.
 async fn hang_up(app: &TestApp, id: &str, body: &str, after: Duration, reset: bool) -> bool {
-    let request = head(&app.sign(id, body), &[&format!("Content-Length: {}", body.len())]);
+    let request = head(&app.sign(id, body), &[&format!("Content-Length: {}", body.len()), "Connection: close"]);
     let Ok(mut stream) = TcpStream::connect(app.address).await else { return false };
     if reset {
         // The connection is reset instead of closed in order.
@@ -67,13 +71,16 @@ async fn storm(app: Arc<TestApp>) {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut clients = Vec::new();
     for number in 0..REQUESTS {
-        let after = Duration::from_micros(dice.random_range(0..50_000));
+        // One in ten is patient: what is taken in the midst of the storm is acknowledged, and must stay.
+        let patient = dice.random_ratio(1, 10);
+        let after = if patient { PATIENCE } else { Duration::from_micros(dice.random_range(0..50_000)) };
         let reset = dice.random_bool(0.5);
         let permit = permits.clone().acquire_owned().await.unwrap();
         let app = app.clone();
         clients.push(tokio::spawn(async move {
             let id = format!("msg_{number}");
             let acknowledged = hang_up(&app, &id, &user_created(&format!("user_{number}")), after, reset).await;
+            assert!(acknowledged || !patient, "{id} is not acknowledged");
             drop(permit);
             acknowledged.then_some(id)
         }));
@@ -82,7 +89,11 @@ async fn storm(app: Arc<TestApp>) {
     for client in clients {
         acknowledged.extend(client.await.unwrap());
     }
-    assert!(!acknowledged.is_empty() && acknowledged.len() < REQUESTS, "{} of {REQUESTS}", acknowledged.len());
+    assert!(
+        acknowledged.len() > REQUESTS / 20 && acknowledged.len() < REQUESTS,
+        "{} of {REQUESTS}",
+        acknowledged.len()
+    );
 
     // Those that come after: each is taken, and stays.
     for number in 0..100 {

@@ -36,7 +36,9 @@ async fn other_methods_are_not_allowed() {
 #[tokio::test]
 async fn the_content_type_says_nothing() {
     let app = TestApp::start().await;
-    for (number, kind) in [Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("nonsense"), None].iter().enumerate() {
+    for (number, kind) in
+        [Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("nonsense"), None].iter().enumerate()
+    {
         let (id, body) = (format!("msg_{number}"), user_created(&format!("user_{number}")));
         let signed = app.sign(&id, &body);
         let mut headers = signed.headers().to_vec();
@@ -92,9 +94,9 @@ async fn sizes(app: &TestApp, limit: usize, chunk: usize) {
         }
 
         let id = format!("msg_{bytes}_chunked");
-        let request = head(&app.sign(&id, &body), &["Transfer-Encoding: chunked"]);
+        let request = head(&app.sign(&id, &body), &["Transfer-Encoding: chunked", "Connection: close"]);
         let request = [request.as_bytes(), &chunked(body.as_bytes(), chunk)].concat();
-        let heard = exchange(app.address, &request, true, SOON).await;
+        let heard = exchange(app.address, &request, false, SOON).await;
         assert_eq!(heard.statuses(), [status], "{bytes} in chunks: {}", heard.text());
         assert_eq!(app.deliveries().await.len(), stored + if status == 200 { 2 } else { 0 });
     }
@@ -111,12 +113,16 @@ async fn a_request_that_can_be_read_in_two_ways_is_not_taken() {
     let length = body.len();
     let signed = app.sign("msg_1", &body);
     let whole = format!("Content-Length: {length}");
-    let plain = |lines: &[&str]| [head(&signed, lines).as_bytes(), body.as_bytes()].concat();
-    let in_chunks = |lines: &[&str]| [head(&signed, lines).as_bytes(), &chunked(body.as_bytes(), 100)].concat();
+    let close = "Connection: close";
+    let plain = |lines: &[&str]| [head(&signed, &[lines, &[close]].concat()).as_bytes(), body.as_bytes()].concat();
+    let chunks = chunked(body.as_bytes(), 100);
+    let in_chunks =
+        |coding: &str| [head(&signed, &[&format!("Transfer-Encoding: {coding}"), close]).as_bytes(), &chunks].concat();
+    let broken = |chunks: &[u8]| [head(&signed, &["Transfer-Encoding: chunked", close]).as_bytes(), chunks].concat();
 
-    let cases: Vec<(&str, Vec<u8>)> = vec![
+    // What is whole, if it is read in some way; and what can only be seen to be broken when nothing more comes.
+    let whole_ones: Vec<(&str, Vec<u8>)> = vec![
         ("shorter than the body", plain(&[&format!("Content-Length: {}", length - 5)])),
-        ("longer than the body", plain(&[&format!("Content-Length: {}", length + 5)])),
         ("two lengths", plain(&[&whole, "Content-Length: 5"])),
         ("two lengths, the other way round", plain(&["Content-Length: 5", &whole])),
         ("two lengths in one", plain(&[&format!("Content-Length: 5, {length}")])),
@@ -125,22 +131,30 @@ async fn a_request_that_can_be_read_in_two_ways_is_not_taken() {
         ("no length", plain(&[])),
         ("a folded header", plain(&[&whole, "X-Folded: one", " two"])),
         ("a space before the colon", plain(&["X-Spaced : one", &whole])),
-        ("an unknown coding", in_chunks(&["Transfer-Encoding: xchunked"])),
-        ("chunked, then another coding", in_chunks(&["Transfer-Encoding: chunked, identity"])),
-        ("a broken chunk size", [head(&signed, &["Transfer-Encoding: chunked"]).as_bytes(), b"zz\r\n", body.as_bytes()].concat()),
-        ("chunks that do not end", in_chunks(&["Transfer-Encoding: chunked"])[..head(&signed, &["Transfer-Encoding: chunked"]).len() + 120].to_vec()),
-        ("a bare CR", head(&signed, &[&whole]).replace("\r\n", "\r").into_bytes()),
+        ("an unknown coding", in_chunks("xchunked")),
+        ("chunked, then another coding", in_chunks("chunked, identity")),
+        ("a broken chunk size", broken(&[b"zz\r\n", body.as_bytes()].concat())),
+        ("a chunk size past 64 bits", broken(&[b"fffffffffffffffff\r\n", body.as_bytes()].concat())),
+        ("a chunk longer than its size", broken(&[b"5\r\n", body.as_bytes(), b"\r\n0\r\n\r\n"].concat())),
         ("no version", format!("POST {PATH}\r\n\r\n").into_bytes()),
         ("a preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
     ];
-    for (name, request) in cases {
-        let heard = exchange(app.address, &request, true, SOON).await;
-        assert!(heard.closed, "{name}: the connection stays open");
+    let cut_off: Vec<(&str, Vec<u8>)> = vec![
+        ("longer than the body", plain(&[&format!("Content-Length: {}", length + 5)])),
+        ("chunks that do not end", broken(&chunks[..chunks.len() - 5])),
+        ("a chunk that does not end", broken(&chunks[..50])),
+        ("bare CRs", head(&signed, &[&whole]).replace("\r\n", "\r").into_bytes()),
+    ];
+    let all = whole_ones.into_iter().map(|(name, request)| (name, request, false));
+    for (name, request, half_close) in all.chain(cut_off.into_iter().map(|(name, request)| (name, request, true))) {
+        let heard = exchange(app.address, &request, half_close, SOON).await;
+        assert!(heard.closed, "{name}: the connection stays open: {}", heard.text());
         assert!(heard.statuses().iter().all(|status| (400..500).contains(status)), "{name}: {}", heard.text());
+        assert!(heard.statuses().len() <= 1, "{name}: {}", heard.text());
         assert_eq!(app.deliveries().await.len(), 0, "{name}: it is stored");
     }
     // The same length said twice is one length (RFC 9110, section 8.6).
-    let heard = exchange(app.address, &plain(&[&whole, &whole]), true, SOON).await;
+    let heard = exchange(app.address, &plain(&[&whole, &whole]), false, SOON).await;
     assert_eq!(heard.statuses(), [200], "{}", heard.text());
 }
 
@@ -154,14 +168,16 @@ async fn a_length_beside_chunks_ends_the_connection() {
     let (signed, smuggled) = (app.sign("msg_1", &body), app.sign("msg_2", &body));
     let whole = format!("Content-Length: {}", body.len());
     let behind = [head(&smuggled, &[&whole]).as_bytes(), body.as_bytes()].concat();
-    for lines in [["Content-Length: 5", "Transfer-Encoding: chunked"], ["Transfer-Encoding: chunked", "Content-Length: 5"]] {
+    for lines in
+        [["Content-Length: 5", "Transfer-Encoding: chunked"], ["Transfer-Encoding: chunked", "Content-Length: 5"]]
+    {
         let request = [head(&signed, &lines).as_bytes(), &chunked(body.as_bytes(), 100), &behind].concat();
         let heard = exchange(app.address, &request, false, SOON).await;
         assert!(heard.closed, "{lines:?}: the connection stays open");
         assert_eq!(heard.statuses().len(), 1, "{lines:?}: {}", heard.text());
         // The body as the length frames it is another body.
         let request = [head(&signed, &lines).as_bytes(), body.as_bytes(), &behind].concat();
-        let heard = exchange(app.address, &request, true, SOON).await;
+        let heard = exchange(app.address, &request, false, SOON).await;
         assert!(heard.closed && !heard.statuses().contains(&200), "{lines:?}: {}", heard.text());
     }
     assert!(!app.deliveries().await.contains_key("msg_2"), "the smuggled delivery is read");
@@ -174,12 +190,13 @@ async fn a_bare_line_feed_hides_nothing() {
     let app = TestApp::start().await;
     let body = user_created("user_1");
     let signed = app.sign("msg_1", &body);
-    let lines = head(&signed, &[&format!("Content-Length: {}", body.len())]).replace("\r\n", "\n");
-    let heard = exchange(app.address, &[lines.as_bytes(), body.as_bytes()].concat(), true, SOON).await;
+    let length = format!("Content-Length: {}", body.len());
+    let lines = head(&signed, &[&length, "Connection: close"]).replace("\r\n", "\n");
+    let heard = exchange(app.address, &[lines.as_bytes(), body.as_bytes()].concat(), false, SOON).await;
     assert!(matches!(heard.statuses()[..], [200 | 400]), "{}", heard.text());
     // In the midst of a value it starts another line; so a header cannot be hidden behind it.
-    let hidden = head(&signed, &["X-Hiding: one\nsvix-id: msg_2", &format!("Content-Length: {}", body.len())]);
-    let heard = exchange(app.address, &[hidden.as_bytes(), body.as_bytes()].concat(), true, SOON).await;
+    let hidden = head(&signed, &["X-Hiding: one\nsvix-id: msg_2", &length, "Connection: close"]);
+    let heard = exchange(app.address, &[hidden.as_bytes(), body.as_bytes()].concat(), false, SOON).await;
     assert_eq!(heard.statuses().first(), Some(&400), "{}", heard.text());
     assert!(!app.deliveries().await.contains_key("msg_2"));
 }
@@ -189,20 +206,20 @@ async fn a_head_has_a_largest_size() {
     let app = TestApp::start().await;
     let body = user_created("user_1");
     let signed = app.sign("msg_1", &body);
-    // Host, the three of the signature and the length are five.
-    for (extra, status) in [(95, 200), (96, 431)] {
+    // Host, the three of the signature, the length and the connection are six.
+    for (extra, status) in [(94, 200), (95, 431)] {
         let mut lines: Vec<String> = (0..extra).map(|number| format!("X-Header-{number}: x")).collect();
-        lines.push(format!("Content-Length: {}", body.len()));
+        lines.extend([format!("Content-Length: {}", body.len()), "Connection: close".to_owned()]);
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let request = [head(&signed, &lines).as_bytes(), body.as_bytes()].concat();
-        let heard = exchange(app.address, &request, true, SOON).await;
+        let heard = exchange(app.address, &request, false, SOON).await;
         assert_eq!(heard.statuses().first(), Some(&status), "{extra} more headers: {}", heard.text());
     }
     let large = format!("X-Large: {}", "x".repeat(64 * 1024));
-    let heard = exchange(app.address, head(&signed, &[&large, "Content-Length: 0"]).as_bytes(), true, SOON).await;
+    let heard = exchange(app.address, head(&signed, &[&large, "Content-Length: 0"]).as_bytes(), false, SOON).await;
     assert_eq!(heard.statuses().first(), Some(&431), "{}", heard.text());
     let path = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(70_000));
-    let heard = exchange(app.address, path.as_bytes(), true, SOON).await;
+    let heard = exchange(app.address, path.as_bytes(), false, SOON).await;
     assert!(matches!(heard.statuses()[..], [414 | 431]), "{}", heard.text());
     assert_eq!(app.deliveries().await.len(), 1);
 }
@@ -215,13 +232,14 @@ async fn slow_senders_are_cut_off_and_hold_nobody_up() {
     let body = user_created("user_1");
     let signed = app.sign("msg_slow", &body);
     let head = head(&signed, &[&format!("Content-Length: {}", body.len())]);
-    let idle = format!("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
-    // What is sent at once, what is sent byte by byte, the last moment, and what may come back.
+    let idle = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    // What is sent at once, what is sent byte by byte, until when it must be closed (two seconds later than it is meant to
+    // be: this machine may be busy), and what may come back.
     let kinds: [(&str, &str, &str, u64, &[u16]); 4] = [
-        ("silent", "", "", 11, &[]),
-        ("slow head", &head[..20], &head[20..], 11, &[408]),
+        ("silent", "", "", 12, &[]),
+        ("slow head", &head[..20], &head[20..], 12, &[408]),
         ("slow body", &head, &body, 15, &[408]),
-        ("idle", &idle, "", 30, &[200]),
+        ("idle", idle, "", 30, &[200]),
     ];
     let mut slow = Vec::new();
     for (name, at_once, slowly, deadline, statuses) in kinds {
