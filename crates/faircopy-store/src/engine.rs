@@ -29,6 +29,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 const READERS: u32 = 6;
 /// How long a read waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long PostgreSQL's connections for reading are kept idle: where connections are few, another replica's writer may
+/// be waiting for one.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// SQLite's page cache for the writer, in KiB: hot index pages, within the memory that performance.md allows.
 const SQLITE_CACHE_KIB: &str = "-8192";
 /// The WAL is cut back to this size after a checkpoint (64 MiB), so that one burst does not keep the disk.
@@ -138,8 +141,11 @@ impl Readers {
                 Self::Sqlite(pool.connect_lazy_with(sqlite_options(path, false)))
             }
             Address::Postgres(options) => {
-                let pool =
-                    PgPoolOptions::new().max_connections(READERS).min_connections(0).acquire_timeout(ACQUIRE_TIMEOUT);
+                let pool = PgPoolOptions::new()
+                    .max_connections(READERS)
+                    .min_connections(0)
+                    .acquire_timeout(ACQUIRE_TIMEOUT)
+                    .idle_timeout(IDLE_TIMEOUT);
                 Self::Postgres(pool.connect_lazy_with((**options).clone()))
             }
         }

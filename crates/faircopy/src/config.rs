@@ -421,7 +421,8 @@ mod tests {
         let check = |variable: &str, value: &str| {
             let error = load(&[(variable, value)]).unwrap_err().to_string();
             assert!(error.starts_with(variable), "{error}");
-            assert!(value.is_empty() || !error.contains(value), "{error}");
+            let without_form = error.replace("`whsec_<base64>`", "");
+            assert!(value.is_empty() || !without_form.contains(value), "{error}");
             assert!(error.contains("expected"), "{error}");
         };
         check("CLERK_WEBHOOK_SIGNING_SECRET", "");

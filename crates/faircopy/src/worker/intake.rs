@@ -1,8 +1,8 @@
 //! Group commit: deliveries that arrive while a commit runs share the next one.
 //!
 //! There is no waiting time to be set: a delivery that comes alone commits at once, and under load batches grow by
-//! themselves: after a batch of many the worker lets as many arrive again before it begins the next, never longer than
-//! [`GATHER`]. Each request gets its own outcome, and only after the commit. If a batch fails for a reason other than the connection, its
+//! themselves: after a batch of many the worker lets half as many arrive before it begins the next, never longer than
+//! [`GATHER`], so that one half of the senders is read while the other half is committed. Each request gets its own outcome, and only after the commit. If a batch fails for a reason other than the connection, its
 //! members are tried one by one, and only the one that cannot be stored is quarantined.
 
 use std::panic::AssertUnwindSafe;
@@ -20,11 +20,12 @@ use crate::telemetry::Metrics;
 pub const MAX_WAITING: usize = 1024;
 /// Deliveries in one transaction: past 256 a batch gains nothing more (performance.md) and only delays its first.
 pub const MAX_BATCH: usize = 256;
-/// How long the worker lets a batch grow to the size of the one before it. Far less than a commit on a slow disk, and
+/// How long the worker lets a batch grow to half the size of the one before it. Far less than a commit on a slow disk, and
 /// nothing at all while deliveries come one by one.
 pub const GATHER: Duration = Duration::from_millis(2);
-/// Stored bytes in one transaction: 8 bodies of the largest size.
-pub const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Stored bytes in one transaction: 256 ordinary deliveries have 1.3 MiB, and of the largest bodies each is held several
+/// times over on its way into the database.
+pub const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// How long one commit may take. Svix gives up after 15 s; two tries must fit before [`MAX_WAIT`].
 const COMMIT_DEADLINE: Duration = Duration::from_secs(7);
 /// How long a request waits for its outcome before it is told to come back.
@@ -111,7 +112,7 @@ impl Worker {
         while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
             let next = match self.queue.try_recv() {
                 Ok(next) => next,
-                Err(_) if batch.len() >= self.last_batch => break,
+                Err(_) if batch.len() >= self.last_batch.div_ceil(2) => break,
                 Err(_) => tokio::select! {
                     next = self.queue.recv() => match next {
                         Some(next) => next,

@@ -164,11 +164,15 @@ async fn it_outlives_a_lack_of_file_descriptors_on_postgres() {
     out_of_descriptors(Place::postgres().await).await;
 }
 
-/// The most memory that a process has had at once, in KiB.
+/// The most memory that a process has had at once, in KiB, without the pages of its executable: those the kernel can
+/// drop at any time, and a container's limit does not kill for them.
 fn peak_memory_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its figures");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("VmHWM");
-    line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number of KiB")
+    let figure = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).expect(name);
+        line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).expect("a number of KiB")
+    };
+    figure("VmHWM:") - figure("RssFile:")
 }
 
 /// P4 without a memory cgroup: the peak is read from the kernel instead of being enforced by it.

@@ -278,6 +278,20 @@ async fn a_replay_applies_what_was_mended_on_postgres() {
     a_replay_re_arms(Engine::Postgres).await;
 }
 
+/// What was taken for another instance's is applied by a replay once the setting is mended.
+#[tokio::test]
+async fn a_replay_applies_what_was_taken_for_another_instances() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("faircopy.db").display());
+    let wrong = TestApp::build().database_url(&url).instance("ins_other").start().await;
+    assert_eq!(wrong.outcome("msg_1", user_created("user_1")).await, "ignored");
+    assert!(wrong.tables().await.users.is_empty());
+    wrong.stop().await;
+    let right = TestApp::build().database_url(&url).instance(INSTANCE).start().await;
+    assert_eq!(right.admin("POST", "/admin/v1/deliveries/msg_1/replay").await.status, 200);
+    assert!(right.tables().await.users.contains_key("user_1"));
+}
+
 /// Clerk's own examples, in the order of their types, all around one organization: what follows its deletion is stale.
 /// Memberships still tell of their user, who has no other event.
 const EXAMPLE_OUTCOMES: &[(&str, &str)] = &[

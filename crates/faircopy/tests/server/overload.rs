@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use faircopy::http::MEMORY_KIB;
 use faircopy::worker::intake::{MAX_BATCH, MAX_WAITING};
 use faircopy_testkit::client::Response;
 use faircopy_testkit::postgres::Postgres;
+use serde_json::json;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 use tokio::task::JoinSet;
 
 use crate::app::{Engine, TestApp, assert_problem, eventually};
-use crate::events::{user_created, user_created_of_size};
+use crate::events::{THEN, event, user_created, user_created_of_size};
 
 /// Somebody else's transaction that keeps the writer waiting until it is let go.
 enum Blocker {
@@ -107,12 +109,42 @@ async fn a_full_queue_sends_back_on_postgres() {
     too_many_waiting(Engine::Postgres).await;
 }
 
+/// D9: the application holds a row. What would change that row is sent back, and everything else is taken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_is_held_keeps_only_its_own_deliveries_waiting() {
+    let app = Arc::new(TestApp::build().on_postgres().start().await);
+    let organization = |updated_at: i64| {
+        let data = json!({ "id": "org_hot", "name": "Hot", "created_at": THEN, "updated_at": updated_at });
+        event("organization.updated", &data).to_string()
+    };
+    assert_eq!(app.outcome("msg_first", organization(THEN)).await, "applied");
+    let mut holder = PgConnection::connect(&app.database_url).await.unwrap();
+    holder.execute("BEGIN; SELECT * FROM faircopy.organizations FOR UPDATE").await.unwrap();
+    let mut waiting = JoinSet::new();
+    for number in 0..33 {
+        // Three would change the row that is held.
+        let hot = number % 11 == 5;
+        let body = if hot { organization(THEN + number) } else { user_created(&format!("user_{number}")) };
+        let app = app.clone();
+        waiting.spawn(async move { (hot, app.deliver(&format!("msg_{number}"), body).await) });
+    }
+    for (hot, response) in waiting.join_all().await {
+        if hot {
+            assert_problem(&response, 503, "database-unavailable");
+        } else {
+            assert_eq!(response.status, 200, "{}", response.text());
+        }
+    }
+    holder.execute("ROLLBACK").await.unwrap();
+    assert_eq!(app.outcome("msg_5", organization(THEN + 5)).await, "applied");
+    assert_eq!(app.tables().await.users.len(), 30);
+}
+
 /// While the writer waits, bodies of 1 MiB are held only up to the bound on memory; the rest is told to come back, and the
 /// bound is free again afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_bodies_are_held_within_the_memory_bound() {
-    /// `http::body` holds 16 MiB at most.
-    const HELD: usize = 16;
+    const HELD: usize = MEMORY_KIB / 1024;
     const MORE: usize = 30;
     let cluster = Postgres::start().await;
     let url = cluster.create_database("large").await;

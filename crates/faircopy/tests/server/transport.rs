@@ -287,11 +287,14 @@ async fn slow_senders_are_cut_off_and_hold_nobody_up() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(longest < Duration::from_secs(2), "a good request waited for {longest:?}");
+    let mut late = Vec::new();
     for sender in slow {
         let (name, deadline, statuses, heard) = sender.await.unwrap();
-        assert!(heard.closed, "{name}: still open after {:?}", heard.after);
-        assert!(heard.after < Duration::from_secs(deadline), "{name}: closed only after {:?}", heard.after);
+        if !heard.closed || heard.after >= Duration::from_secs(deadline) {
+            late.push((name, heard.closed, heard.after));
+        }
         assert!(heard.statuses().iter().all(|status| statuses.contains(status)), "{name}: {}", heard.text());
     }
+    assert!(late.is_empty(), "{} of {} are closed too late or never: {late:?}", late.len(), 4 * OF_EACH);
     assert_eq!(app.deliveries().await.len(), number);
 }
