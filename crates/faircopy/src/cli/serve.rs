@@ -67,8 +67,7 @@ pub(super) struct Running {
 
 /// Opens the database, brings the schema up to date, starts the workers and binds the address.
 pub(super) async fn start(config: Config, clock: impl Clock, migrate: bool) -> Result<Running, Failure> {
-    let listener = TcpListener::bind(config.listen)
-        .await
+    let listener = http::server::bind(config.listen)
         .map_err(|error| Failure::Failed(format!("cannot listen on {}: {error}", config.listen)))?;
     let store = Store::new(config.database.0.clone());
     app::prepare(&config, &mut store.writer(), clock.now(), migrate).await?;

@@ -12,12 +12,15 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
 /// Open connections. Beyond it new ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
+/// Connections that the kernel holds until they are accepted. Its usual 128 overflow when many senders come at once, and
+/// who is dropped there tries again only after a second. The kernel bounds it by `net.core.somaxconn`.
+const BACKLOG: u32 = 4096;
 /// How long a request's head may take, and how long a connection may stay idle.
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest head: a request of Svix has about 1 KiB.
@@ -28,6 +31,15 @@ const MAX_HEADERS: usize = 100;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long requests in flight may take to end once the service is told to stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(12);
+
+/// Listens on an address.
+pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for the connections of the process before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves until `stop` resolves, then answers what is in flight and returns.
 pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {

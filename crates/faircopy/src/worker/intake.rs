@@ -1,9 +1,11 @@
 //! Group commit: deliveries that arrive while a commit runs share the next one.
 //!
 //! There is no waiting time to be set: a delivery that comes alone commits at once, and under load batches grow by
-//! themselves: after a batch of many the worker lets half as many arrive before it begins the next, never longer than
-//! [`GATHER`], so that one half of the senders is read while the other half is committed. Each request gets its own outcome, and only after the commit. If a batch fails for a reason other than the connection, its
-//! members are tried one by one, and only the one that cannot be stored is quarantined.
+//! themselves. After a batch of many the worker lets half as many arrive before it begins the next, never longer than
+//! [`GATHER`], so that one half of the senders is read while the other half is committed.
+//!
+//! Each request gets its own outcome, and only after the commit. If a batch fails for a reason other than the connection,
+//! its members are tried one by one, and only the one that cannot be stored is quarantined.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

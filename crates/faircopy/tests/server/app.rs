@@ -16,7 +16,6 @@ use faircopy_testkit::postgres::{Database, fresh_database};
 use faircopy_testkit::sender::{Sender, Signed};
 use faircopy_testkit::tables::{self, Delivery, Tables};
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -250,7 +249,7 @@ impl Builder {
             None => Arc::new(SystemClock),
         };
 
-        let listener = TcpListener::bind(config.listen).await.expect("a free port");
+        let listener = http::server::bind(config.listen).expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let path = config.webhook.paths[0].clone();
         let store = Store::new(config.database.0.clone());
