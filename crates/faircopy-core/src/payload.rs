@@ -4,7 +4,7 @@
 //! what the first reading saw. Never stored: `private_metadata`, the client's address and user agent, one-time codes of
 //! `email.*` and `sms.*`, the ticket in an invitation's `url`. In [`ProfileMode::Minimal`] nothing personal at all.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -29,7 +29,10 @@ pub enum Kept {
 /// Takes out of a body what must not be stored.
 #[must_use]
 pub fn keep(body: &[u8], mode: ProfileMode) -> Kept {
-    match transcode(body, mode) {
+    let Ok(text) = str::from_utf8(body) else {
+        return Kept::Unreadable { text: salvage(body, mode), fault: "not UTF-8".into() };
+    };
+    match transcode(text, mode) {
         Ok(text) => Kept::Json(text),
         Err(error) => Kept::Unreadable { text: salvage(body, mode), fault: describe(&error) },
     }
@@ -150,16 +153,14 @@ struct Head {
     event_type: Option<serde_json::Value>,
 }
 
-fn transcode(body: &[u8], mode: ProfileMode) -> Result<String, serde_json::Error> {
-    // `from_str` on checked text is what makes the borrowed strings below sound UTF-8.
-    let text = str::from_utf8(body).map_err(|_| serde_json::Error::custom("not UTF-8"))?;
+fn transcode(text: &str, mode: ProfileMode) -> Result<String, serde_json::Error> {
     // A derived reader would take an array for an object, its items for the keys in order.
     if text.trim_ascii_start().starts_with('[') {
         return Err(serde_json::Error::custom("an array"));
     }
     let head: Head = serde_json::from_str(text)?;
     let event_type = head.event_type.as_ref().and_then(|value| value.as_str()).unwrap_or_default();
-    let mut out = String::with_capacity(body.len());
+    let mut out = String::with_capacity(text.len());
     let mut reader = serde_json::Deserializer::from_str(text);
     Transcode { out: &mut out, rule: Rule::of_event(event_type, mode) }.deserialize(&mut reader)?;
     reader.end()?;
@@ -289,9 +290,22 @@ fn describe(error: &serde_json::Error) -> String {
 /// What may be kept of a body that is not JSON: all of it but for the values of [`NEVER_STORED`] keys, unless it looks
 /// like a message with a one-time code or nothing personal may be kept.
 fn salvage(body: &[u8], mode: ProfileMode) -> Option<String> {
-    let text = String::from_utf8_lossy(body);
+    let text = readable(body);
     let message = ["email.", "sms."].iter().any(|family| text.contains(family));
     (mode == ProfileMode::Full && !message).then(|| scrub(&text))
+}
+
+/// A body as text. A byte that is no UTF-8 is written `\xNN`, which JSON refuses: it can be looked at, and no replay takes
+/// it for something that nobody sent.
+fn readable(body: &[u8]) -> String {
+    let mut text = String::with_capacity(body.len());
+    for chunk in body.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
 }
 
 /// Replaces the value after each secret key by `null`, in text that may break off anywhere.
@@ -414,7 +428,7 @@ mod tests {
         );
         check(b"{\"client_ip\" : \"1.2.3.4", Some("{\"client_ip\":null"));
         check(b"{\"type\":\"email.created\",\"data\":{\"body\":\"424242\"", None);
-        check(b"{\"a\":\"\xff\"}", Some("{\"a\":\"\u{fffd}\"}"));
+        check(b"{\"a\":\"\xff\"}", Some("{\"a\":\"\\xff\"}"));
         check(b"{\"a\":1e400}", Some("{\"a\":1e400}"));
         check(b"\xef\xbb\xbf{}", Some("\u{feff}{}"));
         check(br#"{"type":"a","type":"b"}"#, Some(r#"{"type":"a","type":"b"}"#));

@@ -41,7 +41,14 @@ pub struct Intake {
 
 struct Waiting {
     arrival: Arrival,
-    reply: oneshot::Sender<Result<Receipt, Refusal>>,
+    reply: Reply,
+}
+
+type Reply = oneshot::Sender<Result<Receipt, Refusal>>;
+
+/// Tells a sender its outcome. It may have hung up: what was committed stays committed all the same.
+fn answer(reply: Reply, outcome: Result<Receipt, Refusal>) {
+    drop(reply.send(outcome));
 }
 
 /// The worker behind an [`Intake`].
@@ -96,12 +103,15 @@ impl Worker {
         let batch = self.gather(first).await;
         self.last_batch = batch.len();
         self.metrics.batch(batch.len());
-        let (arrivals, replies): (Vec<Arrival>, Vec<_>) =
+        let (arrivals, replies): (Vec<Arrival>, Vec<Reply>) =
             batch.into_iter().map(|waiting| (waiting.arrival, waiting.reply)).unzip();
-        let answers = self.take(&arrivals).await;
-        for (reply, answer) in replies.into_iter().zip(answers) {
-            // The sender may have hung up; its delivery is committed all the same.
-            drop(reply.send(answer));
+        match self.commit(&arrivals).await {
+            Ok(receipts) => replies.into_iter().zip(receipts).for_each(|(reply, receipt)| answer(reply, Ok(receipt))),
+            Err(error @ Error::Unavailable(_)) => {
+                let refusal = Refusal::Unavailable(error.to_string());
+                replies.into_iter().for_each(|reply| answer(reply, Err(refusal.clone())));
+            }
+            Err(error) => self.one_by_one(&arrivals, replies, error).await,
         }
         true
     }
@@ -129,22 +139,26 @@ impl Worker {
         batch
     }
 
-    async fn take(&mut self, arrivals: &[Arrival]) -> Vec<Result<Receipt, Refusal>> {
-        match self.commit(arrivals).await {
-            Ok(receipts) => receipts.into_iter().map(Ok).collect(),
-            Err(error @ Error::Unavailable(_)) => vec![Err(Refusal::Unavailable(error.to_string())); arrivals.len()],
-            Err(error) if arrivals.len() == 1 => vec![self.refused(&arrivals[0], error).await],
-            Err(error) => {
-                tracing::warn!(%error, deliveries = arrivals.len(), "a batch failed; trying its members one by one");
-                let mut answers = Vec::with_capacity(arrivals.len());
-                for arrival in arrivals {
-                    answers.push(match self.commit(std::slice::from_ref(arrival)).await {
-                        Ok(mut receipts) => receipts.pop().ok_or(Refusal::Late),
-                        Err(error) => self.refused(arrival, error).await,
-                    });
-                }
-                answers
+    /// Tries the members of a failed batch alone, so that only the one at fault suffers. Each is answered at once: a member
+    /// that must wait for a lock holds nobody up but those behind it, and a sender that has given up is not waited for.
+    async fn one_by_one(&mut self, arrivals: &[Arrival], replies: Vec<Reply>, error: Error) {
+        if arrivals.len() > 1 {
+            tracing::warn!(%error, deliveries = arrivals.len(), "a batch failed; trying its members one by one");
+        }
+        let mut failed = (arrivals.len() == 1).then_some(error);
+        for (arrival, reply) in arrivals.iter().zip(replies) {
+            if reply.is_closed() {
+                continue;
             }
+            let committed = match failed.take() {
+                Some(error) => Err(error),
+                None => self.commit(std::slice::from_ref(arrival)).await,
+            };
+            let outcome = match committed {
+                Ok(mut receipts) => receipts.pop().ok_or(Refusal::Late),
+                Err(error) => self.refused(arrival, error).await,
+            };
+            answer(reply, outcome);
         }
     }
 
