@@ -82,10 +82,19 @@ async fn minimal_mode_stores_nothing_personal(db: &Db) {
     assert_nowhere(db, CANARY).await;
 }
 
+fn is_log(file: &std::path::Path) -> bool {
+    let name = file.to_string_lossy();
+    name.ends_with("-wal") || name.ends_with("-shm")
+}
+
 /// Looks for a text in every file of SQLite, and in every row of every table of PostgreSQL.
 async fn assert_nowhere(db: &Db, needle: &str) {
     for file in db.files() {
-        let bytes = std::fs::read(&file).unwrap();
+        // SQLite removes its log when the last connection closes, which may be between the listing and the reading.
+        let bytes = match std::fs::read(&file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_log(&file) => continue,
+            read => read.unwrap(),
+        };
         let found = bytes.windows(needle.len()).any(|window| window == needle.as_bytes());
         assert!(!found, "{} holds {needle}", file.display());
     }
