@@ -3,7 +3,7 @@
 use faircopy_core::Millis;
 
 use crate::Store;
-use crate::engine::{Connection, Rows};
+use crate::engine::{Call, Rows};
 use crate::error::Result;
 
 /// Which table a change is of.
@@ -69,23 +69,23 @@ impl Entry {
     }
 }
 
-/// Appends entries after number `last`, the one that [`Connection::begin`] returned.
-pub(crate) async fn append(connection: &mut Connection, last: i64, entries: &[Entry], now: Millis) -> Result<i64> {
+/// The statements that append entries after number `last`, the one that [`Connection::begin`](crate::engine::Connection::begin)
+/// returned, and the last number after them.
+pub(crate) fn append(last: i64, entries: &[Entry], now: Millis) -> (i64, Vec<Call<'_>>) {
+    const INSERT: &str =
+        "INSERT INTO {s}changes (sequence, entity, id, operation, changed_at) SELECT v.* FROM {rows} AS v";
     if entries.is_empty() {
-        return Ok(last);
+        return (last, vec![]);
     }
-    let numbers = last + 1..;
+    let newest = last + i64::try_from(entries.len()).unwrap_or(i64::MAX);
     let rows = Rows::new(entries.len())
-        .int("sequence", numbers.take(entries.len()).map(Some))
+        .int("sequence", (last + 1..=newest).map(Some))
         .text("entity", entries.iter().map(|entry| Some(entry.entity.as_str())))
         .text("id", entries.iter().map(|entry| Some(entry.id.as_str())))
         .text("operation", entries.iter().map(|entry| Some(entry.operation.as_str())))
         .time("changed_at", entries.iter().map(|_| Some(now)));
-    let insert = "INSERT INTO {s}changes (sequence, entity, id, operation, changed_at) SELECT v.* FROM {rows} AS v";
-    connection.run_rows(insert, rows).await?;
-    let newest = last + i64::try_from(entries.len()).unwrap_or(i64::MAX);
-    connection.run("UPDATE {s}feed SET sequence = $1", vec![newest.into()]).await?;
-    Ok(newest)
+    let counter = Call::new("UPDATE {s}feed SET sequence = $1", vec![newest.into()]);
+    (newest, vec![Call::over(INSERT, rows), counter])
 }
 
 impl Store {

@@ -44,22 +44,41 @@ impl Error {
     }
 }
 
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        use std::error::Error as _;
+        use tokio_postgres::types::{WasNull, WrongType};
+        if let Some(refusal) = error.as_db_error() {
+            return Self::of(refusal.code().code(), refusal.message());
+        }
+        let cause = error.source();
+        if cause.is_some_and(|cause| cause.is::<WrongType>() || cause.is::<WasNull>()) {
+            return Self::Refused(error.to_string());
+        }
+        let detail = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+        Self::Unavailable(detail)
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
         match &error {
-            sqlx::Error::Database(refusal) => {
-                let code = refusal.code().unwrap_or_default().into_owned();
-                let detail = format!("{} ({code})", refusal.message());
-                match classify(&code, refusal.message()) {
-                    Class::Busy => Self::Busy(detail),
-                    Class::Unavailable => Self::Unavailable(detail),
-                    Class::Refused => Self::Refused(detail),
-                }
+            rusqlite::Error::SqliteFailure(code, message) => {
+                let message = message.clone().unwrap_or_else(|| code.to_string());
+                Self::of(&code.extended_code.to_string(), &message)
             }
-            sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => {
-                Self::Refused(error.to_string())
-            }
-            _ => Self::Unavailable(error.to_string()),
+            _ => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+impl Error {
+    fn of(code: &str, message: &str) -> Self {
+        let detail = format!("{message} ({code})");
+        match classify(code, message) {
+            Class::Busy => Self::Busy(detail),
+            Class::Unavailable => Self::Unavailable(detail),
+            Class::Refused => Self::Refused(detail),
         }
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::{BTreeSet, HashMap};
 
 use faircopy_core::event::{Event, Observation, Reading};
-use faircopy_core::merge::{Verdict, Workset};
+use faircopy_core::merge::{Key, Verdict, Workset};
 use faircopy_core::{Millis, event, payload};
 use sha2::{Digest, Sha256};
 
-use crate::changes::{self, Entry};
-use crate::engine::{Address, Connection, Rows};
+use crate::engine::{self, Address, Call, Connection, Row, Rows};
 use crate::error::{Error, Result};
-use crate::{failpoint, records, registers};
+use crate::records::Writes;
+use crate::{changes, failpoint, records, registers};
 
 /// How many invitations expire in one transaction: a bound on how long it may take.
 const EXPIRE_AT_ONCE: i64 = 500;
@@ -132,29 +132,21 @@ impl Writer {
     /// again is harmless.
     pub async fn commit(&mut self, batch: &[Arrival], now: Millis) -> Result<Vec<Receipt>> {
         let connection = self.fresh().await?;
-        let result = transact(connection, batch, now).await;
+        let result = engine::complete(connection.dialect(), transact(connection, batch, now)).await;
         self.settle(result).await
     }
 
     /// Records a delivery that the database refuses to merge as quarantined.
-    pub async fn quarantine(&mut self, arrival: &Arrival, error: &str, now: Millis) -> Result<Receipt> {
+    pub async fn quarantine(&mut self, arrival: &Arrival, error: &str) -> Result<Receipt> {
         let connection = self.fresh().await?;
-        let result = quarantine(connection, arrival, error, now).await;
+        let result = engine::complete(connection.dialect(), quarantine(connection, arrival, error)).await;
         self.settle(result).await
     }
 
     /// Lets pending invitations expire whose time has passed. Returns how many; call again while it is not 0.
     pub async fn expire_invitations(&mut self, now: Millis) -> Result<usize> {
         let connection = self.fresh().await?;
-        let result = async {
-            let last = connection.begin().await?;
-            let entries = records::expire(connection, now, EXPIRE_AT_ONCE).await?;
-            changes::append(connection, last, &entries, now).await?;
-            failpoint::step("expiry");
-            connection.commit().await?;
-            Ok(entries.len())
-        }
-        .await;
+        let result = engine::complete(connection.dialect(), expire(connection, now)).await;
         self.settle(result).await
     }
 
@@ -167,7 +159,7 @@ impl Writer {
             let statement = "SELECT name FROM pg_settings WHERE (name = 'fsync' AND setting = 'off') \
                 OR (name = 'synchronous_commit' AND setting = 'off') \
                 OR (name = 'full_page_writes' AND setting = 'off') ORDER BY name";
-            for row in connection.run(statement, vec![]).await? {
+            for row in connection.run(Call::new(statement, vec![])).await? {
                 found.push(row.required(0)?);
             }
         }
@@ -207,47 +199,70 @@ impl Writer {
 }
 
 async fn transact(connection: &mut Connection, batch: &[Arrival], now: Millis) -> Result<Vec<Receipt>> {
-    let last = connection.begin().await?;
-    let mut workset = load(connection, batch).await?;
+    let (last, mut workset) = begin(connection, batch).await?;
     let verdicts: Vec<(Outcome, bool)> = batch.iter().map(|arrival| merge(&mut workset, arrival)).collect();
     failpoint::step("mid-merge");
     let changes = workset.finish();
+    let record = Record::of(batch, &verdicts);
+    let (writes, answers) = Writes::of(&changes, now).into_calls();
+    let (record_calls, mut calls) = (record.calls(), vec![registers::save(&changes.registers)]);
+    let rounds = record_calls.len();
+    calls.extend(record_calls);
+    calls.extend(writes);
     failpoint::step("pre-insert");
-    registers::save(connection, &changes.registers).await?;
-    let (seen, conflicts) = record(connection, batch, &verdicts).await?;
-    let entries: Vec<Entry> = records::write(connection, &changes, now).await?;
-    let sequence = changes::append(connection, last, &entries, now).await?;
+    let found = connection.run_all(calls).await?;
+    let (recorded, written) = found[1..].split_at(rounds);
+    let seen = record.read(recorded)?;
+    let mut entries = Vec::new();
+    let unsettled = answers.read(written, &mut entries)?;
+    if !unsettled.is_empty() {
+        records::settled(&connection.run(records::settle_workspaces(&unsettled)).await?, &mut entries)?;
+    }
     failpoint::step("post-insert-pre-commit");
-    connection.commit().await?;
+    let (sequence, calls) = changes::append(last, &entries, now);
+    connection.finish(calls).await?;
     failpoint::step("post-commit-pre-ack");
-    let receipts = verdicts.into_iter().enumerate().map(|(at, (outcome, contested))| Receipt {
-        outcome: if seen[at] { Outcome::Duplicate } else { outcome },
+    let receipts = verdicts.into_iter().zip(seen).map(|((outcome, contested), seen)| Receipt {
+        outcome: if seen.before { Outcome::Duplicate } else { outcome },
         news: outcome == Outcome::Applied,
-        conflict: conflicts[at],
+        conflict: seen.with_another_body,
         contested,
         sequence,
     });
     Ok(receipts.collect())
 }
 
-async fn load(connection: &mut Connection, batch: &[Arrival]) -> Result<Workset> {
+/// Begins the transaction and loads what the batch's observations are merged into.
+async fn begin(connection: &mut Connection, batch: &[Arrival]) -> Result<(i64, Workset)> {
     let (mut keys, mut unpaired) = (BTreeSet::new(), BTreeSet::new());
     for observation in batch.iter().flat_map(observations) {
         keys.extend(observation.keys());
-        unpaired.extend(observation.unpaired_membership().cloned());
+        unpaired.extend(observation.unpaired_membership());
     }
-    let mut stored = registers::load(connection, keys.into_iter().collect()).await?;
-    let pairs = registers::load_by_membership(connection, unpaired.into_iter().collect()).await?;
-    let parents = pairs.iter().flat_map(|(key, _)| match key {
-        faircopy_core::merge::Key::Pair(organization, user) => vec![
-            faircopy_core::merge::Key::Organization(organization.clone()),
-            faircopy_core::merge::Key::User(user.clone()),
-        ],
-        _ => vec![],
-    });
-    stored.extend(registers::load(connection, parents.collect()).await?);
+    let calls = vec![registers::by_key(keys.iter()), registers::by_membership(unpaired.into_iter())];
+    let (last, found) = connection.begin(calls).await?;
+    let mut stored = registers::read_all(&found[0])?;
+    let pairs = registers::read_all(&found[1])?;
+    let parents: Vec<Key> = pairs
+        .iter()
+        .flat_map(|(key, _)| match key {
+            Key::Pair(organization, user) => vec![Key::Organization(organization.clone()), Key::User(user.clone())],
+            _ => vec![],
+        })
+        .collect();
+    if !parents.is_empty() {
+        stored.extend(registers::read_all(&connection.run(registers::by_key(parents.iter())).await?)?);
+    }
     stored.extend(pairs);
-    Ok(Workset::new(stored))
+    Ok((last, Workset::new(stored)))
+}
+
+async fn expire(connection: &mut Connection, now: Millis) -> Result<usize> {
+    let (last, found) = connection.begin(vec![records::expire(now, EXPIRE_AT_ONCE)]).await?;
+    let entries = records::expired(&found[0])?;
+    failpoint::step("expiry");
+    connection.finish(changes::append(last, &entries, now).1).await?;
+    Ok(entries.len())
 }
 
 fn observations(arrival: &Arrival) -> &[Observation] {
@@ -269,86 +284,124 @@ fn merge(workset: &mut Workset, arrival: &Arrival) -> (Outcome, bool) {
     }
 }
 
-/// Inserts the delivery records. A known id counts another attempt and keeps its first payload; what was quarantined and
-/// is now understood takes its new outcome. Says for each delivery whether its id was seen before and whether its body
-/// is another one.
-async fn record(
-    connection: &mut Connection,
-    batch: &[Arrival],
-    verdicts: &[(Outcome, bool)],
-) -> Result<(Vec<bool>, Vec<bool>)> {
-    const STATEMENT: &str = "INSERT INTO {s}webhook_deliveries AS t (svix_id, event_type, entity_id, instance_id, \
-        outcome, attempts, conflicts, error, event_at, signed_at, received_at, body_hash, payload) \
-        SELECT v.* FROM {rows} AS v WHERE true \
-        ON CONFLICT (svix_id) DO UPDATE SET attempts = t.attempts + excluded.attempts, \
-        conflicts = t.conflicts + excluded.conflicts \
-            + CASE WHEN t.body_hash <> excluded.body_hash THEN 1 ELSE 0 END, \
-        error = CASE WHEN t.outcome = 'quarantined' THEN excluded.error ELSE t.error END, \
-        outcome = CASE WHEN t.outcome = 'quarantined' THEN excluded.outcome ELSE t.outcome END \
-        RETURNING svix_id, attempts, body_hash";
-    // Within one batch an id stands once: one statement cannot change a row twice.
-    let mut first: HashMap<&str, usize> = HashMap::new();
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    let mut unique: Vec<(&Arrival, Outcome, i64, i64)> = Vec::new();
-    let mut seen = vec![false; batch.len()];
-    for (at, arrival) in batch.iter().enumerate() {
-        if let Some(&place) = first.get(arrival.svix_id.as_str()) {
-            let (original, _, attempts, other_bodies) = &mut unique[place];
-            *attempts += 1;
-            seen[at] = true;
-            *other_bodies += i64::from(original.body_hash != arrival.body_hash);
-        } else {
-            first.insert(&arrival.svix_id, unique.len());
-            places.insert(&arrival.svix_id, at);
-            unique.push((arrival, verdicts[at].0, 1, 0));
-        }
-    }
-    // The primary key's order keeps the index pages together.
-    unique.sort_by(|a, b| a.0.svix_id.cmp(&b.0.svix_id));
-    let event = || unique.iter().map(|(arrival, ..)| &arrival.content.event);
-    let rows = Rows::new(unique.len())
-        .text("svix_id", unique.iter().map(|(arrival, ..)| Some(arrival.svix_id.as_str())))
-        .text("event_type", event().map(|event| Some(event.event_type.as_str())))
-        .text("entity_id", event().map(|event| event.entity_id.as_deref()))
-        .text("instance_id", event().map(|event| event.instance_id.as_deref()))
-        .text("outcome", unique.iter().map(|(_, outcome, ..)| Some(outcome.as_str())))
-        .int("attempts", unique.iter().map(|(_, _, attempts, _)| Some(*attempts)))
-        .int("conflicts", unique.iter().map(|(.., other_bodies)| Some(*other_bodies)))
-        .text(
-            "error",
-            event().map(|event| match &event.reading {
-                Reading::Quarantined(fault) => Some(fault.to_string()),
-                Reading::Observed(_) | Reading::Ignored => None,
-            }),
-        )
-        .time("event_at", event().map(|event| event.event_at))
-        .time("signed_at", unique.iter().map(|(arrival, ..)| Some(arrival.signed_at)))
-        .time("received_at", unique.iter().map(|(arrival, ..)| Some(arrival.received_at)))
-        .int("body_hash", unique.iter().map(|(arrival, ..)| Some(arrival.body_hash)))
-        .text("payload", unique.iter().map(|(arrival, ..)| arrival.content.payload.as_deref()));
-    let expected: HashMap<&str, i64> =
-        unique.iter().map(|(arrival, _, attempts, _)| (arrival.svix_id.as_str(), *attempts)).collect();
-    let mut kept: HashMap<String, i64> = HashMap::new();
-    for row in connection.run_rows(STATEMENT, rows).await? {
-        let svix_id = row.required(0)?;
-        let (Some(&place), Some(&attempts)) = (places.get(svix_id.as_str()), expected.get(svix_id.as_str())) else {
-            continue;
-        };
-        seen[place] = row.int(1)? != Some(attempts);
-        kept.insert(svix_id, row.int(2)?.unwrap_or_default());
-    }
-    let conflicts =
-        batch.iter().map(|arrival| kept.get(&arrival.svix_id).is_some_and(|hash| *hash != arrival.body_hash));
-    let conflicts = conflicts.collect();
-    Ok((seen, conflicts))
+/// The delivery records of a batch. Within one statement an id stands once, because a statement cannot change a row
+/// twice: attempts with the same body are counted together, and those with another body go to a later round.
+struct Record<'b> {
+    batch: &'b [Arrival],
+    rounds: Vec<Vec<Group<'b>>>,
 }
 
-async fn quarantine(connection: &mut Connection, arrival: &Arrival, error: &str, _now: Millis) -> Result<Receipt> {
-    let sequence = connection.begin().await?;
+/// Attempts of one delivery with one body.
+struct Group<'b> {
+    arrival: &'b Arrival,
+    outcome: Outcome,
+    /// The places of its attempts in the batch.
+    places: Vec<usize>,
+}
+
+impl Group<'_> {
+    fn attempts(&self) -> i64 {
+        i64::try_from(self.places.len()).unwrap_or(i64::MAX)
+    }
+}
+
+/// What the records know of an attempt.
+#[derive(Debug, Default, Clone, Copy)]
+struct Seen {
+    before: bool,
+    with_another_body: bool,
+}
+
+impl<'b> Record<'b> {
+    fn of(batch: &'b [Arrival], verdicts: &[(Outcome, bool)]) -> Self {
+        let mut bodies: HashMap<&str, Vec<Group<'b>>> = HashMap::with_capacity(batch.len());
+        for (place, arrival) in batch.iter().enumerate() {
+            let groups = bodies.entry(&arrival.svix_id).or_default();
+            match groups.iter_mut().find(|group| group.arrival.body_hash == arrival.body_hash) {
+                Some(group) => group.places.push(place),
+                None => groups.push(Group { arrival, outcome: verdicts[place].0, places: vec![place] }),
+            }
+        }
+        let mut rounds: Vec<Vec<Group<'b>>> = Vec::new();
+        for groups in bodies.into_values() {
+            for (round, group) in groups.into_iter().enumerate() {
+                if rounds.len() <= round {
+                    rounds.push(Vec::with_capacity(batch.len()));
+                }
+                rounds[round].push(group);
+            }
+        }
+        // The primary key's order keeps the index pages together, and replicas' locks in one order.
+        for round in &mut rounds {
+            round.sort_unstable_by(|a, b| a.arrival.svix_id.cmp(&b.arrival.svix_id));
+        }
+        Self { batch, rounds }
+    }
+
+    /// The statements, a round each. A known id counts another attempt and keeps its first payload; what was quarantined or
+    /// ignored and is now understood takes its new outcome.
+    fn calls(&self) -> Vec<Call<'_>> {
+        const STATEMENT: &str = "INSERT INTO {s}webhook_deliveries AS t (svix_id, event_type, entity_id, instance_id, \
+            outcome, attempts, conflicts, error, event_at, signed_at, received_at, body_hash, payload) \
+            SELECT v.* FROM {rows} AS v WHERE true \
+            ON CONFLICT (svix_id) DO UPDATE SET attempts = t.attempts + excluded.attempts, \
+            conflicts = t.conflicts + CASE WHEN t.body_hash <> excluded.body_hash THEN excluded.attempts ELSE 0 END, \
+            error = CASE WHEN t.outcome IN ('quarantined', 'ignored') THEN excluded.error ELSE t.error END, \
+            outcome = CASE WHEN t.outcome IN ('quarantined', 'ignored') THEN excluded.outcome ELSE t.outcome END \
+            RETURNING svix_id, attempts, body_hash";
+        self.rounds.iter().map(|round| Call::over(STATEMENT, Self::rows(round))).collect()
+    }
+
+    fn rows<'a>(round: &'a [Group<'b>]) -> Rows<'a> {
+        let all = || round.iter();
+        let event = || round.iter().map(|group| &group.arrival.content.event);
+        Rows::new(round.len())
+            .text("svix_id", all().map(|group| Some(group.arrival.svix_id.as_str())))
+            .text("event_type", event().map(|event| Some(event.event_type.as_str())))
+            .text("entity_id", event().map(|event| event.entity_id.as_deref()))
+            .text("instance_id", event().map(|event| event.instance_id.as_deref()))
+            .text("outcome", all().map(|group| Some(group.outcome.as_str())))
+            .int("attempts", all().map(|group| Some(group.attempts())))
+            .int("conflicts", all().map(|_| Some(0)))
+            .text(
+                "error",
+                event().map(|event| match &event.reading {
+                    Reading::Quarantined(fault) => Some(fault.to_string()),
+                    Reading::Observed(_) | Reading::Ignored => None,
+                }),
+            )
+            .time("event_at", event().map(|event| event.event_at))
+            .time("signed_at", all().map(|group| Some(group.arrival.signed_at)))
+            .time("received_at", all().map(|group| Some(group.arrival.received_at)))
+            .int("body_hash", all().map(|group| Some(group.arrival.body_hash)))
+            .text("payload", all().map(|group| group.arrival.content.payload.as_deref()))
+    }
+
+    /// Reads what [`Record::calls`] returned, for each attempt of the batch.
+    fn read(&self, found: &[Vec<Row>]) -> Result<Vec<Seen>> {
+        let mut seen = vec![Seen::default(); self.batch.len()];
+        for (round, rows) in self.rounds.iter().zip(found) {
+            for row in rows {
+                let (svix_id, attempts, body_hash) = (row.required(0)?, row.int(1)?, row.int(2)?);
+                let Ok(at) = round.binary_search_by(|group| group.arrival.svix_id.as_str().cmp(&svix_id)) else {
+                    continue;
+                };
+                let group = &round[at];
+                let with_another_body = body_hash != Some(group.arrival.body_hash);
+                for (nth, place) in group.places.iter().enumerate() {
+                    seen[*place] = Seen { before: nth > 0 || attempts != Some(group.attempts()), with_another_body };
+                }
+            }
+        }
+        Ok(seen)
+    }
+}
+
+async fn quarantine(connection: &mut Connection, arrival: &Arrival, error: &str) -> Result<Receipt> {
+    let (sequence, _) = connection.begin(vec![]).await?;
     let mut arrival = arrival.clone();
     arrival.content.event.reading = Reading::Quarantined(event::Fault::Refused(error.to_owned()));
-    let verdicts = [(Outcome::Quarantined, false)];
-    record(connection, std::slice::from_ref(&arrival), &verdicts).await?;
-    connection.commit().await?;
+    let record = Record::of(std::slice::from_ref(&arrival), &[(Outcome::Quarantined, false)]);
+    connection.finish(record.calls()).await?;
     Ok(Receipt { outcome: Outcome::Quarantined, news: false, conflict: false, contested: false, sequence })
 }

@@ -1,6 +1,6 @@
 //! Schema migrations: paired files, the same number and name for both engines, applied in order and never changed.
 
-use crate::engine::{Connection, Dialect, Row, Value};
+use crate::engine::{self, Call, Connection, Dialect, Row, Value};
 use crate::error::{Error, Result};
 use crate::{Store, Writer, failpoint};
 use faircopy_core::Millis;
@@ -62,7 +62,7 @@ impl Writer {
     /// Applies what is pending, all in one transaction, and returns what was applied.
     pub async fn migrate(&mut self, now: Millis) -> Result<Vec<Migration>> {
         let connection = self.fresh().await?;
-        let applied = apply(connection, now).await;
+        let applied = engine::complete(connection.dialect(), apply(connection, now)).await;
         if applied.is_err() {
             self.discard();
         }
@@ -75,8 +75,8 @@ async fn apply(connection: &mut Connection, now: Millis) -> Result<Vec<Migration
         Dialect::Sqlite => connection.script("BEGIN IMMEDIATE").await?,
         Dialect::Postgres => connection.script(POSTGRES_LOCK).await?,
     }
-    connection.run(TABLE, vec![]).await?;
-    let pending = missing(&connection.run("SELECT version FROM {s}schema_migrations", vec![]).await?)?;
+    connection.run(Call::new(TABLE, vec![])).await?;
+    let pending = missing(&connection.run(Call::new("SELECT version FROM {s}schema_migrations", vec![])).await?)?;
     for migration in &pending {
         let text = match connection.dialect() {
             Dialect::Sqlite => migration.sqlite,
@@ -85,9 +85,10 @@ async fn apply(connection: &mut Connection, now: Millis) -> Result<Vec<Migration
         connection.script(text).await?;
         failpoint::step("migration-step");
         let record = "INSERT INTO {s}schema_migrations (version, name, applied_at) VALUES ($1, $2, $3)";
-        connection.run(record, vec![migration.version.into(), migration.name.into(), Value::from(now)]).await?;
+        let row = vec![migration.version.into(), migration.name.into(), Value::from(now)];
+        connection.run(Call::new(record, row)).await?;
     }
-    connection.commit().await?;
+    connection.finish(vec![]).await?;
     Ok(pending)
 }
 

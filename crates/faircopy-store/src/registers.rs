@@ -1,38 +1,44 @@
 //! What the merge remembers, as rows.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use faircopy_core::Millis;
 use faircopy_core::id::{InvitationId, MembershipId, OrganizationId, UserId};
 use faircopy_core::merge::{Key, Register, TokenWord};
 use faircopy_core::record::{Generation, Stamp};
 
-use crate::engine::{Connection, Row, Rows};
+use crate::engine::{Call, Row, Rows};
 use crate::error::{Error, Result};
 
 const COLUMNS: &str = "r.subject, r.full_updated_at, r.full_event_at, r.full_hash, r.contested, \
     r.partial_updated_at, r.partial_event_at, r.partial_hash, r.tombstone_at, r.generation_at, r.generation_id, \
     r.last_end_at, r.token, r.clerk_org_id";
 
-/// Loads the registers of these keys; keys without one are left out.
-pub(crate) async fn load(connection: &mut Connection, keys: Vec<Key>) -> Result<Vec<(Key, Register)>> {
-    let statement = format!("SELECT {COLUMNS} FROM {{rows}} AS v JOIN {{s}}registers r ON r.subject = v.subject");
-    let rows = Rows::new(keys.len()).text("subject", keys.iter().map(|key| Some(key.to_string())));
-    read_all(&connection.run_rows(&statement, rows).await?)
+static BY_KEY: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {COLUMNS} FROM {{rows}} AS v JOIN {{s}}registers r ON r.subject = v.subject"));
+static BY_MEMBERSHIP: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {COLUMNS} FROM {{rows}} AS v JOIN {{s}}registers r ON r.generation_id = v.id"));
+
+/// Finds the registers of these keys; keys without one are left out.
+pub(crate) fn by_key<'a>(keys: impl ExactSizeIterator<Item = &'a Key>) -> Call<'a> {
+    let rows = Rows::new(keys.len()).text("subject", keys.map(|key| Some(key.to_string())));
+    Call::over(&BY_KEY, rows)
 }
 
-/// Loads the pairs whose newest generation is one of these memberships.
-pub(crate) async fn load_by_membership(
-    connection: &mut Connection,
-    memberships: Vec<MembershipId>,
-) -> Result<Vec<(Key, Register)>> {
-    let statement = format!("SELECT {COLUMNS} FROM {{rows}} AS v JOIN {{s}}registers r ON r.generation_id = v.id");
-    let rows = Rows::new(memberships.len()).text("id", memberships.iter().map(|id| Some(id.as_str())));
-    read_all(&connection.run_rows(&statement, rows).await?)
+/// Finds the pairs whose newest generation is one of these memberships.
+pub(crate) fn by_membership<'a>(memberships: impl ExactSizeIterator<Item = &'a MembershipId>) -> Call<'a> {
+    let rows = Rows::new(memberships.len()).text("id", memberships.map(|id| Some(id.as_str())));
+    Call::over(&BY_MEMBERSHIP, rows)
+}
+
+/// Reads what [`by_key`] or [`by_membership`] found.
+pub(crate) fn read_all(rows: &[Row]) -> Result<Vec<(Key, Register)>> {
+    rows.iter().map(read).collect()
 }
 
 /// Writes registers that changed.
-pub(crate) async fn save(connection: &mut Connection, registers: &BTreeMap<Key, Register>) -> Result<()> {
+pub(crate) fn save(registers: &BTreeMap<Key, Register>) -> Call<'_> {
     const STATEMENT: &str = "INSERT INTO {s}registers \
         (subject, full_updated_at, full_event_at, full_hash, contested, partial_updated_at, partial_event_at, \
          partial_hash, tombstone_at, generation_at, generation_id, last_end_at, token, clerk_org_id, clerk_user_id) \
@@ -70,21 +76,19 @@ pub(crate) async fn save(connection: &mut Connection, registers: &BTreeMap<Key, 
                 _ => None,
             }),
         );
-    connection.run_rows(STATEMENT, rows).await.map(drop)
+    Call::over(STATEMENT, rows)
 }
 
 /// Forgets the pairs and invitations of organizations with a tombstone, which absorbs whatever may still come.
-pub(crate) async fn sweep_organizations(connection: &mut Connection, ids: &[&OrganizationId]) -> Result<()> {
+pub(crate) fn sweep_organizations<'a>(ids: &[&'a OrganizationId]) -> Call<'a> {
     let rows = Rows::new(ids.len()).text("id", ids.iter().map(|id| Some(id.as_str())));
-    let statement = "DELETE FROM {s}registers WHERE clerk_org_id IN (SELECT v.id FROM {rows} AS v)";
-    connection.run_rows(statement, rows).await.map(drop)
+    Call::over("DELETE FROM {s}registers WHERE clerk_org_id IN (SELECT v.id FROM {rows} AS v)", rows)
 }
 
 /// Forgets the pairs of users with a tombstone.
-pub(crate) async fn sweep_users(connection: &mut Connection, ids: &[&UserId]) -> Result<()> {
+pub(crate) fn sweep_users<'a>(ids: &[&'a UserId]) -> Call<'a> {
     let rows = Rows::new(ids.len()).text("id", ids.iter().map(|id| Some(id.as_str())));
-    let statement = "DELETE FROM {s}registers WHERE clerk_user_id IN (SELECT v.id FROM {rows} AS v)";
-    connection.run_rows(statement, rows).await.map(drop)
+    Call::over("DELETE FROM {s}registers WHERE clerk_user_id IN (SELECT v.id FROM {rows} AS v)", rows)
 }
 
 fn organization_of<'a>(key: &'a Key, register: &'a Register) -> Option<&'a str> {
@@ -93,10 +97,6 @@ fn organization_of<'a>(key: &'a Key, register: &'a Register) -> Option<&'a str> 
         Key::Invitation(_) => register.organization.as_ref().map(OrganizationId::as_str),
         _ => None,
     }
-}
-
-fn read_all(rows: &[Row]) -> Result<Vec<(Key, Register)>> {
-    rows.iter().map(read).collect()
 }
 
 fn read(row: &Row) -> Result<(Key, Register)> {

@@ -79,9 +79,9 @@ CREATE TABLE webhook_deliveries (
     body_hash    integer NOT NULL,
     payload      text
 ) STRICT;
-CREATE INDEX webhook_deliveries_received ON webhook_deliveries (received_at, svix_id);
-CREATE INDEX webhook_deliveries_entity ON webhook_deliveries (entity_id, received_at);
-CREATE INDEX webhook_deliveries_quarantined ON webhook_deliveries (received_at, svix_id) WHERE outcome = 'quarantined';
+CREATE INDEX webhook_deliveries_received ON webhook_deliveries (received_at);
+CREATE INDEX webhook_deliveries_entity ON webhook_deliveries (entity_id);
+CREATE INDEX webhook_deliveries_quarantined ON webhook_deliveries (received_at) WHERE outcome = 'quarantined';
 
 -- What the merge remembers: versions, generations, tombstones. Ids and times, nothing personal.
 CREATE TABLE registers (

@@ -36,7 +36,9 @@ async fn a_dropped_call_leaves_nothing_behind(db: &Db) {
             let _ = tokio::time::timeout(within / 2, writer.unsafe_settings()).await;
         }
     }
-    assert!(dropped > 20, "{dropped} calls were dropped, {finished} finished");
+    // On SQLite nothing waits: a call that was begun also ends.
+    let expected = if db.is_sqlite() { dropped == 0 } else { dropped > 20 };
+    assert!(expected, "{dropped} calls were dropped, {finished} finished");
     for batch in deliveries.chunks(40) {
         commit(&mut writer, batch).await;
     }
@@ -79,7 +81,7 @@ async fn a_refusal_leaves_the_writer_usable(db: &Db) {
     let Err(Error::Refused(reason)) = writer.commit(std::slice::from_ref(&bad), NOW).await else {
         panic!("not refused")
     };
-    let receipt = writer.quarantine(&bad, &reason, NOW).await.unwrap();
+    let receipt = writer.quarantine(&bad, &reason).await.unwrap();
     assert_eq!((receipt.outcome, receipt.news), (Outcome::Quarantined, false));
     let stored = &db.deliveries().await["msg_user_bad"];
     assert_eq!(stored.outcome, "quarantined");
@@ -139,7 +141,7 @@ async fn a_restricting_application_is_told(db: &Db) {
         panic!("not refused")
     };
     assert!(reason.contains("bills"), "{reason}");
-    writer.quarantine(&deletion, &reason, NOW).await.unwrap();
+    writer.quarantine(&deletion, &reason).await.unwrap();
     assert_eq!(db.deliveries().await["msg_gone"].outcome, "quarantined");
     assert_eq!(db.tables().await.users.len(), 2);
     // The application lets go, and the delivery comes again.

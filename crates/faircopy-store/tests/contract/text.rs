@@ -60,7 +60,7 @@ async fn minimal_mode_stores_nothing_personal(db: &Db) {
         commit(&mut writer, &batch).await;
     }
     let delivery = batch[1].clone();
-    writer.quarantine(&delivery, "refused", crate::say::NOW).await.unwrap();
+    writer.quarantine(&delivery, "refused").await.unwrap();
 
     let tables = db.tables().await;
     let ann = &tables.users["user_a"];

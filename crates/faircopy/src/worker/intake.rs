@@ -169,9 +169,8 @@ impl Worker {
             return Err(Refusal::Unavailable(error.to_string()));
         }
         tracing::error!(%error, svix_id = arrival.svix_id, "a delivery cannot be stored and is quarantined");
-        let now = self.clock.now();
         self.writer
-            .quarantine(arrival, &error.to_string(), now)
+            .quarantine(arrival, &error.to_string())
             .await
             .map_err(|error| Refusal::Unavailable(error.to_string()))
     }

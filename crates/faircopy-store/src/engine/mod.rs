@@ -1,0 +1,232 @@
+//! The one module that knows that there are two databases.
+//!
+//! A statement is written once; [`text`] fills in what differs. Statements that do not need one another's answers are
+//! handed over together, as a list of [`Call`]s: on PostgreSQL they share one round trip, on SQLite they run in turn.
+//! Nothing waits on SQLite, so a future made of its calls is ready at its first poll: see [`complete`].
+
+mod postgres;
+mod sqlite;
+mod text;
+mod tls;
+
+use std::path::PathBuf;
+
+use futures_util::FutureExt as _;
+
+use crate::error::{Error, Result};
+
+pub(crate) use text::{Call, Dialect, Rows, Value};
+
+/// Where the database is, checked for form.
+#[derive(Clone)]
+pub enum Address {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A server, with its credentials: never shown.
+    Postgres(Box<PostgresAddress>),
+}
+
+/// A PostgreSQL server and how to talk to it.
+#[derive(Clone)]
+pub struct PostgresAddress(postgres::Target);
+
+impl Address {
+    /// Reads a `DATABASE_URL`.
+    pub fn parse(url: &str) -> Result<Self> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path).split('?').next().unwrap_or_default();
+            let file = !path.is_empty() && path != ":memory:";
+            return if file { Ok(Self::Sqlite(path.into())) } else { Err(Error::Address("names no file")) };
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Self::Postgres(Box::new(PostgresAddress(postgres::Target::parse(url)?))));
+        }
+        Err(Error::Address("has an unknown scheme"))
+    }
+
+    /// `sqlite` or `postgres`.
+    #[must_use]
+    pub fn engine(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgres",
+        }
+    }
+}
+
+/// The address without credentials.
+impl std::fmt::Display for Address {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(out, "sqlite {}", path.display()),
+            Self::Postgres(address) => write!(out, "postgres {}", address.0),
+        }
+    }
+}
+
+/// A connection for writing, owned by one worker: never shared, never returned to a pool with work in flight.
+pub(crate) enum Connection {
+    Sqlite(sqlite::Writer),
+    Postgres(postgres::Client),
+}
+
+impl Connection {
+    pub(crate) async fn open(address: &Address) -> Result<Self> {
+        Ok(match address {
+            Address::Sqlite(path) => Self::Sqlite(blocking(|| sqlite::Writer::open(path))?),
+            Address::Postgres(address) => Self::Postgres(postgres::Client::connect(&address.0).await?),
+        })
+    }
+
+    /// Begins a write transaction and takes the pen: the row behind the change feed's numbers. Writers of all replicas
+    /// take turns from here to the commit, so rows, registers and numbers are seen and changed by one at a time.
+    /// Returns the last number given out, and what the calls found while the pen was held.
+    pub(crate) async fn begin(&mut self, calls: Vec<Call<'_>>) -> Result<(i64, Vec<Vec<Row>>)> {
+        match self {
+            Self::Sqlite(connection) => connection.begin(&calls),
+            Self::Postgres(client) => client.begin(calls).await,
+        }
+    }
+
+    /// Runs statements that do not need one another's answers, in their order. A call over no rows is answered without
+    /// being run. The first failure is returned, and the transaction is then lost.
+    pub(crate) async fn run_all(&mut self, calls: Vec<Call<'_>>) -> Result<Vec<Vec<Row>>> {
+        match self {
+            Self::Sqlite(connection) => calls.iter().map(|call| connection.run(call)).collect(),
+            Self::Postgres(client) => client.run_all(&calls).await,
+        }
+    }
+
+    /// Runs one statement.
+    pub(crate) async fn run(&mut self, call: Call<'_>) -> Result<Vec<Row>> {
+        Ok(self.run_all(vec![call]).await?.pop().unwrap_or_default())
+    }
+
+    /// Runs the last statements of a transaction and commits it.
+    pub(crate) async fn finish(&mut self, calls: Vec<Call<'_>>) -> Result<()> {
+        match self {
+            Self::Sqlite(connection) => {
+                calls.iter().try_for_each(|call| connection.run(call).map(drop))?;
+                connection.script("COMMIT")
+            }
+            Self::Postgres(client) => client.finish(&calls).await,
+        }
+    }
+
+    pub(crate) async fn rollback(&mut self) -> Result<()> {
+        self.script("ROLLBACK").await
+    }
+
+    /// Runs a text of several statements without parameters.
+    pub(crate) async fn script(&mut self, text: &str) -> Result<()> {
+        match self {
+            Self::Sqlite(connection) => connection.script(text),
+            Self::Postgres(client) => client.script(text).await,
+        }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Postgres(_) => Dialect::Postgres,
+        }
+    }
+}
+
+/// Connections for reading: single statements, no transactions. Cheap to clone.
+#[derive(Clone)]
+pub(crate) enum Readers {
+    Sqlite(sqlite::Readers),
+    Postgres(postgres::Readers),
+}
+
+impl Readers {
+    pub(crate) fn open(address: &Address) -> Self {
+        match address {
+            Address::Sqlite(path) => Self::Sqlite(sqlite::Readers::new(path.clone())),
+            Address::Postgres(address) => Self::Postgres(postgres::Readers::new(&address.0)),
+        }
+    }
+
+    pub(crate) async fn read(&self, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
+        match self {
+            Self::Sqlite(readers) => readers.read(statement, scalars).await,
+            Self::Postgres(readers) => readers.read(statement, scalars).await,
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite(readers) => readers.close(),
+            Self::Postgres(readers) => readers.close(),
+        }
+    }
+}
+
+/// Runs work made of a connection's calls. SQLite's block the thread, for as long as a disk takes to sync: the runtime is
+/// told once for all of them.
+pub(crate) async fn complete<T>(dialect: Dialect, work: impl Future<Output = Result<T>>) -> Result<T> {
+    match dialect {
+        Dialect::Postgres => work.await,
+        Dialect::Sqlite => blocking(|| work.now_or_never())
+            .unwrap_or_else(|| Err(Error::Refused("a call on SQLite waited; this is a bug".into()))),
+    }
+}
+
+/// Work that blocks its thread. A runtime of many threads is told, and goes on elsewhere.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
+/// One row of an answer. Columns are read by their place in the statement.
+pub(crate) enum Row {
+    Sqlite(Vec<rusqlite::types::Value>),
+    Postgres(tokio_postgres::Row),
+}
+
+impl Row {
+    pub(crate) fn text(&self, column: usize) -> Result<Option<String>> {
+        use rusqlite::types::Value;
+        match self {
+            Self::Sqlite(values) => match values.get(column) {
+                Some(Value::Text(text)) => Ok(Some(text.clone())),
+                Some(Value::Null) => Ok(None),
+                other => Err(unexpected("a text", other)),
+            },
+            Self::Postgres(row) => Ok(row.try_get(column)?),
+        }
+    }
+
+    pub(crate) fn int(&self, column: usize) -> Result<Option<i64>> {
+        use rusqlite::types::Value;
+        match self {
+            Self::Sqlite(values) => match values.get(column) {
+                Some(Value::Integer(number)) => Ok(Some(*number)),
+                Some(Value::Null) => Ok(None),
+                other => Err(unexpected("a whole number", other)),
+            },
+            Self::Postgres(row) => Ok(row.try_get(column)?),
+        }
+    }
+
+    pub(crate) fn bool(&self, column: usize) -> Result<Option<bool>> {
+        match self {
+            Self::Sqlite(_) => Ok(self.int(column)?.map(|number| number != 0)),
+            Self::Postgres(row) => Ok(row.try_get(column)?),
+        }
+    }
+
+    /// A text that is never null in the tables.
+    pub(crate) fn required(&self, column: usize) -> Result<String> {
+        Ok(self.text(column)?.unwrap_or_default())
+    }
+}
+
+fn unexpected(wanted: &str, found: Option<&rusqlite::types::Value>) -> Error {
+    let found = found.map_or("no such column".to_owned(), |value| value.data_type().to_string());
+    Error::Refused(format!("expected {wanted}, found {found}"))
+}

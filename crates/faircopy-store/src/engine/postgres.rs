@@ -1,0 +1,363 @@
+//! PostgreSQL: one client that pipelines for the writer, a pool of them for reading.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use futures_util::future::join_all;
+use tokio::task::JoinHandle;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Config, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::Row;
+use super::text::{Call, Column, Dialect, Given, Value};
+use super::tls::{self, Trust};
+use crate::error::{Error, Result};
+
+/// Connections for reading. Reads are short; the writer has a connection of its own.
+const READERS: usize = 6;
+/// How long a read waits for a connection, and for a new one to be made.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long connections for reading are kept idle: where connections are few, another replica's writer may be waiting for
+/// one.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long making a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What every write transaction sets, for itself alone: poolers share connections. The timeouts keep one held lock from
+/// holding everyone; the planner is told to use the indexes, because a plan made while a table was empty would be kept.
+const SETTINGS: &str = "SELECT \
+    set_config('lock_timeout', '1s', true), set_config('statement_timeout', '6s', true), \
+    set_config('idle_in_transaction_session_timeout', '10s', true), set_config('synchronous_commit', 'on', true), \
+    set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), \
+    set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true), \
+    set_config('plan_cache_mode', 'force_generic_plan', true)";
+/// Takes the pen.
+const PEN: &str = "SELECT sequence FROM {s}feed FOR UPDATE";
+/// The URL's parameters that the client library reads. Others are for other libraries, and are ignored as those do.
+const PARAMETERS: [&str; 17] = [
+    "user",
+    "password",
+    "dbname",
+    "options",
+    "application_name",
+    "sslnegotiation",
+    "host",
+    "hostaddr",
+    "port",
+    "connect_timeout",
+    "tcp_user_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "target_session_attrs",
+    "channel_binding",
+];
+
+/// Where the server is, and how to talk to it.
+#[derive(Clone)]
+pub(crate) struct Target {
+    config: Config,
+    tls: MakeRustlsConnect,
+    /// Whether statements are prepared once and kept. Not behind a pooler that gives each transaction another connection
+    /// and does not follow prepared statements: `pgbouncer=true` in the URL.
+    keeps_statements: bool,
+}
+
+impl Target {
+    /// Reads a URL. `sslmode` means what it means to libpq: `prefer` by default; `require` encrypts and trusts anyone;
+    /// `verify-ca` and `verify-full` trust the authorities of `sslrootcert`, or the public ones.
+    pub(super) fn parse(url: &str) -> Result<Self> {
+        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let (mut kept, mut mode, mut roots, mut keeps_statements) = (Vec::new(), "prefer", None, true);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=').unwrap_or((pair, "")) {
+                ("sslmode", value) => mode = value,
+                ("sslrootcert", value) => roots = Some(value),
+                ("pgbouncer", value) => keeps_statements = value != "true",
+                (name, _) if PARAMETERS.contains(&name) => kept.push(pair),
+                _ => {}
+            }
+        }
+        let (mode, trust) = match mode {
+            "disable" => (SslMode::Disable, Trust::Anyone),
+            "allow" | "prefer" => (SslMode::Prefer, Trust::Anyone),
+            "require" if roots.is_none() => (SslMode::Require, Trust::Anyone),
+            "require" | "verify-ca" => (SslMode::Require, Trust::Authority),
+            "verify-full" => (SslMode::Require, Trust::AuthorityAndName),
+            _ => return Err(Error::Address("has an unknown sslmode")),
+        };
+        let text = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
+        let mut config: Config = text.parse().map_err(|_| Error::Address("is not a PostgreSQL address"))?;
+        config.ssl_mode(mode);
+        if config.get_application_name().is_none() {
+            config.application_name("faircopy");
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        Ok(Self { config, tls: tls::connector(trust, roots)?, keeps_statements })
+    }
+}
+
+/// Host, port and database.
+impl fmt::Display for Target {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.config.get_hosts().first() {
+            Some(Host::Tcp(host)) => out.write_str(host)?,
+            Some(Host::Unix(folder)) => write!(out, "{}", folder.display())?,
+            None => out.write_str("localhost")?,
+        }
+        let port = self.config.get_ports().first().copied().unwrap_or(5432);
+        let database = self.config.get_dbname().or(self.config.get_user()).unwrap_or_default();
+        write!(out, ":{port}/{database}")
+    }
+}
+
+/// A connection of one owner.
+pub(crate) struct Client {
+    client: tokio_postgres::Client,
+    /// Moves the bytes; ends with this client.
+    driver: JoinHandle<()>,
+    /// Each statement of the store as prepared here.
+    prepared: HashMap<String, Prepared>,
+    keeps_statements: bool,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// A statement as the server knows it, or its text where the server cannot keep it.
+#[derive(Clone)]
+enum Prepared {
+    Kept(Statement),
+    Text(Arc<str>, Arc<[Type]>),
+}
+
+impl Client {
+    pub(super) async fn connect(target: &Target) -> Result<Self> {
+        let (client, connection) = target.config.connect(target.tls.clone()).await?;
+        let driver = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to PostgreSQL ended");
+            }
+        });
+        Ok(Self { client, driver, prepared: HashMap::new(), keeps_statements: target.keeps_statements })
+    }
+
+    pub(super) async fn begin(&mut self, calls: Vec<Call<'_>>) -> Result<(i64, Vec<Vec<Row>>)> {
+        let opening = [Call::new(SETTINGS, vec![]), Call::new(PEN, vec![])];
+        self.prepare(&opening).await?;
+        self.prepare(&calls).await?;
+        // Sent together, in this order.
+        let (begun, opened, found) =
+            tokio::join!(biased; self.client.batch_execute("BEGIN"), self.send(&opening), self.send(&calls));
+        begun?;
+        let opened = opened?;
+        let pen = opened.last().and_then(|rows| rows.first());
+        let pen = pen.ok_or_else(|| Error::Refused("the change feed has no counter".into()))?;
+        Ok((pen.int(0)?.unwrap_or_default(), found?))
+    }
+
+    pub(super) async fn run_all(&mut self, calls: &[Call<'_>]) -> Result<Vec<Vec<Row>>> {
+        self.prepare(calls).await?;
+        self.send(calls).await
+    }
+
+    /// The last statements and the commit in one round trip. After a failure the server has rolled back, whatever its
+    /// answer to the commit was.
+    pub(super) async fn finish(&mut self, calls: &[Call<'_>]) -> Result<()> {
+        self.prepare(calls).await?;
+        let (found, committed) = tokio::join!(biased; self.send(calls), self.client.batch_execute("COMMIT"));
+        found?;
+        Ok(committed?)
+    }
+
+    pub(super) async fn script(&self, text: &str) -> Result<()> {
+        Ok(self.client.batch_execute(text).await?)
+    }
+
+    /// Prepares what is new.
+    async fn prepare(&mut self, calls: &[Call<'_>]) -> Result<()> {
+        for call in calls {
+            if call.is_empty() || self.prepared.contains_key(call.statement) {
+                continue;
+            }
+            let (text, types) = (call.text(Dialect::Postgres), types(&call.given));
+            let prepared = if self.keeps_statements {
+                Prepared::Kept(self.client.prepare_typed(&text, &types).await?)
+            } else {
+                Prepared::Text(text.into(), types.into())
+            };
+            self.prepared.insert(call.statement.to_owned(), prepared);
+        }
+        Ok(())
+    }
+
+    /// Sends every call before the first answer is awaited; they must have been prepared.
+    async fn send(&self, calls: &[Call<'_>]) -> Result<Vec<Vec<Row>>> {
+        let mut answers = Vec::with_capacity(calls.len());
+        for call in calls {
+            answers.push(self.answer(call));
+        }
+        // The first failure is the cause; those after it only say that the transaction is lost.
+        join_all(answers).await.into_iter().collect()
+    }
+
+    /// Sends a call when it is first polled, and waits for the answer.
+    async fn answer(&self, call: &Call<'_>) -> Result<Vec<Row>> {
+        if call.is_empty() {
+            return Ok(Vec::new());
+        }
+        let values = values(&call.given);
+        let rows = match &self.prepared[call.statement] {
+            Prepared::Kept(statement) => self.client.query(statement, &values).await?,
+            Prepared::Text(text, types) => {
+                let typed: Vec<_> = values.into_iter().zip(types.iter().cloned()).collect();
+                self.client.query_typed(text, &typed).await?
+            }
+        };
+        Ok(rows.into_iter().map(Row::Postgres).collect())
+    }
+}
+
+/// The connections for reading, made when they are needed.
+#[derive(Clone)]
+pub(crate) struct Readers {
+    /// Without a pool, the reason why.
+    pool: std::result::Result<Pool, Arc<str>>,
+    keeps_statements: bool,
+    reaping: Arc<AtomicBool>,
+}
+
+impl Readers {
+    pub(super) fn new(target: &Target) -> Self {
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(target.config.clone(), target.tls.clone(), recycling);
+        let pool = Pool::builder(manager)
+            .max_size(READERS)
+            .wait_timeout(Some(ACQUIRE_TIMEOUT))
+            .create_timeout(Some(ACQUIRE_TIMEOUT))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| error.to_string().into());
+        Self { pool, keeps_statements: target.keeps_statements, reaping: Arc::default() }
+    }
+
+    pub(super) async fn read(&self, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
+        let pool = self.pool.as_ref().map_err(|reason| Error::Unavailable(reason.to_string()))?;
+        let client = pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => error.into(),
+            error => Error::Unavailable(error.to_string()),
+        })?;
+        self.reap(pool);
+        let (text, given) = (Dialect::Postgres.fill(statement), Given::Scalars(scalars));
+        let (types, values) = (types(&given), values(&given));
+        let rows = if self.keeps_statements {
+            client.query(&client.prepare_typed_cached(&text, &types).await?, &values).await?
+        } else {
+            client.query_typed(&text, &values.into_iter().zip(types).collect::<Vec<_>>()).await?
+        };
+        Ok(rows.into_iter().map(Row::Postgres).collect())
+    }
+
+    /// Lets idle connections go, for as long as there are any.
+    fn reap(&self, pool: &Pool) {
+        if self.reaping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (pool, reaping) = (pool.clone(), self.reaping.clone());
+        tokio::spawn(async move {
+            while !pool.is_closed() && pool.status().size > 0 {
+                tokio::time::sleep(IDLE_TIMEOUT).await;
+                pool.retain(|_, use_of_it| use_of_it.last_used() < IDLE_TIMEOUT);
+            }
+            reaping.store(false, Ordering::Release);
+        });
+    }
+
+    pub(super) fn close(&self) {
+        if let Ok(pool) = &self.pool {
+            pool.close();
+        }
+    }
+}
+
+fn types(given: &Given<'_>) -> Vec<Type> {
+    match given {
+        Given::Scalars(scalars) => scalars
+            .iter()
+            .map(|scalar| match scalar {
+                Value::Text(_) => Type::TEXT,
+                Value::Int(_) => Type::INT8,
+            })
+            .collect(),
+        Given::Rows(rows) => rows
+            .columns
+            .iter()
+            .map(|(_, column)| match column {
+                Column::Text(_) | Column::Json(_) => Type::TEXT_ARRAY,
+                Column::Int(_) | Column::Time(_) => Type::INT8_ARRAY,
+                Column::Bool(_) => Type::BOOL_ARRAY,
+            })
+            .collect(),
+    }
+}
+
+type Parameter<'a> = &'a (dyn ToSql + Sync);
+
+fn values<'a>(given: &'a Given<'a>) -> Vec<Parameter<'a>> {
+    match given {
+        Given::Scalars(scalars) => scalars
+            .iter()
+            .map(|scalar| match scalar {
+                Value::Text(text) => text as Parameter<'a>,
+                Value::Int(number) => number,
+            })
+            .collect(),
+        Given::Rows(rows) => rows
+            .columns
+            .iter()
+            .map(|(_, column)| match column {
+                Column::Text(values) | Column::Json(values) => values as Parameter<'a>,
+                Column::Int(values) | Column::Time(values) => values,
+                Column::Bool(values) => values,
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_credentials() {
+        let check = |url: &str, shown: &str| assert_eq!(Target::parse(url).unwrap().to_string(), shown);
+        check("postgres://app:secret@db.example:6432/app", "db.example:6432/app");
+        check("postgresql://app:secret@db.example", "db.example:5432/app");
+        check("postgres://app@db/app?sslmode=require&schema=public&connection_limit=1", "db:5432/app");
+        check("postgres://app@%2Frun%2Fpostgresql/app", "/run/postgresql:5432/app");
+    }
+
+    #[test]
+    fn parameters_of_the_url() {
+        let mode = |url: &str| Target::parse(url).map(|target| target.config.get_ssl_mode()).map_err(|e| e.to_string());
+        assert_eq!(mode("postgres://a@b/c"), Ok(SslMode::Prefer));
+        assert_eq!(mode("postgres://a@b/c?sslmode=disable"), Ok(SslMode::Disable));
+        assert_eq!(mode("postgres://a@b/c?sslmode=verify-full"), Ok(SslMode::Require));
+        assert!(mode("postgres://a@b/c?sslmode=maybe").is_err());
+        assert!(mode("postgres://a@b/c?sslmode=verify-full&sslrootcert=/nowhere").is_err());
+        assert!(mode("postgres://a@b:x/c").is_err());
+        assert!(Target::parse("postgres://a@b/c").unwrap().keeps_statements);
+        assert!(!Target::parse("postgres://a@b/c?pgbouncer=true").unwrap().keeps_statements);
+    }
+}

@@ -1,0 +1,179 @@
+//! SQLite, called directly. Every function here blocks.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use faircopy_core::Millis;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OpenFlags, Statement};
+use tokio::sync::Semaphore;
+
+use super::Row;
+use super::text::{Call, Column, Dialect, Given, Rows, Value};
+use crate::error::{Error, Result};
+
+/// Prepared statements kept per connection: more than the store has.
+const STATEMENT_CACHE: usize = 128;
+/// How long a writer waits for another process: well below the 10 s in which a sender must be answered.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
+/// Connections for reading. Reads are short; the writer has a connection of its own.
+const READERS: usize = 6;
+/// How long a read waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// What every connection for writing sets. The journal before `synchronous`: FULL, so that a commit is on the disk before
+/// it is acknowledged. 8 MiB of page cache for hot index pages; the log is cut back to 64 MiB after a checkpoint, so that
+/// one burst does not keep the disk; what is deleted is overwritten, so that erasure reaches the file.
+const WRITER_SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = memory; \
+    PRAGMA cache_size = -8192; PRAGMA journal_size_limit = 67108864; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON";
+
+/// The connection for writing.
+pub(crate) struct Writer {
+    connection: Connection,
+    /// What each statement of the store is in SQLite's words.
+    texts: HashMap<String, Arc<str>>,
+}
+
+impl Writer {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = open(path, flags)?;
+        connection.execute_batch(WRITER_SETTINGS)?;
+        Ok(Self { connection, texts: HashMap::new() })
+    }
+
+    pub(super) fn begin(&mut self, calls: &[Call<'_>]) -> Result<(i64, Vec<Vec<Row>>)> {
+        self.script("BEGIN IMMEDIATE")?;
+        let last = self.run(&Call::new("SELECT sequence FROM feed", vec![]))?;
+        let last = last.first().map_or(Ok(None), |row| row.int(0))?.unwrap_or_default();
+        let found = calls.iter().map(|call| self.run(call)).collect::<Result<_>>()?;
+        Ok((last, found))
+    }
+
+    pub(super) fn run(&mut self, call: &Call<'_>) -> Result<Vec<Row>> {
+        if call.is_empty() {
+            return Ok(Vec::new());
+        }
+        if !self.texts.contains_key(call.statement) {
+            self.texts.insert(call.statement.to_owned(), call.text(Dialect::Sqlite).into());
+        }
+        let mut statement = self.connection.prepare_cached(&self.texts[call.statement])?;
+        let mut found = Vec::new();
+        match &call.given {
+            Given::Scalars(scalars) => {
+                bind_scalars(&mut statement, scalars)?;
+                collect(&mut statement, &mut found)?;
+            }
+            Given::Rows(rows) => {
+                for at in 0..rows.length {
+                    bind_row(&mut statement, rows, at)?;
+                    collect(&mut statement, &mut found)?;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn script(&self, text: &str) -> Result<()> {
+        Ok(self.connection.execute_batch(text)?)
+    }
+}
+
+/// The connections for reading, opened when they are needed.
+#[derive(Clone)]
+pub(crate) struct Readers(Arc<Pool>);
+
+struct Pool {
+    path: PathBuf,
+    turns: Semaphore,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self(Arc::new(Pool { path, turns: Semaphore::new(READERS), idle: Mutex::new(Vec::new()) }))
+    }
+
+    pub(super) async fn read(&self, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
+        let busy = |_| Error::Unavailable("all connections for reading are in use".into());
+        let turn = tokio::time::timeout(ACQUIRE_TIMEOUT, self.0.turns.acquire()).await.map_err(busy)?;
+        let _turn = turn.map_err(|_| Error::Unavailable("the store is closed".into()))?;
+        let (pool, text) = (self.0.clone(), Dialect::Sqlite.fill(statement));
+        let read = tokio::task::spawn_blocking(move || pool.read(&text, &scalars));
+        read.await.map_err(|_| Error::Refused("a panic while reading; this is a bug".into()))?
+    }
+
+    pub(super) fn close(&self) {
+        self.0.turns.close();
+        self.0.idle().clear();
+    }
+}
+
+impl Pool {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, text: &str, scalars: &[Value]) -> Result<Vec<Row>> {
+        let connection = match self.idle().pop() {
+            Some(connection) => connection,
+            None => open(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?,
+        };
+        let mut found = Vec::new();
+        {
+            let mut statement = connection.prepare_cached(text)?;
+            bind_scalars(&mut statement, scalars)?;
+            collect(&mut statement, &mut found)?;
+        }
+        // A connection whose read failed is not kept.
+        if !self.turns.is_closed() {
+            self.idle().push(connection);
+        }
+        Ok(found)
+    }
+}
+
+fn open(path: &Path, flags: OpenFlags) -> Result<Connection> {
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    Ok(connection)
+}
+
+fn bind_scalars(statement: &mut Statement<'_>, scalars: &[Value]) -> Result<()> {
+    for (at, scalar) in scalars.iter().enumerate() {
+        match scalar {
+            Value::Text(text) => statement.raw_bind_parameter(at + 1, text)?,
+            Value::Int(number) => statement.raw_bind_parameter(at + 1, number)?,
+        }
+    }
+    Ok(())
+}
+
+fn bind_row(statement: &mut Statement<'_>, rows: &Rows<'_>, at: usize) -> Result<()> {
+    for (position, (_, column)) in rows.columns.iter().enumerate() {
+        let parameter = position + 1;
+        match column {
+            Column::Text(values) | Column::Json(values) => {
+                let text = values[at].as_deref().map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes()));
+                statement.raw_bind_parameter(parameter, ToSqlOutput::Borrowed(text))?;
+            }
+            Column::Int(values) => statement.raw_bind_parameter(parameter, values[at])?,
+            Column::Bool(values) => statement.raw_bind_parameter(parameter, values[at])?,
+            Column::Time(values) => {
+                statement.raw_bind_parameter(parameter, values[at].map(|at| Millis(at).to_string()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn collect(statement: &mut Statement<'_>, found: &mut Vec<Row>) -> Result<()> {
+    let columns = statement.column_count();
+    let mut rows = statement.raw_query();
+    while let Some(row) = rows.next()? {
+        found.push(Row::Sqlite((0..columns).map(|at| row.get(at)).collect::<rusqlite::Result<_>>()?));
+    }
+    Ok(())
+}

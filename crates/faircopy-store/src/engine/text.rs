@@ -1,0 +1,210 @@
+//! One statement text for two databases, and the values that go with it.
+//!
+//! Filled in are `{s}`, the schema, `{rows}`, a table made of [`Rows`], and the words of [`Dialect`]. Scalars are `$1`,
+//! `$2`, …
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use faircopy_core::Millis;
+
+/// A statement and its parameters.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(super) statement: &'a str,
+    pub(super) given: Given<'a>,
+}
+
+#[derive(Debug)]
+pub(super) enum Given<'a> {
+    Scalars(Vec<Value>),
+    Rows(Rows<'a>),
+}
+
+impl<'a> Call<'a> {
+    /// A statement with scalars.
+    pub(crate) fn new(statement: &'a str, scalars: Vec<Value>) -> Self {
+        Self { statement, given: Given::Scalars(scalars) }
+    }
+
+    /// A statement over many rows: run once on PostgreSQL, whatever the number, and once a row on SQLite, where a statement
+    /// costs no round trip. So it must mean the same for each row whatever the others are. The same text always comes with
+    /// the same columns.
+    pub(crate) fn over(statement: &'a str, rows: Rows<'a>) -> Self {
+        Self { statement, given: Given::Rows(rows) }
+    }
+
+    /// Whether there is anything to do.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(&self.given, Given::Rows(rows) if rows.length == 0)
+    }
+
+    /// The statement in the words of a database.
+    pub(super) fn text(&self, dialect: Dialect) -> String {
+        match &self.given {
+            Given::Scalars(_) => dialect.fill(self.statement),
+            Given::Rows(rows) => dialect.fill(&self.statement.replace("{rows}", &rows.table(dialect))),
+        }
+    }
+}
+
+/// Which words to fill in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl Dialect {
+    /// Fills in the words of [`Dialect::word`].
+    pub(super) fn fill(self, statement: &str) -> String {
+        let mut out = String::with_capacity(statement.len() + 64);
+        let mut rest = statement;
+        while let Some((before, after)) = rest.split_once('{') {
+            out.push_str(before);
+            let (word, after) = after.split_once('}').unwrap_or((after, ""));
+            out.push_str(&self.word(word));
+            rest = after;
+        }
+        out.push_str(rest);
+        out
+    }
+
+    fn word(self, word: &str) -> Cow<'_, str> {
+        let (name, column) = word.split_once(' ').unwrap_or((word, ""));
+        match (self, name) {
+            (Self::Postgres, "s") => Cow::Borrowed("faircopy."),
+            (Self::Postgres, "text") => format!("{column}::text").into(),
+            (Self::Postgres, "time") => {
+                format!(r#"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"#).into()
+            }
+            // Parameters come as text; a comparison with a time column wants a time.
+            (Self::Postgres, "as-time") => format!("({column})::timestamptz").into(),
+            // The order of bytes, which is the same everywhere: a database's own may be that of a language.
+            (Self::Postgres, "bytes") => format!("{column} COLLATE \"C\"").into(),
+            (Self::Postgres, "bigint") => Cow::Borrowed("bigint"),
+            (Self::Sqlite, "bigint") => Cow::Borrowed("integer"),
+            (Self::Sqlite, "strict") => Cow::Borrowed(" STRICT"),
+            (Self::Sqlite, "text" | "time" | "as-time" | "bytes") => Cow::Owned(column.to_owned()),
+            _ => Cow::Borrowed(""),
+        }
+    }
+}
+
+/// One parameter.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    Text(Option<String>),
+    Int(Option<i64>),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(Some(text.to_owned()))
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Int(Some(number))
+    }
+}
+
+impl From<Millis> for Value {
+    fn from(at: Millis) -> Self {
+        Self::Text(Some(at.to_string()))
+    }
+}
+
+/// One column of many rows.
+#[derive(Debug, Clone)]
+pub(super) enum Column<'a> {
+    Text(Vec<Option<Cow<'a, str>>>),
+    Json(Vec<Option<Cow<'a, str>>>),
+    Int(Vec<Option<i64>>),
+    Bool(Vec<Option<bool>>),
+    /// Milliseconds.
+    Time(Vec<Option<i64>>),
+}
+
+/// Many rows as one parameter each column: what `{rows}` stands for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rows<'a> {
+    pub(super) length: usize,
+    pub(super) columns: Vec<(&'static str, Column<'a>)>,
+}
+
+impl<'a> Rows<'a> {
+    pub(crate) fn new(length: usize) -> Self {
+        Self { length, columns: Vec::with_capacity(16) }
+    }
+
+    /// Adds a column; its values are taken in row order.
+    pub(crate) fn text<T: Into<Cow<'a, str>>>(
+        self,
+        name: &'static str,
+        values: impl Iterator<Item = Option<T>>,
+    ) -> Self {
+        self.with(name, Column::Text(values.map(|value| value.map(Into::into)).collect()))
+    }
+
+    pub(crate) fn json<T: Into<Cow<'a, str>>>(
+        self,
+        name: &'static str,
+        values: impl Iterator<Item = Option<T>>,
+    ) -> Self {
+        self.with(name, Column::Json(values.map(|value| value.map(Into::into)).collect()))
+    }
+
+    pub(crate) fn int(self, name: &'static str, values: impl Iterator<Item = Option<i64>>) -> Self {
+        self.with(name, Column::Int(values.collect()))
+    }
+
+    pub(crate) fn bool(self, name: &'static str, values: impl Iterator<Item = Option<bool>>) -> Self {
+        self.with(name, Column::Bool(values.collect()))
+    }
+
+    pub(crate) fn time(self, name: &'static str, values: impl Iterator<Item = Option<Millis>>) -> Self {
+        self.with(name, Column::Time(values.map(|at| at.map(|at| at.0)).collect()))
+    }
+
+    fn with(mut self, name: &'static str, column: Column<'a>) -> Self {
+        self.columns.push((name, column));
+        self
+    }
+
+    fn table(&self, dialect: Dialect) -> String {
+        match dialect {
+            Dialect::Postgres => self.arrays(),
+            Dialect::Sqlite => self.one_row(),
+        }
+    }
+
+    /// All rows, from an array for each column.
+    fn arrays(&self) -> String {
+        let (mut shown, mut arrays, mut names) = (String::new(), String::new(), String::new());
+        for (position, (name, column)) in self.columns.iter().enumerate() {
+            let (array, show) = match column {
+                Column::Text(_) => ("text", Cow::Borrowed(*name)),
+                Column::Json(_) => ("text", format!("{name}::jsonb AS {name}").into()),
+                Column::Int(_) => ("bigint", Cow::Borrowed(*name)),
+                Column::Bool(_) => ("boolean", Cow::Borrowed(*name)),
+                Column::Time(_) => {
+                    ("bigint", format!("'epoch'::timestamptz + {name} * interval '1 millisecond' AS {name}").into())
+                }
+            };
+            let comma = if position == 0 { "" } else { ", " };
+            let _ = write!(shown, "{comma}{show}");
+            let _ = write!(arrays, "{comma}${}::{array}[]", position + 1);
+            let _ = write!(names, "{comma}{name}");
+        }
+        format!("(SELECT {shown} FROM unnest({arrays}) AS given ({names}))")
+    }
+
+    /// The row at hand, from a parameter for each column.
+    fn one_row(&self) -> String {
+        let columns: Vec<String> =
+            self.columns.iter().enumerate().map(|(at, (name, _))| format!("?{} AS {name}", at + 1)).collect();
+        format!("(SELECT {})", columns.join(", "))
+    }
+}
