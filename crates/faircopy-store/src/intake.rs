@@ -44,16 +44,11 @@ impl Content {
     #[must_use]
     pub fn read(body: &[u8], context: &event::Context<'_>) -> Self {
         match payload::keep(body, context.mode) {
-            payload::Kept::Json(text) => {
-                let event = event::read(&text, context);
-                Self { payload: Some(text), event }
+            payload::Kept::Json(message) => {
+                let event = event::read(&message, context);
+                Self { payload: Some(message.into_text()), event }
             }
-            payload::Kept::Unreadable { text, fault } => {
-                let reading = Reading::Quarantined(event::Fault::Unreadable(fault));
-                let event =
-                    Event { event_type: String::new(), entity_id: None, instance_id: None, event_at: None, reading };
-                Self { payload: text, event }
-            }
+            payload::Kept::Unreadable { text, fault } => Self { payload: text, event: Event::unreadable(fault) },
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Clerk's own generated models break on real data (unlisted values, missing parts), so nothing here is closed. What
 //! is still refused is a key that comes twice in one object: two readers would take different ones.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -16,24 +17,25 @@ macro_rules! ignore_other_types {
     };
 }
 
+/// A type that takes any value. What its visitor finds may live longer than what is asked for.
 macro_rules! lenient {
-    ($name:ident { $($body:tt)* }) => {
-        impl<'de> Deserialize<'de> for $name {
+    (impl<$($lifetimes:lifetime $(: $longer:lifetime)?),+> $type:ty: $found:ty { $($body:tt)* }) => {
+        impl<$($lifetimes $(: $longer)?),+> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
                 struct Reader;
                 impl<'de> Visitor<'de> for Reader {
-                    type Value = $name;
+                    type Value = $found;
                     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
                         out.write_str("any JSON value")
                     }
-                    fn visit_unit<E>(self) -> Result<$name, E> { Ok($name::default()) }
-                    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<$name, A::Error> {
+                    fn visit_unit<E>(self) -> Result<Self::Value, E> { Ok(Default::default()) }
+                    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
                         while items.next_element::<IgnoredAny>()?.is_some() {}
-                        Ok($name::default())
+                        Ok(Default::default())
                     }
-                    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<$name, A::Error> {
+                    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
                         while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                        Ok($name::default())
+                        Ok(Default::default())
                     }
                     $($body)*
                 }
@@ -43,12 +45,19 @@ macro_rules! lenient {
     };
 }
 
-/// A text, or nothing.
+/// A text, or nothing. Borrowed from the body where it holds no escape.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Text(pub(super) Option<String>);
+pub(super) struct Text<'a>(pub(super) Option<Cow<'a, str>>);
 
-lenient!(Text {
-    fn visit_str<E>(self, text: &str) -> Result<Text, E> { Ok(Text(Some(text.to_owned()))) }
+impl Text<'_> {
+    pub(super) fn as_deref(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+lenient!(impl<'de: 'a, 'a> Text<'a>: Text<'de> {
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> { Ok(Text(Some(Cow::Borrowed(text)))) }
+    fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> { Ok(Text(Some(Cow::Owned(text.to_owned())))) }
     ignore_other_types!(visit_bool(bool), visit_i64(i64), visit_u64(u64), visit_f64(f64));
 });
 
@@ -56,7 +65,7 @@ lenient!(Text {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flag(pub(super) Option<bool>);
 
-lenient!(Flag {
+lenient!(impl<'de> Flag: Flag {
     fn visit_bool<E>(self, value: bool) -> Result<Flag, E> { Ok(Flag(Some(value))) }
     ignore_other_types!(visit_str(&str), visit_i64(i64), visit_u64(u64), visit_f64(f64));
 });
@@ -71,7 +80,7 @@ pub(super) enum Number {
     Unusable,
 }
 
-lenient!(Number {
+lenient!(impl<'de> Number: Number {
     ignore_other_types!(visit_bool(bool));
     fn visit_i64<E>(self, value: i64) -> Result<Number, E> { Ok(Number::Whole(value)) }
     fn visit_u64<E>(self, value: u64) -> Result<Number, E> {

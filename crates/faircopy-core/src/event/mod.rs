@@ -4,10 +4,10 @@ mod lenient;
 mod shape;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::ProfileMode;
 use crate::id::{IdError, MembershipId, OrganizationId, UserId};
+use crate::payload::{Key, Message};
 use crate::record::{Generation, Invitation, Member, Organization, Provenance, Stamp, User, column_text};
 use crate::time::Millis;
 use lenient::{Number, Text};
@@ -139,59 +139,70 @@ pub struct Context<'a> {
     pub instance: Option<&'a str>,
 }
 
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(default, rename = "type")]
-    event_type: Text,
-    #[serde(default)]
-    timestamp: Number,
-    #[serde(default)]
-    instance_id: Text,
-    #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
+impl Event {
+    /// A delivery that is not the JSON of an event: nothing is known of it but why.
+    #[must_use]
+    pub fn unreadable(fault: impl Into<String>) -> Self {
+        let reading = Reading::Quarantined(Fault::Unreadable(fault.into()));
+        Self { event_type: String::new(), entity_id: None, instance_id: None, event_at: None, reading }
+    }
 }
 
-/// Reads the kept text of a delivery (see [`crate::payload`]). Never fails: what cannot be understood is a
+struct Envelope<'a> {
+    event_type: Text<'a>,
+    timestamp: Number,
+    instance_id: Text<'a>,
+    /// The JSON of the object.
+    data: Option<&'a str>,
+}
+
+impl<'a> Envelope<'a> {
+    fn of(message: &'a Message) -> Self {
+        Self {
+            event_type: value(message, Key::Type),
+            timestamp: value(message, Key::Timestamp),
+            instance_id: value(message, Key::InstanceId),
+            data: message.value(Key::Data).filter(|data| data.starts_with('{')),
+        }
+    }
+}
+
+/// One value of the envelope. The message is known to be JSON, and a lenient type takes any.
+fn value<'a, T: Deserialize<'a> + Default>(message: &'a Message, key: Key) -> T {
+    message.value(key).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+}
+
+/// Reads what is kept of a delivery (see [`crate::payload`]). Never fails: what cannot be understood is a
 /// [`Reading::Quarantined`].
 #[must_use]
-pub fn read(kept: &str, context: &Context<'_>) -> Event {
-    let mut event = Event {
-        event_type: String::new(),
-        entity_id: None,
-        instance_id: None,
-        event_at: None,
-        reading: Reading::Ignored,
-    };
-    let envelope: Envelope<'_> = match serde_json::from_str(kept) {
-        Ok(envelope) => envelope,
-        Err(_) => {
-            event.reading =
-                Reading::Quarantined(Fault::Unreadable("not one JSON object with the keys of an event".into()));
-            return event;
-        }
-    };
-    event.event_type = envelope.event_type.0.as_deref().map(printable).unwrap_or_default();
-    event.instance_id = envelope.instance_id.0.as_deref().map(printable);
-    event.reading = interpret(&envelope, &mut event.event_at, context).unwrap_or_else(Reading::Quarantined);
-    event.entity_id = match &event.reading {
-        Reading::Observed(observations) => observations.first().map(|own| own.fact.subject().to_owned()),
-        Reading::Ignored | Reading::Quarantined(_) => envelope.data.and_then(entity_id),
-    };
-    event
+pub fn read(message: &Message, context: &Context<'_>) -> Event {
+    let envelope = Envelope::of(message);
+    let mut event_at = None;
+    let reading = interpret(&envelope, &mut event_at, context).unwrap_or_else(Reading::Quarantined);
+    Event {
+        event_type: envelope.event_type.as_deref().map(printable).unwrap_or_default(),
+        entity_id: match &reading {
+            Reading::Observed(observations) => observations.first().map(|own| own.fact.subject().to_owned()),
+            Reading::Ignored | Reading::Quarantined(_) => envelope.data.and_then(entity_id),
+        },
+        instance_id: envelope.instance_id.as_deref().map(printable),
+        event_at,
+        reading,
+    }
 }
 
 fn interpret(envelope: &Envelope<'_>, event_at: &mut Option<Millis>, context: &Context<'_>) -> Result<Reading, Fault> {
-    let event_type = envelope.event_type.0.as_deref().filter(|name| !name.is_empty()).ok_or(Fault::NoType)?;
+    let event_type = envelope.event_type.as_deref().filter(|name| !name.is_empty()).ok_or(Fault::NoType)?;
     let limits = shape::Limits { latest: context.signed_at.plus(MAX_AHEAD_MS) };
     // An unmirrored event is ignored whatever its time looks like; a mirrored one with a bad time is quarantined.
     let timestamp = limits.time(envelope.timestamp, "timestamp");
     *event_at = timestamp.as_ref().ok().copied().flatten();
     let Some(kind) = Mirrored::of(event_type) else { return Ok(Reading::Ignored) };
-    let foreign = context.instance.zip(envelope.instance_id.0.as_deref()).is_some_and(|(ours, theirs)| ours != theirs);
+    let foreign = context.instance.zip(envelope.instance_id.as_deref()).is_some_and(|(ours, theirs)| ours != theirs);
     if foreign {
         return Ok(Reading::Ignored);
     }
-    let data = envelope.data.map(RawValue::get).filter(|data| data.starts_with('{')).ok_or(Fault::NoData)?;
+    let data = envelope.data.ok_or(Fault::NoData)?;
     let reader = shape::Reader { data, mode: context.mode, limits, event_at: timestamp?, signed_at: context.signed_at };
     let facts = match kind {
         Mirrored::User => reader.user()?,
@@ -235,14 +246,14 @@ impl Mirrored {
     }
 }
 
-fn entity_id(data: &RawValue) -> Option<String> {
+fn entity_id(data: &str) -> Option<String> {
     #[derive(Deserialize)]
-    struct Head {
-        #[serde(default)]
-        id: Text,
+    struct Head<'a> {
+        #[serde(borrow, default)]
+        id: Text<'a>,
     }
-    let head: Head = serde_json::from_str(data.get()).ok()?;
-    head.id.0.as_deref().map(printable)
+    let head: Head<'_> = serde_json::from_str(data).ok()?;
+    head.id.as_deref().map(printable)
 }
 
 /// A text of the sender's that goes into an index and onto a page: at most 128 visible characters.

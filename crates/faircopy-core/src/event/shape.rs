@@ -13,23 +13,23 @@ use crate::record::{
 use crate::time::Millis;
 
 #[derive(Deserialize)]
-struct UserShape {
-    #[serde(default)]
-    id: Text,
-    #[serde(default)]
-    external_id: Text,
-    #[serde(default)]
-    username: Text,
-    #[serde(default)]
-    first_name: Text,
-    #[serde(default)]
-    last_name: Text,
-    #[serde(default)]
-    image_url: Text,
-    #[serde(default)]
-    primary_email_address_id: Text,
-    #[serde(default)]
-    email_addresses: List<Object<EmailShape>>,
+struct UserShape<'a> {
+    #[serde(borrow, default)]
+    id: Text<'a>,
+    #[serde(borrow, default)]
+    external_id: Text<'a>,
+    #[serde(borrow, default)]
+    username: Text<'a>,
+    #[serde(borrow, default)]
+    first_name: Text<'a>,
+    #[serde(borrow, default)]
+    last_name: Text<'a>,
+    #[serde(borrow, default)]
+    image_url: Text<'a>,
+    #[serde(borrow, default)]
+    primary_email_address_id: Text<'a>,
+    #[serde(borrow, default)]
+    email_addresses: List<Object<EmailShape<'a>>>,
     #[serde(default = "no_metadata", deserialize_with = "metadata")]
     public_metadata: Value,
     #[serde(default)]
@@ -43,33 +43,33 @@ struct UserShape {
 }
 
 #[derive(Deserialize)]
-struct EmailShape {
-    #[serde(default)]
-    id: Text,
-    #[serde(default)]
-    email_address: Text,
-    #[serde(default)]
-    verification: Object<VerificationShape>,
+struct EmailShape<'a> {
+    #[serde(borrow, default)]
+    id: Text<'a>,
+    #[serde(borrow, default)]
+    email_address: Text<'a>,
+    #[serde(borrow, default)]
+    verification: Object<VerificationShape<'a>>,
 }
 
 #[derive(Deserialize)]
-struct VerificationShape {
-    #[serde(default)]
-    status: Text,
+struct VerificationShape<'a> {
+    #[serde(borrow, default)]
+    status: Text<'a>,
 }
 
 #[derive(Deserialize)]
-struct OrganizationShape {
-    #[serde(default)]
-    id: Text,
-    #[serde(default)]
-    name: Text,
-    #[serde(default)]
-    slug: Text,
-    #[serde(default)]
-    image_url: Text,
-    #[serde(default)]
-    created_by: Text,
+struct OrganizationShape<'a> {
+    #[serde(borrow, default)]
+    id: Text<'a>,
+    #[serde(borrow, default)]
+    name: Text<'a>,
+    #[serde(borrow, default)]
+    slug: Text<'a>,
+    #[serde(borrow, default)]
+    image_url: Text<'a>,
+    #[serde(borrow, default)]
+    created_by: Text<'a>,
     #[serde(default = "no_metadata", deserialize_with = "metadata")]
     public_metadata: Value,
     #[serde(default)]
@@ -79,21 +79,21 @@ struct OrganizationShape {
 }
 
 #[derive(Deserialize)]
-struct MembershipShape {
-    #[serde(default)]
-    id: Text,
-    #[serde(default)]
-    role: Text,
-    #[serde(default)]
-    permissions: List<Text>,
-    #[serde(default)]
-    organization: Object<OrganizationShape>,
-    #[serde(default)]
-    organization_id: Text,
-    #[serde(default)]
-    public_user_data: Object<PublicUserShape>,
-    #[serde(default)]
-    user_id: Text,
+struct MembershipShape<'a> {
+    #[serde(borrow, default)]
+    id: Text<'a>,
+    #[serde(borrow, default)]
+    role: Text<'a>,
+    #[serde(borrow, default)]
+    permissions: List<Text<'a>>,
+    #[serde(borrow, default)]
+    organization: Object<OrganizationShape<'a>>,
+    #[serde(borrow, default)]
+    organization_id: Text<'a>,
+    #[serde(borrow, default)]
+    public_user_data: Object<PublicUserShape<'a>>,
+    #[serde(borrow, default)]
+    user_id: Text<'a>,
     #[serde(default)]
     created_at: Number,
     #[serde(default)]
@@ -101,35 +101,35 @@ struct MembershipShape {
 }
 
 #[derive(Deserialize)]
-struct PublicUserShape {
-    #[serde(default)]
-    user_id: Text,
-    #[serde(default)]
-    first_name: Text,
-    #[serde(default)]
-    last_name: Text,
-    #[serde(default)]
-    username: Text,
-    #[serde(default)]
-    image_url: Text,
-    #[serde(default)]
-    identifier: Text,
+struct PublicUserShape<'a> {
+    #[serde(borrow, default)]
+    user_id: Text<'a>,
+    #[serde(borrow, default)]
+    first_name: Text<'a>,
+    #[serde(borrow, default)]
+    last_name: Text<'a>,
+    #[serde(borrow, default)]
+    username: Text<'a>,
+    #[serde(borrow, default)]
+    image_url: Text<'a>,
+    #[serde(borrow, default)]
+    identifier: Text<'a>,
 }
 
 #[derive(Deserialize)]
-struct InvitationShape {
-    #[serde(default)]
-    id: Text,
-    #[serde(default)]
-    organization_id: Text,
-    #[serde(default)]
-    public_organization_data: Object<IdShape>,
-    #[serde(default)]
-    email_address: Text,
-    #[serde(default)]
-    role: Text,
-    #[serde(default)]
-    status: Text,
+struct InvitationShape<'a> {
+    #[serde(borrow, default)]
+    id: Text<'a>,
+    #[serde(borrow, default)]
+    organization_id: Text<'a>,
+    #[serde(borrow, default)]
+    public_organization_data: Object<IdShape<'a>>,
+    #[serde(borrow, default)]
+    email_address: Text<'a>,
+    #[serde(borrow, default)]
+    role: Text<'a>,
+    #[serde(borrow, default)]
+    status: Text<'a>,
     #[serde(default)]
     expires_at: Number,
     #[serde(default)]
@@ -139,9 +139,9 @@ struct InvitationShape {
 }
 
 #[derive(Deserialize)]
-struct IdShape {
-    #[serde(default)]
-    id: Text,
+struct IdShape<'a> {
+    #[serde(borrow, default)]
+    id: Text<'a>,
 }
 
 /// The bound on times.
@@ -182,7 +182,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn user(&self) -> Result<Vec<Fact>, Fault> {
-        let shape: UserShape = self.shape()?;
+        let shape: UserShape<'_> = self.shape()?;
         let id = id(&shape.id, "data.id", UserId::parse)?;
         let times = self.times(shape.created_at, shape.updated_at)?;
         let linked_workspace = workspace_link(&shape.public_metadata);
@@ -205,7 +205,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn user_deleted(&self) -> Result<Vec<Fact>, Fault> {
-        let shape: IdShape = self.shape()?;
+        let shape: IdShape<'_> = self.shape()?;
         Ok(vec![Fact::NoUser(id(&shape.id, "data.id", UserId::parse)?, self.ended_at())])
     }
 
@@ -214,12 +214,12 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn organization_deleted(&self) -> Result<Vec<Fact>, Fault> {
-        let shape: IdShape = self.shape()?;
+        let shape: IdShape<'_> = self.shape()?;
         Ok(vec![Fact::NoOrganization(id(&shape.id, "data.id", OrganizationId::parse)?, self.ended_at())])
     }
 
     pub(super) fn member(&self) -> Result<Vec<Fact>, Fault> {
-        let mut shape: MembershipShape = self.shape()?;
+        let mut shape: MembershipShape<'_> = self.shape()?;
         let (organization, user) = (shape.organization_id()?, shape.user_id()?);
         let membership = id(&shape.id, "data.id", MembershipId::parse)?;
         let times = self.times(shape.created_at, shape.updated_at)?;
@@ -246,7 +246,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn member_deleted(&self) -> Result<Vec<Fact>, Fault> {
-        let shape: MembershipShape = self.shape()?;
+        let shape: MembershipShape<'_> = self.shape()?;
         let membership = id(&shape.id, "data.id", MembershipId::parse)?;
         let ended_at = self.ended_at();
         // A thin delete names no pair. Nothing is taken from what a delete embeds: it may be older than a deletion of
@@ -263,12 +263,12 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn invitation(&self, implied_status: &'static str) -> Result<Vec<Fact>, Fault> {
-        let shape: InvitationShape = self.shape()?;
+        let shape: InvitationShape<'_> = self.shape()?;
         let organization = shape
             .organization_id
             .0
             .as_deref()
-            .or_else(|| shape.public_organization_data.0.as_ref()?.id.0.as_deref())
+            .or_else(|| shape.public_organization_data.0.as_ref()?.id.as_deref())
             .ok_or(Fault::MissingId("data.organization_id"))?;
         let times = self.times(shape.created_at, shape.updated_at)?;
         let invitation = Invitation {
@@ -285,7 +285,7 @@ impl<'a> Reader<'a> {
         Ok(vec![Fact::Invitation(invitation, stamp)])
     }
 
-    fn organization_fact(&self, shape: OrganizationShape, name: &'static str) -> Result<Fact, Fault> {
+    fn organization_fact(&self, shape: OrganizationShape<'_>, name: &'static str) -> Result<Fact, Fault> {
         let times = self.times(shape.created_at, shape.updated_at)?;
         let organization = Organization {
             id: id(&shape.id, name, OrganizationId::parse)?,
@@ -301,7 +301,7 @@ impl<'a> Reader<'a> {
         Ok(Fact::Organization(organization, stamp))
     }
 
-    fn part_of_user(&self, id: UserId, shape: PublicUserShape, updated_at: Millis) -> Fact {
+    fn part_of_user(&self, id: UserId, shape: PublicUserShape<'_>, updated_at: Millis) -> Fact {
         let email = column(shape.identifier).filter(|identifier| identifier.contains('@'));
         let profile = self.personal(Profile {
             username: column(shape.username),
@@ -346,43 +346,43 @@ impl Times {
     }
 }
 
-impl UserShape {
+impl UserShape<'_> {
     /// The primary address, or the first verified one, or none.
     fn email(&self) -> Option<String> {
         let addresses = || self.email_addresses.0.iter().filter_map(|address| address.0.as_ref());
-        let primary = self.primary_email_address_id.0.as_deref();
-        let verified = |address: &&EmailShape| {
-            address.verification.0.as_ref().and_then(|check| check.status.0.as_deref()) == Some("verified")
+        let primary = self.primary_email_address_id.as_deref();
+        let verified = |address: &&EmailShape<'_>| {
+            address.verification.0.as_ref().and_then(|check| check.status.as_deref()) == Some("verified")
         };
         addresses()
-            .find(|address| primary.is_some() && address.id.0.as_deref() == primary)
+            .find(|address| primary.is_some() && address.id.as_deref() == primary)
             .or_else(|| addresses().find(verified))
-            .and_then(|address| address.email_address.0.as_deref().map(column_text))
+            .and_then(|address| address.email_address.as_deref().map(column_text))
     }
 }
 
-impl MembershipShape {
+impl MembershipShape<'_> {
     fn organization_id(&self) -> Result<OrganizationId, Fault> {
-        let embedded = self.organization.0.as_ref().and_then(|organization| organization.id.0.as_deref());
-        let text = embedded.or(self.organization_id.0.as_deref()).ok_or(Fault::MissingId("data.organization.id"))?;
+        let embedded = self.organization.0.as_ref().and_then(|organization| organization.id.as_deref());
+        let text = embedded.or(self.organization_id.as_deref()).ok_or(Fault::MissingId("data.organization.id"))?;
         parse(text, "data.organization.id", OrganizationId::parse)
     }
 
     fn user_id(&self) -> Result<UserId, Fault> {
-        let embedded = self.public_user_data.0.as_ref().and_then(|user| user.user_id.0.as_deref());
-        let text = embedded.or(self.user_id.0.as_deref()).ok_or(Fault::MissingId("data.public_user_data.user_id"))?;
+        let embedded = self.public_user_data.0.as_ref().and_then(|user| user.user_id.as_deref());
+        let text = embedded.or(self.user_id.as_deref()).ok_or(Fault::MissingId("data.public_user_data.user_id"))?;
         parse(text, "data.public_user_data.user_id", UserId::parse)
     }
 }
 
-fn id<T>(text: &Text, name: &'static str, parse_id: impl Fn(&str) -> Result<T, IdError>) -> Result<T, Fault> {
-    parse(text.0.as_deref().ok_or(Fault::MissingId(name))?, name, parse_id)
+fn id<T>(text: &Text<'_>, name: &'static str, parse_id: impl Fn(&str) -> Result<T, IdError>) -> Result<T, Fault> {
+    parse(text.as_deref().ok_or(Fault::MissingId(name))?, name, parse_id)
 }
 
 fn parse<T>(text: &str, name: &'static str, parse_id: impl Fn(&str) -> Result<T, IdError>) -> Result<T, Fault> {
     parse_id(text).map_err(|error| Fault::BadId(name, error))
 }
 
-fn column(text: Text) -> Option<String> {
+fn column(text: Text<'_>) -> Option<String> {
     text.0.map(|text| column_text(&text))
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::example::EXAMPLES;
-use crate::payload::{Kept, keep};
+use crate::payload::{Kept, Message, keep};
 use crate::record::{MAX_TEXT, Profile};
 
 const MODES: [ProfileMode; 2] = [ProfileMode::Full, ProfileMode::Minimal];
@@ -29,14 +29,8 @@ fn context(mode: ProfileMode) -> Context<'static> {
 /// Keeps and reads, as the intake does.
 fn understand(body: &[u8], context: &Context<'_>) -> Event {
     match keep(body, context.mode) {
-        Kept::Json(text) => read(&text, context),
-        Kept::Unreadable { fault, .. } => Event {
-            event_type: String::new(),
-            entity_id: None,
-            instance_id: None,
-            event_at: None,
-            reading: Reading::Quarantined(Fault::Unreadable(fault)),
-        },
+        Kept::Json(message) => read(&message, context),
+        Kept::Unreadable { fault, .. } => Event::unreadable(fault),
     }
 }
 
@@ -46,7 +40,7 @@ fn reading(body: impl AsRef<[u8]>) -> Reading {
 
 fn kept(body: &str, mode: ProfileMode) -> String {
     match keep(body.as_bytes(), mode) {
-        Kept::Json(text) => text,
+        Kept::Json(message) => message.into_text(),
         Kept::Unreadable { fault, .. } => panic!("{fault}: {body}"),
     }
 }
@@ -860,9 +854,10 @@ proptest! {
         for mode in MODES {
             let once = kept(&body, mode);
             prop_assert_eq!(&kept(&once, mode), &once);
-            prop_assert_eq!(read(&once, &context(mode)), understand(body.as_bytes(), &context(mode)));
+            prop_assert_eq!(read(&Message::whole(&once), &context(mode)), understand(body.as_bytes(), &context(mode)));
             // All that means anything is kept.
-            prop_assert_eq!(read(&body, &context(mode)).reading, read(&once, &context(mode)).reading);
+            let whole = read(&Message::whole(&body), &context(mode)).reading;
+            prop_assert_eq!(whole, understand(once.as_bytes(), &context(mode)).reading);
         }
     }
 }

@@ -120,9 +120,9 @@ fn deliver(event: &Event, twist: Twist, dice: &mut StdRng) -> Delivery {
 }
 
 fn observe(body: &str, signed_at: Millis) -> Vec<Observation> {
-    let Kept::Json(text) = payload::keep(body.as_bytes(), ProfileMode::Full) else { panic!("not kept: {body}") };
+    let Kept::Json(message) = payload::keep(body.as_bytes(), ProfileMode::Full) else { panic!("not kept: {body}") };
     let context = Context { mode: ProfileMode::Full, signed_at, instance: None };
-    match event::read(&text, &context).reading {
+    match event::read(&message, &context).reading {
         Reading::Observed(observations) => observations,
         other => panic!("{other:?}: {body}"),
     }

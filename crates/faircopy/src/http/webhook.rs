@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
-use faircopy_core::event::{Event, Fault, Reading};
+use faircopy_core::event::Event;
 use faircopy_core::signature::{self, SVIX_HEADERS, SignedHeaders, WEBHOOK_HEADERS};
 use faircopy_store::{Arrival, Content, failpoint};
 use http::HeaderMap;
@@ -92,16 +92,8 @@ pub(super) async fn receive(
 /// Reads the body; a panic in there is a bug of ours, and the sender's delivery is kept aside instead of lost.
 fn read(app: &App, bytes: &[u8], signed_at: faircopy_core::Millis) -> Content {
     let context = app.context(signed_at);
-    std::panic::catch_unwind(AssertUnwindSafe(|| Content::read(bytes, &context))).unwrap_or_else(|_| Content {
-        payload: None,
-        event: Event {
-            event_type: String::new(),
-            entity_id: None,
-            instance_id: None,
-            event_at: None,
-            reading: Reading::Quarantined(Fault::Unreadable("a panic while reading; this is a bug".into())),
-        },
-    })
+    std::panic::catch_unwind(AssertUnwindSafe(|| Content::read(bytes, &context)))
+        .unwrap_or_else(|_| Content { payload: None, event: Event::unreadable("a panic while reading; this is a bug") })
 }
 
 fn signed_headers(headers: &HeaderMap) -> SignedHeaders<'_> {
