@@ -55,7 +55,8 @@ enum Held {
     Nothing,
     /// A key from the configuration: never fetched, never stale.
     Fixed(Keys),
-    /// The last good document, and the keys of earlier ones until their grace ends.
+    /// The last good document, and the keys of earlier ones until their grace ends: those of three documents at most,
+    /// as documents are [`MIN_INTERVAL_MS`] apart.
     Loaded { keys: Keys, at: Millis, retiring: BTreeMap<Kid, (Key, Millis)> },
 }
 
@@ -132,18 +133,20 @@ impl KeyCache {
 
     /// A fetch brought a document. What it no longer holds is used for [`GRACE_MS`] more.
     pub fn loaded(&mut self, keys: Keys, now: Millis) {
+        let was_ready = self.is_ready(now);
         self.is_open = false;
         let mut retiring = BTreeMap::new();
         match &mut self.held {
             Held::Fixed(_) => return,
-            Held::Nothing => {}
-            Held::Loaded { keys: before, retiring: earlier, .. } => {
+            // Keys that had become too old to use do not come back.
+            Held::Loaded { keys: before, retiring: earlier, .. } if was_ready => {
                 retiring = std::mem::take(earlier);
                 retiring.retain(|_, (_, until)| now < *until);
                 for (kid, key) in before.named() {
                     retiring.insert(kid.clone(), (key.clone(), now.plus(GRACE_MS)));
                 }
             }
+            Held::Nothing | Held::Loaded { .. } => {}
         }
         for kid in keys.names() {
             retiring.remove(kid);

@@ -27,7 +27,7 @@ pub(super) fn read(claims: &Object<'_>, now: Millis, policy: &Policy) -> Result<
         issued_at,
         expires_at,
         authorized_party,
-        actor: claims.get::<Object<'_>>("act")?.map_or(Ok(None), |actor| actor.get("sub"))?,
+        actor: actor(claims)?,
         is_pending,
     })
 }
@@ -45,10 +45,11 @@ fn audience(claims: &Object<'_>, policy: &Policy) -> Result<(), Rejection> {
         return Ok(());
     }
     let named = match claims.get::<String>("aud") {
-        Ok(audience) => audience.into_iter().collect(),
-        Err(_) => claims.get::<Vec<String>>("aud").map_err(|_| Rejection::Audience)?.unwrap_or_default(),
+        Ok(one) => one.into_iter().collect(),
+        Err(_) => claims.get::<Vec<String>>("aud").ok().flatten().unwrap_or_default(),
     };
-    named.iter().any(|name| policy.audiences.contains(name)).then_some(()).ok_or(Rejection::Audience)
+    let accepted = named.iter().any(|name| policy.audiences.contains(name));
+    accepted.then_some(()).ok_or(Rejection::Audience)
 }
 
 fn authorized_party(claims: &Object<'_>, policy: &Policy) -> Result<Option<String>, Rejection> {
@@ -65,7 +66,8 @@ fn authorized_party(claims: &Object<'_>, policy: &Policy) -> Result<Option<Strin
 
 fn issuer(claims: &Object<'_>, policy: &Policy) -> Result<(), Rejection> {
     let named: String = claims.get("iss").ok().flatten().ok_or(Rejection::Issuer)?;
-    policy.issuer.as_ref().is_none_or(|issuer| *issuer == named).then_some(()).ok_or(Rejection::Issuer)
+    let expected = policy.issuer.as_ref().is_none_or(|issuer| *issuer == named);
+    expected.then_some(()).ok_or(Rejection::Issuer)
 }
 
 /// When the token was issued, and when it ends.
@@ -117,14 +119,21 @@ fn organization_v1(claims: &Object<'_>) -> Result<Option<ActiveOrganization>, Re
 
 fn organization_v2(claims: &Object<'_>) -> Result<Option<ActiveOrganization>, Rejection> {
     let Some(active) = claims.get::<Object<'_>>("o")? else { return Ok(None) };
-    let id = active.get::<String>("id")?.and_then(|id| OrganizationId::parse(&id).ok()).ok_or(Rejection::Claim("o"))?;
-    let text = |object: &Object<'_>, name| object.get::<String>(name).map(Option::unwrap_or_default);
-    let grants = grants(&text(claims, "fea")?, &text(&active, "per")?, &text(&active, "fpm")?);
+    let text = |name| active.get::<String>(name).map_err(|_| Rejection::Claim("o"));
+    let id = text("id")?.and_then(|id| OrganizationId::parse(&id).ok()).ok_or(Rejection::Claim("o"))?;
+    let features: String = claims.get("fea")?.unwrap_or_default();
+    let grants = grants(&features, &text("per")?.unwrap_or_default(), &text("fpm")?.unwrap_or_default());
     Ok(Some(ActiveOrganization {
         id,
-        role: active.get::<String>("rol")?.filter(|role| !role.is_empty()).map(|role| format!("org:{role}")),
-        slug: active.get("slg")?,
+        role: text("rol")?.filter(|role| !role.is_empty()).map(|role| format!("org:{role}")),
+        slug: text("slg")?,
         permissions: grants.permissions,
         is_ambiguous: grants.ambiguous,
     }))
+}
+
+/// Who really sits there, when someone impersonates the user.
+fn actor(claims: &Object<'_>) -> Result<Option<String>, Rejection> {
+    let Some(actor) = claims.get::<Object<'_>>("act")? else { return Ok(None) };
+    actor.get("sub").map_err(|_| Rejection::Claim("act"))
 }

@@ -19,7 +19,7 @@ pub enum Class {
     /// An API key.
     ApiKey,
     /// A category that Clerk made after this was written.
-    Unheard,
+    Unknown,
 }
 
 impl fmt::Display for Class {
@@ -30,7 +30,7 @@ impl fmt::Display for Class {
             Self::Machine => "a machine-to-machine token",
             Self::OAuth => "an OAuth access token",
             Self::ApiKey => "an API key",
-            Self::Unheard => "a token of an unknown category",
+            Self::Unknown => "a token of an unknown category",
         })
     }
 }
@@ -76,5 +76,5 @@ pub(super) fn signed(header: &Object<'_>) -> Result<Class, Rejection> {
     // Tokens made before Clerk introduced categories carry none.
     let Some(category) = text("cat")? else { return Ok(Class::Session) };
     let known = CATEGORIES.into_iter().find(|(name, _)| *name == category);
-    Ok(known.map_or(Class::Unheard, |(_, class)| class))
+    Ok(known.map_or(Class::Unknown, |(_, class)| class))
 }
