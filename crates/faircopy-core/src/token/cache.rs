@@ -1,9 +1,9 @@
 //! When to ask Clerk for its keys, and which key to use meanwhile: a state machine without a clock or a network.
 //!
-//! The edge reads with [`KeyCache::find`]. Where that says [`Lookup::Fetch`], or [`KeyCache::is_due`] in the background,
-//! it calls [`KeyCache::begin`]; who gets `true` fetches, and hands the outcome to [`KeyCache::loaded`] or
+//! The edge reads with [`KeyCache::find`]. Where that says [`Lookup::Fetch`], or [`KeyCache::is_due`] says so in the
+//! background, it calls [`KeyCache::begin`]; who gets `true` fetches, and hands the outcome to [`KeyCache::loaded`] or
 //! [`KeyCache::failed`]; everybody else waits for that. So there is one fetch at a time and at most one per
-//! [`MIN_INTERVAL_MS`], whatever names the tokens of a flood carry (the unbounded refetch of PyJWT, GHSA-fhv5-28vv-h8m8).
+//! [`MIN_INTERVAL_MS`], whatever names the tokens of a flood carry (unlike in PyJWT, GHSA-fhv5-28vv-h8m8).
 //!
 //! A failed fetch and a poisoned document change nothing: the last good set stays in use until it is too old.
 
@@ -40,7 +40,7 @@ pub enum Lookup {
     Refuse(Rejection),
 }
 
-/// The keys of one instance and the state of fetching them. All times are given; one that goes back delays nothing.
+/// The keys of one instance and the state of fetching them. Time is given; where it goes back, keys are fetched anew.
 #[derive(Debug, Clone)]
 pub struct KeyCache {
     stale_ms: i64,
@@ -55,8 +55,8 @@ enum Held {
     Nothing,
     /// A key from the configuration: never fetched, never stale.
     Fixed(Keys),
-    /// The last good document, and the keys of earlier ones until their grace ends: those of three documents at most,
-    /// as documents are [`MIN_INTERVAL_MS`] apart.
+    /// The last good document, and the keys that it no longer holds, with the time since when: of three documents at
+    /// most, as documents are [`MIN_INTERVAL_MS`] apart.
     Loaded { keys: Keys, at: Millis, retiring: BTreeMap<Kid, (Key, Millis)> },
 }
 
@@ -116,7 +116,7 @@ impl KeyCache {
         let is_old = match &self.held {
             Held::Nothing => true,
             Held::Fixed(_) => false,
-            Held::Loaded { at, .. } => since(*at, now) >= REFRESH_MS || *at > now,
+            Held::Loaded { at, .. } => !is_within(*at, REFRESH_MS, now),
         };
         is_old && self.may_fetch(now)
     }
@@ -141,10 +141,8 @@ impl KeyCache {
             // Keys that had become too old to use do not come back.
             Held::Loaded { keys: before, retiring: earlier, .. } if was_ready => {
                 retiring = std::mem::take(earlier);
-                retiring.retain(|_, (_, until)| now < *until);
-                for (kid, key) in before.named() {
-                    retiring.insert(kid.clone(), (key.clone(), now.plus(GRACE_MS)));
-                }
+                retiring.retain(|_, (_, withdrawn_at)| is_within(*withdrawn_at, GRACE_MS, now));
+                retiring.extend(before.named().map(|(kid, key)| (kid.clone(), (key.clone(), now))));
             }
             Held::Nothing | Held::Loaded { .. } => {}
         }
@@ -165,21 +163,26 @@ impl KeyCache {
             Held::Fixed(keys) => keys.get(kid),
             Held::Loaded { .. } if !self.is_ready(now) => None,
             Held::Loaded { keys, retiring, .. } => {
-                let in_grace = || retiring.get(kid?).filter(|(_, until)| now < *until).map(|(key, _)| key);
-                keys.get(kid).or_else(in_grace)
+                let in_grace = |(_, withdrawn_at): &&(Key, Millis)| is_within(*withdrawn_at, GRACE_MS, now);
+                keys.get(kid).or_else(|| retiring.get(kid?).filter(in_grace).map(|(key, _)| key))
             }
         }
     }
 
     fn is_under_way(&self, now: Millis) -> bool {
-        self.is_open && self.began_at.is_some_and(|at| since(at, now) < LOST_MS)
+        self.is_open && self.began_at.is_some_and(|at| is_within(at, LOST_MS, now))
     }
 
     fn may_fetch(&self, now: Millis) -> bool {
         let interval = if self.is_ready(now) { MIN_INTERVAL_MS } else { MIN_INTERVAL_WITHOUT_KEYS_MS };
-        let rested = self.began_at.is_none_or(|at| at > now || since(at, now) >= interval);
+        let rested = self.began_at.is_none_or(|at| !is_within(at, interval, now));
         rested && !matches!(self.held, Held::Fixed(_)) && !self.is_under_way(now)
     }
+}
+
+/// Whether `at` was less than a span ago. What is to come is not: after a clock went back, nothing waits for it.
+fn is_within(at: Millis, span_ms: i64, now: Millis) -> bool {
+    at <= now && since(at, now) < span_ms
 }
 
 /// How long ago `at` was; nothing where the clock has gone back.

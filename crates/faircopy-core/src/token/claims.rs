@@ -72,8 +72,7 @@ fn issuer(claims: &Object<'_>, policy: &Policy) -> Result<(), Rejection> {
 
 /// When the token was issued, and when it ends.
 fn times(claims: &Object<'_>, now: Millis, policy: &Policy) -> Result<(Millis, Millis), Rejection> {
-    let [exp, nbf, iat] = ["exp", "nbf", "iat"].map(|name| time(claims, name));
-    let (exp, nbf, iat) = (exp?, nbf?, iat?);
+    let (exp, nbf, iat) = (time(claims, "exp")?, time(claims, "nbf")?, time(claims, "iat")?);
     if exp <= now.plus(-LEEWAY_MS) {
         return Err(Rejection::Expired);
     }

@@ -44,8 +44,8 @@ pub struct ActiveOrganization {
 }
 
 impl Session {
-    /// What the token says about the source, the user first: parts of a user and of an organization that fill a gap, and
-    /// a word for the pair (merge.md). All are as old as the token: a deletion that is as late absorbs them.
+    /// What the token says about the source, the user first: parts of a user and of an organization, which fill a gap,
+    /// and a word for the pair, which counts until a deletion that is as late as the token (merge.md).
     #[must_use]
     pub fn observations(&self) -> Vec<Observation> {
         let mut facts = vec![self.part_of_user()];

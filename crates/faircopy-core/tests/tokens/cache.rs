@@ -227,6 +227,15 @@ fn a_clock_that_jumps_stops_nothing() {
     assert!(cache.is_due(yesterday) && cache.begin(yesterday));
     cache.loaded(ours(), yesterday);
     assert!(!cache.is_due(yesterday) && !cache.begin(yesterday));
+    // A fetch that was lost before the jump holds nobody up, and a withdrawn key has no second grace.
+    let mut jumped = loaded();
+    let at = START.plus(MIN_INTERVAL_MS);
+    assert!(jumped.begin(at));
+    jumped.loaded(rotated(), at);
+    assert!(matches!(jumped.find(Some(&kid(KID)), at), Lookup::Use(_)));
+    assert!(jumped.begin(at.plus(MIN_INTERVAL_MS)));
+    assert_eq!(jumped.find(Some(&kid(KID)), yesterday), Lookup::Fetch);
+    assert!(jumped.begin(yesterday));
     // And on again, past the time for which keys are used.
     assert_eq!(cache.find(Some(&kid(KID)), START.plus(HOUR_MS)), Lookup::Fetch);
     for at in [Millis(i64::MIN), Millis(i64::MAX)] {
