@@ -185,9 +185,8 @@ pub fn open(token: &str) -> Result<Unverified<'_>, Rejection> {
     }
     let (signed, signature) = token.rsplit_once('.').ok_or(Rejection::Malformed)?;
     let (header, payload) = signed.split_once('.').ok_or(Rejection::Malformed)?;
-    let [header, payload, signature] =
-        [header, payload, signature].map(|part| decode(part).ok_or(Rejection::Malformed));
-    let (header, payload, signature) = (header?, payload?, signature?);
+    let bytes = |part| decode(part).ok_or(Rejection::Malformed);
+    let (header, payload, signature) = (bytes(header)?, bytes(payload)?, bytes(signature)?);
     let kid = read_header(&Object::read(&header).ok_or(Rejection::Malformed)?)?;
     Ok(Unverified { kid, signed, payload, signature })
 }

@@ -1,7 +1,10 @@
 //! Key sets: documents and PEMs, whole, odd and poisoned.
 
 use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::rsa::PublicKeyComponents;
 use aws_lc_rs::signature::KeyPair as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use faircopy_core::token::{Ignored, JwksError, Keys, Kid, MAX_DOCUMENT, MAX_KEYS, PemError, Unusable, verify};
 use serde_json::{Value, json};
 
@@ -21,7 +24,11 @@ fn with(name: &str, value: impl Into<Value>) -> Value {
 fn modulus(bits: usize) -> String {
     let mut bytes = vec![0xa5; bits.div_ceil(8)];
     bytes[0] = 1 << ((bits - 1) % 8);
-    base64url(bytes)
+    base64url(&bytes)
+}
+
+fn decoded(text: &str) -> Vec<u8> {
+    URL_SAFE_NO_PAD.decode(text).expect("base64url")
 }
 
 #[test]
@@ -167,6 +174,8 @@ fn a_pem_that_is_no_public_key_is_refused() {
     check(&good[..200], PemError::Malformed);
     check(&good.replacen('A', "!", 1), PemError::Malformed);
     check(&"A".repeat(MAX_DOCUMENT + 1), PemError::Malformed);
+    let weak = PublicKeyComponents { n: decoded(&modulus(1024)), e: vec![1, 0, 1] }.as_der().expect("any numbers");
+    check(&pem_of(weak.as_ref(), "PUBLIC KEY"), PemError::Unusable(Unusable::Size));
     let private = instance().as_der().expect("a private key");
     check(&pem_of(private.as_ref(), "PRIVATE KEY"), PemError::Private);
     check(&pem_of(private.as_ref(), "PUBLIC KEY"), PemError::Malformed);
