@@ -55,7 +55,7 @@ enum Held {
     Nothing,
     /// A key from the configuration: never fetched, never stale.
     Fixed(Keys),
-    /// The last good document, and the keys that it no longer holds, with the time since when: of three documents at
+    /// The last good document, and the keys of earlier ones with the time when the next one came: of three documents at
     /// most, as documents are [`MIN_INTERVAL_MS`] apart.
     Loaded { keys: Keys, at: Millis, retiring: BTreeMap<Kid, (Key, Millis)> },
 }
@@ -145,9 +145,6 @@ impl KeyCache {
                 retiring.extend(before.named().map(|(kid, key)| (kid.clone(), (key.clone(), now))));
             }
             Held::Nothing | Held::Loaded { .. } => {}
-        }
-        for kid in keys.names() {
-            retiring.remove(kid);
         }
         self.held = Held::Loaded { keys, at: now, retiring };
     }

@@ -44,7 +44,7 @@ fn by_scope(features: &str) -> Option<Scoped<'_>> {
         let (scope, feature) = item.trim().split_once(':')?;
         match scope {
             "o" | "ou" | "uo" => {
-                scoped.ambiguous |= left_out;
+                scoped.ambiguous = left_out;
                 scoped.organization.push(feature);
             }
             _ => left_out = true,

@@ -216,6 +216,13 @@ fn only_one_may_fetch_and_a_lost_fetch_blocks_nobody_for_long() {
     check(&cache, OTHER_KID, MIN_INTERVAL_MS + LOST_MS, &Lookup::Refuse(Rejection::UnknownKey));
     check(&cache, OTHER_KID, 2 * MIN_INTERVAL_MS, &Lookup::Fetch);
     assert!(cache.begin(START.plus(2 * MIN_INTERVAL_MS)));
+
+    // Without any key the next fetch may come sooner, and still not beside another.
+    let mut empty = KeyCache::new(DEFAULT_STALE_MS);
+    assert!(empty.begin(START));
+    assert!(!empty.begin(START.plus(LOST_MS - 1)));
+    check(&empty, KID, LOST_MS - 1, &Lookup::Wait);
+    check(&empty, KID, LOST_MS, &Lookup::Fetch);
 }
 
 #[test]

@@ -74,6 +74,8 @@ fn both_versions_name_the_active_organization() {
     // An organization without any slug, role or permission.
     let bare = active(&good().claim("o", json!({"id": "org_1"}))).expect("an organization");
     assert_eq!((bare.role, bare.slug, bare.permissions), (None, None, vec![]));
+    let empty = active(&good().claim("o", json!({"id": "org_1", "rol": ""}))).expect("an organization");
+    assert_eq!(empty.role, None);
     assert_eq!(active(&good().claim("o", Value::Null)), None);
     assert_eq!(active(&v1().claim("org_id", Value::Null)), None);
     assert_eq!(active(&v1().without("org_id")), None);
