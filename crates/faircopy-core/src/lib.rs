@@ -1,10 +1,12 @@
-//! The pure heart of Faircopy: is this delivery authentic, what does it say, and what must the copy hold now?
+//! The pure heart of Faircopy: is this delivery authentic, what does it say, and what must the copy hold now? Is this
+//! session good?
 //!
 //! Nothing here performs I/O, reads a clock or draws a random number: time is an argument, and the only failures are
 //! those of the input. So there is no `async`, and every rule can be tested over hundreds of thousands of histories.
 //!
 //! The way of one delivery: [`signature`] says whether the bytes are authentic, [`payload`] takes out what must never be
-//! stored, [`event`] reads what is left into [`Observation`]s, and [`merge`] decides which rows follow.
+//! stored, [`event`] reads what is left into [`Observation`]s, and [`merge`] decides which rows follow. [`token`] says
+//! whether a session is good, and reads it into observations of the same kind.
 
 pub mod event;
 pub mod example;
@@ -14,6 +16,7 @@ pub mod payload;
 pub mod record;
 pub mod signature;
 pub mod time;
+pub mod token;
 
 pub use event::Observation;
 pub use id::{InvitationId, MembershipId, OrganizationId, UserId};
