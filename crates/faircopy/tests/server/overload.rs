@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use faircopy::http::MEMORY_KIB;
+use faircopy::http::LARGE_KIB;
 use faircopy::worker::intake::{MAX_BATCH, MAX_WAITING};
 use faircopy_testkit::client::Response;
 use faircopy_testkit::postgres::Postgres;
@@ -144,7 +144,7 @@ async fn a_row_that_is_held_keeps_only_its_own_deliveries_waiting() {
 /// bound is free again afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_bodies_are_held_within_the_memory_bound() {
-    const HELD: usize = MEMORY_KIB / 1024;
+    const HELD: usize = LARGE_KIB / 1024;
     const MORE: usize = 30;
     let cluster = Postgres::start().await;
     let url = cluster.create_database("large").await;
