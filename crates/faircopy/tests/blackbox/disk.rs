@@ -303,7 +303,12 @@ async fn a_copy_taken_under_load_is_a_moment_of_the_original() {
     let load = Load::start(vec![sender(&server)], deliveries[200..].to_vec(), 8);
     let folder = tempfile::tempdir().expect("a folder");
     let mut copies = Vec::new();
-    for number in 0..3 {
+    for number in 1..=3 {
+        // Each when a quarter more of the history is there.
+        let start = Instant::now();
+        while place.deliveries().await.len() < number * history.events.len() / 4 {
+            assert!(start.elapsed() < PATIENCE, "the load does not arrive");
+        }
         let file = folder.path().join(format!("copy{number}.db"));
         let mut connection = read_only(&place.file()).await;
         let statement = format!("VACUUM INTO '{}'", file.display());

@@ -6,7 +6,8 @@
 //! | [`steps`] | the process at every named step of a delivery and of a migration |
 //! | [`postgres`] | the database server: killed, paused, read-only, out of connections, unsafe |
 //! | [`network`] | the way to the database server: cut at any byte, slow |
-//! | [`contention`] | others at the database server: conflicts, held snapshots and rows, a pooler |
+//! | [`contention`] | others at the database server: conflicts, held snapshots and rows |
+//! | [`pooler`] | the way to the database server again: PgBouncer |
 //! | [`sqlite`] | SQLite's file: at its limit, shared with other processes; and proves that it is synced |
 //! | [`disk`] | SQLite's disk: failing calls, a damaged log, long readers, copies under load |
 //! | [`mounted`] | file systems of its own: full, read-only (needs root) |
@@ -32,6 +33,7 @@ mod input;
 mod mounted;
 mod network;
 mod overload;
+mod pooler;
 mod postgres;
 mod process;
 mod shuffle;

@@ -46,8 +46,8 @@ async fn open_loop(sender: &Sender, deliveries: &[Item], rate: u32, lasts: Durat
     sending.join_all().await
 }
 
-/// T4: three times as much as fits. Scale: 5 s instead of five minutes, on a database whose commits take a tenth of a
-/// second longer, so that this machine can send so much more than is taken. The second within which everything accepted is
+/// T4: three times as much as fits. Scale: 5 s instead of five minutes, on a database whose commits take a quarter
+/// of a second longer, so that this machine has the time to send so much more than is taken. The second within which everything accepted is
 /// acknowledged belongs to a queue that drains within it: here it is as long as the queue takes at the rate that was
 /// measured before, doubled because the senders take processor time too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,7 +63,7 @@ async fn three_times_what_fits_is_taken_as_far_as_it_fits() {
     let mut sent = Sent::default();
     sent.add(&sender.send_all(deliveries.clone(), 32, PATIENCE).await);
     for statement in [
-        "CREATE FUNCTION test_slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); RETURN NULL; END $$",
+        "CREATE FUNCTION test_slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.25); RETURN NULL; END $$",
         "CREATE TRIGGER test_slow AFTER INSERT ON faircopy.webhook_deliveries \
             FOR EACH STATEMENT EXECUTE FUNCTION test_slow()",
     ] {
@@ -85,7 +85,7 @@ async fn three_times_what_fits_is_taken_as_far_as_it_fits() {
     let mut times: Vec<Duration> = taken.iter().map(|(_, reply)| reply.elapsed).collect();
     times.sort_unstable();
     let p99 = times[(times.len() - 1) * 99 / 100];
-    let bound = Duration::from_secs_f64(2.0 * f64::from(INSIDE) / capacity).max(Duration::from_secs(1));
+    let bound = Duration::from_secs_f64(2.0 * f64::from(INSIDE) / capacity);
     let peak = peak_memory_kib(server.pid());
     println!(
         "{capacity:.0} a second fit; of {} taken {} (p99 {p99:?}, bound {bound:?}), at most {} MiB",
