@@ -107,6 +107,8 @@ async fn read_within(mut body: Body, limit: usize, memory: &Memory) -> Result<Wh
         if share.num_permits() * 1024 < bytes.len() + data.len() {
             // Its length was not announced, and it is none of the small.
             share = memory.take(kib(limit)).await?;
+            // What it waited for is not its own slowness.
+            crowded.set(memory.crowded());
         }
         bytes.extend_from_slice(&data);
     }
