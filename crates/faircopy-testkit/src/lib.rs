@@ -3,6 +3,8 @@
 //! | module | gives |
 //! | --- | --- |
 //! | [`postgres`] | a private cluster that can be killed, paused and restarted, and never outlives the test process |
+//! | [`proxy`] | a TCP proxy that delays what it forwards and cuts connections at any byte |
+//! | [`pgbouncer`] | PgBouncer in transaction mode before a cluster |
 //! | [`server`] | the real `faircopy` binary on a port of its own |
 //! | [`sender`] | deliveries signed by the reference library, sent once or in a closed loop with an ack journal |
 //! | [`tables`] | the public tables of either database as plain comparable rows |
@@ -18,8 +20,10 @@
 
 pub mod client;
 mod difference;
+pub mod pgbouncer;
 pub mod port;
 pub mod postgres;
+pub mod proxy;
 pub mod seed;
 pub mod sender;
 pub mod server;

@@ -454,7 +454,7 @@ fn is_stopped(pid: u32) -> bool {
 }
 
 /// User and group that the server runs as when we are root; otherwise it runs as we do.
-fn server_user() -> Option<(u32, u32)> {
+pub(crate) fn server_user() -> Option<(u32, u32)> {
     if !rustix::process::getuid().is_root() {
         return None;
     }

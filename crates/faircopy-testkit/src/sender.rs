@@ -240,7 +240,16 @@ impl Sender {
         report
     }
 
-    async fn attempt(&self, connection: &mut Option<Connection>, svix_id: &str, body: &str) -> Result<Reply, NoAnswer> {
+    /// Sends one delivery over a connection that is open, or over a new one, which stays open for the next.
+    ///
+    /// # Errors
+    /// When the connection is refused, breaks, or the answer takes longer than [`ANSWER_TIMEOUT`].
+    pub async fn attempt(
+        &self,
+        connection: &mut Option<Connection>,
+        svix_id: &str,
+        body: &str,
+    ) -> Result<Reply, NoAnswer> {
         let start = Instant::now();
         let mut open = match connection.take() {
             Some(open) if !open.is_closed() => open,

@@ -20,6 +20,8 @@ use crate::http::{Access, ROUTES};
 pub const MIN_ADMIN_TOKEN: usize = 32;
 /// The body limit unless set: Svix sends at most about 350 kB (clerk-facts.md, section 4.2).
 pub const DEFAULT_MAX_BODY: usize = 1024 * 1024;
+/// The largest body limit: the memory for bodies (`http/body`) must hold one whole, or it would never be read.
+pub const LARGEST_MAX_BODY: usize = 4 * 1024 * 1024;
 /// The file that is read when it is there.
 const DEFAULT_FILE: &str = "faircopy.toml";
 
@@ -210,7 +212,7 @@ impl Config {
             webhook: Webhook {
                 secrets: secrets.map_or(Ok(Vec::new()), |secrets| secrets.read(secrets_of))?,
                 paths: file.webhook.paths.map_or(Ok(default_paths()), paths_of)?,
-                max_body_bytes: file.webhook.max_body_bytes.unwrap_or(DEFAULT_MAX_BODY),
+                max_body_bytes: file.webhook.max_body_bytes.map_or(Ok(DEFAULT_MAX_BODY), max_body_of)?,
                 header_names: if file.webhook.accept_webhook_headers == Some(true) {
                     Names::SvixOrWebhook
                 } else {
@@ -377,6 +379,14 @@ fn paths_of(paths: Vec<String>) -> Result<Vec<String>, ConfigError> {
     if twice || paths.iter().any(ours) { unusable("names a path twice, or one that is taken") } else { Ok(paths) }
 }
 
+fn max_body_of(bytes: usize) -> Result<usize, ConfigError> {
+    if (1..=LARGEST_MAX_BODY).contains(&bytes) {
+        return Ok(bytes);
+    }
+    let fault = format!("is {bytes}; expected 1 to {LARGEST_MAX_BODY}");
+    Err(ConfigError::Invalid { name: "webhook.max_body_bytes".into(), fault })
+}
+
 fn networks(name: &str, texts: Option<Vec<String>>) -> Result<Vec<IpNet>, ConfigError> {
     let parse = |text: String| {
         text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(|_| {
@@ -489,6 +499,13 @@ mod tests {
         check(&["/clerk", "/clerk"], false);
         check(&["/metrics"], false);
         check(&["/admin/v1/deliveries"], false);
+    }
+
+    #[test]
+    fn a_body_limit_is_refused_that_no_memory_could_hold() {
+        for (bytes, usable) in [(0, false), (1, true), (LARGEST_MAX_BODY, true), (LARGEST_MAX_BODY + 1, false)] {
+            assert_eq!(max_body_of(bytes).is_ok(), usable, "{bytes}");
+        }
     }
 
     #[test]

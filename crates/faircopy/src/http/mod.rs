@@ -13,7 +13,7 @@ use axum::Router;
 use axum::routing::{MethodFilter, get, on, post};
 
 use crate::app::App;
-pub use body::MEMORY_KIB;
+pub use body::LARGE_KIB;
 use problem::Problem;
 
 /// Who may call a route.

@@ -4,54 +4,15 @@ use std::time::{Duration, Instant};
 
 use faircopy_testkit::postgres::{Postgres, fresh_database};
 use faircopy_testkit::seed::Seed;
-use faircopy_testkit::sender::{Item, Reply, Sender};
 use faircopy_testkit::server::Server;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 
-use crate::support::{History, Load, PATIENCE, POLL, Place, Sent, check, ready_soon, sender};
-
-/// Svix waits 15 s; an answer must come well before (D4).
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
-async fn administer(url: &str, statement: &str) {
-    let mut connection = PgConnection::connect(url).await.expect("connect as the administrator");
-    connection
-        .execute(AssertSqlSafe(statement.to_owned()))
-        .await
-        .unwrap_or_else(|error| panic!("{statement}: {error}"));
-    connection.close().await.expect("close");
-}
-
-async fn number(url: &str, query: &str) -> i64 {
-    let mut connection = PgConnection::connect(url).await.expect("connect as the administrator");
-    let row = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_one(&mut connection).await.expect(query);
-    connection.close().await.expect("close");
-    row.get(0)
-}
-
-fn assert_sent_back(reply: &Reply) {
-    assert_eq!((reply.status, reply.retry_after.as_deref()), (503, Some("5")), "{}", reply.body);
-    assert!(reply.elapsed <= ANSWER_WITHIN, "answered after {:?}", reply.elapsed);
-}
-
-/// Sends each delivery once, all at the same time.
-async fn all_at_once(sender: &Sender, deliveries: &[Item]) -> Vec<Reply> {
-    let sending: Vec<_> = deliveries
-        .iter()
-        .cloned()
-        .map(|(id, body)| {
-            let sender = sender.clone();
-            tokio::spawn(async move { sender.send(&id, &body).await })
-        })
-        .collect();
-    let mut replies = Vec::new();
-    for reply in sending {
-        replies.push(reply.await.expect("an answer"));
-    }
-    replies
-}
+use crate::support::{
+    ANSWER_WITHIN, History, Load, PATIENCE, POLL, Place, Sent, administer, all_at_once, assert_sent_back, check,
+    number, ready_soon, sender,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_postgres_loses_nothing_and_the_server_recovers_by_itself() {

@@ -8,12 +8,11 @@ use faircopy_testkit::seed::Seed;
 use faircopy_testkit::sender::Sender;
 use faircopy_testkit::server::Server;
 use rustix::process::Signal;
-use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::support::{History, PATIENCE, POLL, Place, Sent, check, now_ms, post, sender};
+use crate::support::{History, PATIENCE, POLL, Place, Sent, check, large_event, peak_memory_kib, post, sender};
 
 /// A delivery of which the head and half of the body are on the way.
 struct Half {
@@ -164,17 +163,6 @@ async fn it_outlives_a_lack_of_file_descriptors_on_postgres() {
     out_of_descriptors(Place::postgres().await).await;
 }
 
-/// The most memory that a process has had at once, in KiB, without the pages of its executable: those the kernel can
-/// drop at any time, and a container's limit does not kill for them.
-fn peak_memory_kib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its figures");
-    let figure = |name: &str| {
-        let line = status.lines().find(|line| line.starts_with(name)).expect(name);
-        line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).expect("a number of KiB")
-    };
-    figure("VmHWM:") - figure("RssFile:")
-}
-
 /// P4 without a memory cgroup: the peak is read from the kernel instead of being enforced by it.
 async fn large_bodies(place: Place) {
     const CONNECTIONS: usize = 300;
@@ -214,23 +202,6 @@ async fn large_bodies(place: Place) {
         assert!(start.elapsed() < Duration::from_secs(10), "it does not recover");
         tokio::time::sleep(POLL).await;
     }
-}
-
-/// A correct event of exactly so many bytes.
-fn large_event(number: usize, length: usize) -> Vec<u8> {
-    let now = now_ms() - 1_000;
-    let mut event = json!({
-        "object": "event", "type": "user.created", "timestamp": now,
-        "data": {
-            "object": "user", "id": format!("user_large{number}"), "created_at": now, "updated_at": now,
-            "public_metadata": {"filler": ""},
-        },
-    });
-    let missing = length - event.to_string().len();
-    event["data"]["public_metadata"]["filler"] = json!("x".repeat(missing));
-    let body = event.to_string().into_bytes();
-    assert_eq!(body.len(), length);
-    body
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,93 +1,14 @@
-//! The disk under SQLite: full, shared with other processes, and proved to be synced before an acknowledgement.
+//! The file under SQLite: at its limit, shared with other processes, and proved to be synced before an acknowledgement.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use faircopy_testkit::seed::Seed;
 use faircopy_testkit::server::Server;
-use tempfile::TempDir;
 
 use crate::support::{History, Load, PATIENCE, Place, SECRET, Sent, check, faircopy, sender};
 
-/// A file system of a few megabytes; unmounted when it is dropped.
-struct SmallDisk {
-    folder: TempDir,
-}
-
-impl SmallDisk {
-    const BYTES: usize = 6 * 1024 * 1024;
-
-    /// `None` where mounting is not allowed.
-    fn mount() -> Option<SmallDisk> {
-        let folder = tempfile::Builder::new().prefix("faircopy-disk-").tempdir().expect("a folder");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={}", SmallDisk::BYTES), "tmpfs"])
-            .arg(folder.path())
-            .output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(SmallDisk { folder })
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the server is dropped after it when the test fails.
-        let unmounted = Command::new("umount").arg("--lazy").arg(self.path()).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            eprintln!("{} stays mounted", self.path().display());
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_sends_deliveries_back_until_there_is_space() {
-    let Some(disk) = SmallDisk::mount() else {
-        eprintln!("left out: S1, a full disk (mounting a tmpfs is not allowed here; run as root)");
-        return;
-    };
-    let ballast = disk.path().join("ballast");
-    fs::write(&ballast, vec![1; SmallDisk::BYTES * 2 / 3]).expect("the ballast fits");
-    let place = Place::at(format!("sqlite://{}", disk.path().join("copy.db").display()));
-    let seed = Seed::of_run();
-    let history = History::random(seed.value(), 600);
-    let mut server = place.serve().await;
-    let deliveries = history.deliveries(seed.value());
-
-    // Eight senders, one delivery after another, until the disk is full.
-    let full = sender(&server).send_all(deliveries.clone(), 8, Duration::from_secs(4)).await;
-    assert!(full.by_status.keys().all(|status| matches!(status, 200 | 503)), "{:?}", full.by_status);
-    assert!(full.by_status.contains_key(&503) && full.acked.len() < 600, "the disk is not full: {:?}", full.by_status);
-    let mut sent = Sent { acked: full.acked.into_iter().collect(), ..Sent::default() };
-    // A small delivery may still find room; the next that does not is told when to come back.
-    let mut refused = None;
-    for (id, body) in deliveries.iter().filter(|(id, _)| full.unsent.contains(id)) {
-        let reply = sender(&server).send(id, body).await;
-        if reply.status != 200 {
-            refused = Some(reply);
-            break;
-        }
-        sent.acked.insert(id.clone());
-    }
-    let refused = refused.expect("the disk is full");
-    assert_eq!((refused.status, refused.retry_after.as_deref()), (503, Some("5")), "{}", refused.body);
-    assert_eq!(server.get("/healthz").await.expect("an answer").status, 200);
-    let kept = place.deliveries().await;
-    assert!(sent.acked.iter().all(|id| kept.contains_key(id)), "what was acknowledged is there while the disk is full");
-
-    fs::remove_file(&ballast).expect("remove the ballast");
-    let healed = Instant::now();
-    sent.add(&sender(&server).send_all(deliveries, 8, PATIENCE).await);
-    println!("everything acknowledged {:?} after there was space", healed.elapsed());
-    assert!(server.is_running(), "it healed without a restart");
-    check(&place, &server, &history, &sent).await;
-}
-
-/// A file that may not grow (`RLIMIT_FSIZE`): the write fails with another error than on a full disk. Needs no root.
+/// S1: a file that may not grow (`RLIMIT_FSIZE`): the write fails with another error than on a full disk. Needs no root.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_cannot_grow_sends_deliveries_back() {
     let place = Place::sqlite();

@@ -1,6 +1,7 @@
 //! What the black-box tests share: a database on either engine, histories with their truth, a lasting load, the checks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -11,13 +12,13 @@ use bytes::Bytes;
 use faircopy_core::signature::Secret;
 use faircopy_testkit::client::{NoAnswer, Response, request};
 use faircopy_testkit::postgres::{Database, fresh_database};
-use faircopy_testkit::sender::{ANSWER_TIMEOUT, Item, Report, Sender};
+use faircopy_testkit::sender::{ANSWER_TIMEOUT, Item, Reply, Report, Sender};
 use faircopy_testkit::server::{Options, Server, binary};
 use faircopy_testkit::tables::{self, Delivery, Tables};
 use faircopy_world::{COMPANY_SPAN_MS, Event, Settings, Truth, World, company, shuffled};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -339,6 +340,97 @@ pub(crate) async fn metric(server: &Server, name: &str) -> f64 {
     let text = server.get("/metrics").await.expect("the metrics").text();
     let lines = text.lines().filter(|line| line.split([' ', '{']).next() == Some(name));
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// Multiplies how long and how often the faults last that take a long time to show something: 1 unless
+/// `FAIRCOPY_TEST_SCALE` says otherwise.
+pub(crate) fn scale() -> u32 {
+    match std::env::var("FAIRCOPY_TEST_SCALE") {
+        Ok(text) if !text.is_empty() => text.parse().expect("FAIRCOPY_TEST_SCALE is a whole number"),
+        _ => 1,
+    }
+}
+
+/// Svix waits 15 s; an answer must come well before (D4).
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Runs one statement as the administrator.
+pub(crate) async fn administer(url: &str, statement: &str) {
+    let mut connection = PgConnection::connect(url).await.expect("connect as the administrator");
+    connection
+        .execute(AssertSqlSafe(statement.to_owned()))
+        .await
+        .unwrap_or_else(|error| panic!("{statement}: {error}"));
+    connection.close().await.expect("close");
+}
+
+/// The one number that a query gives.
+pub(crate) async fn number(url: &str, query: &str) -> i64 {
+    let mut connection = PgConnection::connect(url).await.expect("connect as the administrator");
+    let row = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_one(&mut connection).await.expect(query);
+    connection.close().await.expect("close");
+    row.get(0)
+}
+
+/// A 503 that says when to come back, in time.
+pub(crate) fn assert_sent_back(reply: &Reply) {
+    assert_eq!((reply.status, reply.retry_after.as_deref()), (503, Some("5")), "{}", reply.body);
+    assert!(reply.elapsed <= ANSWER_WITHIN, "answered after {:?}", reply.elapsed);
+}
+
+/// Sends each delivery once, all at the same time.
+pub(crate) async fn all_at_once(sender: &Sender, deliveries: &[Item]) -> Vec<Reply> {
+    let sending: Vec<_> = deliveries
+        .iter()
+        .cloned()
+        .map(|(id, body)| {
+            let sender = sender.clone();
+            tokio::spawn(async move { sender.send(&id, &body).await })
+        })
+        .collect();
+    let mut replies = Vec::new();
+    for reply in sending {
+        replies.push(reply.await.expect("an answer"));
+    }
+    replies
+}
+
+/// One figure of a process's memory, in KiB, without the pages of its executable: those the kernel can drop at any time,
+/// and a container's limit does not kill for them.
+fn memory_figure_kib(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its figures");
+    let figure = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).expect(name);
+        line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).expect("a number of KiB")
+    };
+    figure(name) - figure("RssFile:")
+}
+
+/// The most memory that a process has had at once.
+pub(crate) fn peak_memory_kib(pid: u32) -> u64 {
+    memory_figure_kib(pid, "VmHWM:")
+}
+
+/// The memory that a process has now.
+pub(crate) fn memory_kib(pid: u32) -> u64 {
+    memory_figure_kib(pid, "VmRSS:")
+}
+
+/// A correct event of exactly so many bytes.
+pub(crate) fn large_event(number: usize, length: usize) -> Vec<u8> {
+    let now = now_ms() - 1_000;
+    let mut event = json!({
+        "object": "event", "type": "user.created", "timestamp": now,
+        "data": {
+            "object": "user", "id": format!("user_large{number}"), "created_at": now, "updated_at": now,
+            "public_metadata": {"filler": ""},
+        },
+    });
+    let missing = length - event.to_string().len();
+    event["data"]["public_metadata"]["filler"] = json!("x".repeat(missing));
+    let body = event.to_string().into_bytes();
+    assert_eq!(body.len(), length);
+    body
 }
 
 /// What a command printed.

@@ -10,12 +10,13 @@
 //! | [`admin`] | the route table, the token, the admin API |
 //! | [`health`] | liveness, readiness and figures; a database that hangs or is gone (W30, D4) |
 //! | [`overload`] | bounded queues and memory |
+//! | [`clock`] | a clock that is wrong and jumps (P6) |
 //! | [`storm`] | clients that hang up (D13) |
 //! | [`shutdown`] | the end, with requests in flight (P3) |
 //! | [`logs`] | nothing secret or personal is logged |
 //!
-//! Left out here: W14 (refused settings) stands beside `config`; W32 and W33 are measurements; P4 and P7 need limits on a
-//! process of their own, S1 and S5 a file system of their own: they belong to the black-box tests.
+//! Left out here: W14 (refused settings) stands beside `config`; W32 is a measurement, `examples/signature_timing.rs`; P4,
+//! P7 and W33 need limits on a process of their own, S1 and S5 a disk of their own: they belong to the black-box tests.
 #![allow(
     clippy::disallowed_methods,
     reason = "a test waits for real sockets and real databases, and measures how long"
@@ -26,6 +27,7 @@
 mod admin;
 mod answers;
 mod app;
+mod clock;
 mod content;
 mod events;
 mod health;

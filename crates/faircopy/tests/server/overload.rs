@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use faircopy::http::MEMORY_KIB;
+use faircopy::http::LARGE_KIB;
 use faircopy::worker::intake::{MAX_BATCH, MAX_WAITING};
 use faircopy_testkit::client::Response;
 use faircopy_testkit::postgres::Postgres;
@@ -11,8 +11,9 @@ use serde_json::json;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 use tokio::task::JoinSet;
 
-use crate::app::{Engine, TestApp, assert_problem, eventually};
+use crate::app::{Engine, PATIENCE, TestApp, assert_problem, eventually};
 use crate::events::{THEN, event, user_created, user_created_of_size};
+use crate::raw;
 
 /// Somebody else's transaction that keeps the writer waiting until it is let go.
 enum Blocker {
@@ -144,7 +145,7 @@ async fn a_row_that_is_held_keeps_only_its_own_deliveries_waiting() {
 /// bound is free again afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_bodies_are_held_within_the_memory_bound() {
-    const HELD: usize = MEMORY_KIB / 1024;
+    const HELD: usize = LARGE_KIB / 1024;
     const MORE: usize = 30;
     let cluster = Postgres::start().await;
     let url = cluster.create_database("large").await;
@@ -182,4 +183,56 @@ async fn large_bodies_are_held_within_the_memory_bound() {
     for response in again.join_all().await {
         assert_eq!(response.status, 200, "{}", response.text());
     }
+}
+
+/// W33: bodies that nobody finishes fill the memory for large ones. They may take their 12 seconds while nobody waits, and
+/// give way when somebody does; an ordinary delivery does not even wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unfinished_bodies_give_way_to_those_who_wait() {
+    const HELD: usize = LARGE_KIB / 1024;
+    let app = Arc::new(TestApp::start().await);
+    let length = format!("Content-Length: {}", 1024 * 1024);
+    let mut unfinished = JoinSet::new();
+    for number in 0..HELD {
+        let signed = app.sign(&format!("msg_unfinished_{number}"), "something else");
+        let request = raw::head(&signed, &[&length]) + "{";
+        let address = app.address;
+        unfinished.spawn(async move { raw::exchange(address, request.as_bytes(), false, PATIENCE).await });
+    }
+    // Longer than they may take once somebody waits.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(unfinished.try_join_next().is_none(), "nobody waits for their memory yet");
+    let start = Instant::now();
+    assert_eq!(app.outcome("msg_small", user_created("user_small")).await, "applied");
+    assert!(unfinished.try_join_next().is_none(), "a small body takes none of it");
+    let large = user_created_of_size("user_large", 350_000);
+    assert_eq!(app.outcome("msg_large", large).await, "applied");
+    assert!(start.elapsed() < Duration::from_secs(2), "they gave way after {:?}", start.elapsed());
+    // As many as it took; the others go on until their own time is over.
+    let heard = unfinished.join_next().await.unwrap().unwrap();
+    assert_eq!(heard.statuses(), [503], "{}", heard.text());
+    assert!(heard.closed);
+    assert_eq!(app.deliveries().await.len(), 2);
+}
+
+/// Twice as many large bodies as fit at once, sent at once: each takes its memory in one piece and in turn, and none is
+/// sent back. Without an announced length they take as much as the largest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_bodies_take_turns() {
+    let app = Arc::new(TestApp::start().await);
+    let mut sending = JoinSet::new();
+    for number in 0..2 * LARGE_KIB / 1024 {
+        let (app, id) = (app.clone(), format!("msg_{number}"));
+        sending.spawn(async move {
+            let body = user_created_of_size(&format!("user_{number}"), 1024 * 1024);
+            if number % 2 == 0 {
+                return app.deliver(&id, body).await.status;
+            }
+            let signed = app.sign(&id, &body);
+            let mut request = raw::head(&signed, &["Transfer-Encoding: chunked", "Connection: close"]).into_bytes();
+            request.extend(raw::chunked(body.as_bytes(), 16 * 1024));
+            raw::exchange(app.address, &request, false, PATIENCE).await.statuses()[0]
+        });
+    }
+    assert_eq!(sending.join_all().await, [200; 2 * LARGE_KIB / 1024]);
 }

@@ -1,0 +1,169 @@
+//! File systems of the test's own: full, or read-only. Mounting needs root, and `./test` leaves this module out by name
+//! where it is not allowed; `disk` breaks the same promises for SQLite without it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::chown;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use faircopy_testkit::postgres::Postgres;
+use faircopy_testkit::seed::Seed;
+use faircopy_testkit::sender::{Item, Sender};
+use tempfile::TempDir;
+
+use crate::support::{
+    History, PATIENCE, Place, Sent, administer, all_at_once, assert_sent_back, check, number, sender,
+};
+
+/// A file system of a few megabytes; unmounted when it is dropped.
+struct SmallDisk {
+    folder: TempDir,
+    bytes: usize,
+}
+
+impl SmallDisk {
+    fn mount(mebibytes: usize) -> SmallDisk {
+        let folder = tempfile::Builder::new().prefix("faircopy-disk-").tempdir().expect("a folder");
+        let bytes = mebibytes * 1024 * 1024;
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
+            .arg(folder.path())
+            .output()
+            .expect("run mount");
+        assert!(mounted.status.success(), "a tmpfs cannot be mounted: {}", String::from_utf8_lossy(&mounted.stderr));
+        SmallDisk { folder, bytes }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Takes space away until the guard's file is removed.
+    fn fill(&self, bytes: usize) -> std::path::PathBuf {
+        let ballast = self.path().join("ballast");
+        fs::write(&ballast, vec![1; bytes]).expect("the ballast fits");
+        ballast
+    }
+
+    fn remount(&self, option: &str) {
+        let status = Command::new("mount").args(["-o", &format!("remount,{option}")]).arg(self.path()).status();
+        assert!(status.expect("run mount").success(), "remount {option}");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the server is dropped after it when the test fails.
+        let unmounted = Command::new("umount").arg("--lazy").arg(self.path()).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("{} stays mounted", self.path().display());
+        }
+    }
+}
+
+/// Sends until the disk is full and one more is sent back; returns what was acknowledged.
+async fn until_full(sender: &Sender, deliveries: &[Item], lasts: Duration) -> Sent {
+    // Eight senders, one delivery after another.
+    let full = sender.send_all(deliveries.to_vec(), 8, lasts).await;
+    assert!(full.by_status.keys().all(|status| matches!(status, 200 | 503)), "{:?}", full.by_status);
+    assert!(full.by_status.contains_key(&503) && !full.unsent.is_empty(), "the disk is not full: {:?}", full.by_status);
+    let mut sent = Sent { acked: full.acked.into_iter().collect(), ..Sent::default() };
+    // A small delivery may still find room; the next that does not is told when to come back.
+    let mut refused = None;
+    for (id, body) in deliveries.iter().filter(|(id, _)| full.unsent.contains(id)) {
+        let reply = sender.send(id, body).await;
+        if reply.status != 200 {
+            refused = Some(reply);
+            break;
+        }
+        sent.acked.insert(id.clone());
+    }
+    assert_sent_back(&refused.expect("the disk is full"));
+    sent
+}
+
+/// S1
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_sends_deliveries_back_until_there_is_space() {
+    let disk = SmallDisk::mount(6);
+    let ballast = disk.fill(disk.bytes * 2 / 3);
+    let place = Place::at(format!("sqlite://{}", disk.path().join("copy.db").display()));
+    let seed = Seed::of_run();
+    let history = History::random(seed.value(), 600);
+    let mut server = place.serve().await;
+    let deliveries = history.deliveries(seed.value());
+    let mut sent = until_full(&sender(&server), &deliveries, Duration::from_secs(4)).await;
+    assert_eq!(server.get("/healthz").await.expect("an answer").status, 200);
+    let kept = place.deliveries().await;
+    assert!(sent.acked.iter().all(|id| kept.contains_key(id)), "what was acknowledged is there while the disk is full");
+
+    fs::remove_file(&ballast).expect("remove the ballast");
+    let healed = Instant::now();
+    sent.add(&sender(&server).send_all(deliveries, 8, PATIENCE).await);
+    println!("everything acknowledged {:?} after there was space", healed.elapsed());
+    assert!(server.is_running(), "it healed without a restart");
+    check(&place, &server, &history, &sent).await;
+}
+
+/// S5: started on a read-only file system, it sends deliveries back until it may write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_disk_sends_deliveries_back_until_it_can_be_written() {
+    let disk = SmallDisk::mount(16);
+    let place = Place::at(format!("sqlite://{}", disk.path().join("copy.db").display()));
+    let seed = Seed::of_run();
+    let history = History::random(seed.value(), 200);
+    let mut server = place.serve().await;
+    let deliveries = history.deliveries(seed.value());
+    let mut sent = Sent::default();
+    sent.add(&sender(&server).send_all(deliveries[..100].to_vec(), 8, PATIENCE).await);
+    assert!(server.terminate().await.success());
+    disk.remount("ro");
+    // It is alive, whatever it says of being ready.
+    server.restart_with(place.options().ready_path("/healthz")).await;
+    let refused = all_at_once(&sender(&server), &deliveries[..20]).await;
+    refused.iter().for_each(assert_sent_back);
+    assert!(server.stderr().contains("readonly database"), "the log says why: {}", server.stderr());
+    let kept = place.deliveries().await;
+    assert!(sent.acked.iter().all(|id| kept.contains_key(id)), "what was acknowledged is there");
+    disk.remount("rw");
+    sent.add(&sender(&server).send_all(deliveries, 8, PATIENCE).await);
+    assert!(server.is_running(), "it healed without a restart");
+    check(&place, &server, &history, &sent).await;
+}
+
+/// D10: the database's tables lie in a tablespace of 24 MiB, of which a new database takes a third.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_tablespace_sends_deliveries_back_until_there_is_space() {
+    let disk = SmallDisk::mount(24);
+    let postgres = Postgres::start().await;
+    let space = disk.path().join("space");
+    fs::create_dir(&space).expect("a folder");
+    let owner = fs::metadata(postgres.data_folder()).expect("the data folder");
+    for folder in [disk.path(), &space] {
+        chown(folder, Some(owner.uid()), Some(owner.gid())).expect("give the folder to PostgreSQL");
+    }
+    administer(&postgres.url(), &format!("CREATE TABLESPACE small LOCATION '{}'", space.display())).await;
+    let place = Place::at(postgres.create_database("copy").await);
+    administer(&postgres.url(), "ALTER DATABASE copy SET TABLESPACE small").await;
+    let seed = Seed::of_run();
+    let history = History::random(seed.value(), 1_500);
+    let mut server = place.serve().await;
+    let used = "SELECT pg_database_size(current_database())";
+    let used = usize::try_from(number(place.url(), used).await).expect("a size");
+    // Half a megabyte is left.
+    let ballast = disk.fill(disk.bytes - used - 512 * 1024);
+    let deliveries = history.deliveries(seed.value());
+    let mut sent = until_full(&sender(&server), &deliveries, Duration::from_secs(6)).await;
+    assert!(postgres.log().contains("No space left on device"), "{}", postgres.log());
+    assert_eq!(server.get("/healthz").await.expect("an answer").status, 200);
+    let kept = place.deliveries().await;
+    assert!(sent.acked.iter().all(|id| kept.contains_key(id)), "what was acknowledged is there while the disk is full");
+    assert!(kept.values().all(|delivery| delivery.outcome != "quarantined"), "a full disk is no delivery's fault");
+
+    fs::remove_file(&ballast).expect("remove the ballast");
+    sent.add(&sender(&server).send_all(deliveries, 8, PATIENCE).await);
+    assert!(server.is_running(), "it healed without a restart");
+    check(&place, &server, &history, &sent).await;
+}
