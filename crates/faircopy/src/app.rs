@@ -7,6 +7,7 @@ use std::time::Duration;
 use faircopy_core::Millis;
 use faircopy_core::event::Context;
 use faircopy_store::{Store, Writer};
+use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::telemetry::Metrics;
@@ -98,7 +99,8 @@ pub struct App {
 
 /// The background workers of an [`App`]; they end when it is dropped.
 pub struct Workers {
-    intake: tokio::task::JoinHandle<()>,
+    /// Resolves when the intake has ended.
+    intake: oneshot::Receiver<()>,
     janitor: tokio::task::JoinHandle<()>,
 }
 
@@ -108,10 +110,8 @@ impl App {
     pub fn start(config: Config, store: Store, clock: Arc<dyn Clock>) -> (Arc<Self>, Workers) {
         let metrics = Metrics::install();
         let (intake, worker) = intake::channel(store.writer(), clock.clone(), metrics.clone());
-        let workers = Workers {
-            intake: tokio::spawn(worker.run()),
-            janitor: tokio::spawn(janitor::run(store.writer(), clock.clone())),
-        };
+        let workers =
+            Workers { intake: run_alone(worker), janitor: tokio::spawn(janitor::run(store.writer(), clock.clone())) };
         (Arc::new(Self { config, store, clock, intake, metrics }), workers)
     }
 
@@ -122,6 +122,24 @@ impl App {
     }
 }
 
+/// Runs the intake on a thread of its own. Its next step never queues behind requests that are being read, and SQLite may
+/// block it without holding anyone up.
+///
+/// # Panics
+///
+/// If the machine has no thread left, which is found at the start and not by a delivery.
+fn run_alone(worker: intake::Worker) -> oneshot::Receiver<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime for the intake");
+    let (ended, end) = oneshot::channel();
+    let run = move || {
+        runtime.block_on(worker.run());
+        // Nobody listens when the program ends without waiting.
+        let _ = ended.send(());
+    };
+    std::thread::Builder::new().name("intake".into()).spawn(run).expect("a thread for the intake");
+    end
+}
+
 impl Workers {
     /// Waits until everything that was accepted is committed and answered, or [`FINISH_DEADLINE`] has passed. The last
     /// [`App`] must have been dropped.
@@ -129,9 +147,8 @@ impl Workers {
         self.janitor.abort();
         match tokio::time::timeout(FINISH_DEADLINE, &mut self.intake).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the intake worker ended badly"),
+            Ok(Err(_)) => tracing::error!("the intake ended badly"),
             Err(_) => {
-                self.intake.abort();
                 tracing::warn!("the database did not answer in time; what was not acknowledged comes again");
             }
         }
