@@ -233,7 +233,7 @@ impl Scanner<'_> {
             self.expect(b'"')?;
             let escaped = self.text(true)?;
             let quoted = &self.source[start..self.at];
-            let decoded = if escaped { decode(quoted) } else { None };
+            let decoded = if escaped { Some(decode(quoted).ok_or(Fault::Syntax)?) } else { None };
             let key = decoded.as_deref().unwrap_or(&quoted[1..quoted.len() - 1]);
             let (key_end, colon) = (self.at, self.colon()?);
             if let Some(rule) = rule.for_key(key) {
