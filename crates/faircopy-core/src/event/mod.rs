@@ -6,7 +6,7 @@ mod shape;
 use serde::Deserialize;
 
 use crate::ProfileMode;
-use crate::id::{IdError, MembershipId, OrganizationId, UserId};
+use crate::id::{IdError, MAX_ID_LENGTH, MembershipId, OrganizationId, UserId};
 use crate::payload::{Key, Message};
 use crate::record::{Generation, Invitation, Member, Organization, Provenance, Stamp, User, column_text};
 use crate::time::Millis;
@@ -258,7 +258,12 @@ fn entity_id(data: &str) -> Option<String> {
 
 /// A text of the sender's that goes into an index and onto a page: at most 128 visible characters.
 fn printable(text: &str) -> String {
-    column_text(text).chars().filter(|c| !c.is_control()).take(crate::id::MAX_ID_LENGTH).collect()
+    let plain = text.len() <= MAX_ID_LENGTH && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if plain {
+        text.to_owned()
+    } else {
+        column_text(text).chars().filter(|c| !c.is_control()).take(MAX_ID_LENGTH).collect()
+    }
 }
 
 #[cfg(test)]

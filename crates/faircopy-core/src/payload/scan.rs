@@ -172,11 +172,17 @@ impl Scanner<'_> {
     }
 
     /// Leaves a part of the source out of the copy: what stands between two such parts is copied in one piece.
+    #[inline]
     fn cut(&mut self, part: Range<usize>) {
-        if !part.is_empty() {
-            self.out.push_str(&self.source[self.copied..part.start]);
+        if part.start != part.end {
+            self.copy_up_to(part.start);
             self.copied = part.end;
         }
+    }
+
+    #[inline(never)]
+    fn copy_up_to(&mut self, end: usize) {
+        self.out.push_str(&self.source[self.copied..end]);
     }
 
     fn cut_space(&mut self) {
@@ -202,7 +208,7 @@ impl Scanner<'_> {
         if self.at < self.source.len() {
             return Err(Fault::Syntax);
         }
-        self.out.push_str(&self.source[self.copied..]);
+        self.copy_up_to(self.at);
         Ok(())
     }
 
@@ -227,7 +233,7 @@ impl Scanner<'_> {
             self.expect(b'"')?;
             let escaped = self.text(true)?;
             let quoted = &self.source[start..self.at];
-            let decoded = if escaped { decode(quoted) } else { None };
+            let decoded = if escaped { Some(decode(quoted).ok_or(Fault::Syntax)?) } else { None };
             let key = decoded.as_deref().unwrap_or(&quoted[1..quoted.len() - 1]);
             let (key_end, colon) = (self.at, self.colon()?);
             if let Some(rule) = rule.for_key(key) {

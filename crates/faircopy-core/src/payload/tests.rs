@@ -59,6 +59,7 @@ fn what_is_not_json_is_kept_without_its_secrets() {
         b"{\"type\":\"user.created\",\"data\":{\"private_metadata\":{\"a\":[\"}\"]},\"id\":1",
         Some("{\"type\":\"user.created\",\"data\":{\"private_metadata\":null,\"id\":1"),
     );
+    check(br#"{"\u0063lient_ip":"1.2.3.4","id":1"#, Some(r#"{"\u0063lient_ip":null,"id":1"#));
     check(b"{\"client_ip\" : \"1.2.3.4", Some("{\"client_ip\":null"));
     check(b"{\"type\":\"email.created\",\"data\":{\"body\":\"424242\"", None);
     check(b"{\"a\":\"\xff\"}", Some("{\"a\":\"\\xff\"}"));
@@ -73,4 +74,53 @@ fn what_is_not_json_is_kept_without_its_secrets() {
         keep(b"not json", ProfileMode::Minimal),
         Kept::Unreadable { text: None, fault: "not JSON (line 1, column 2)".into() }
     );
+}
+
+#[test]
+fn what_is_kept_is_kept_as_it_was_spelled() {
+    let check = |body: &str, expected: &str| assert_eq!(kept(body, ProfileMode::Full), expected);
+    let spelled =
+        r#"{"data":{"a":[-0,1E5,1.50,0.1e-7,12345678901234567890123],"\u0062":"\u0041\/\ud83d\ude00é"},"type":"x"}"#;
+    check(spelled, spelled);
+    check("\t{ \"a\" : [ 1 , { } , [ ] ] ,\r\n\"b\" : \" x \" } \n", r#"{"a":[1,{},[]],"b":" x "}"#);
+    // What is left out takes one comma with it, wherever it stands.
+    check(r#"{"client_ip":1, "a":1}"#, r#"{"a":1}"#);
+    check(r#"{"a":1 , "client_ip":1}"#, r#"{"a":1}"#);
+    check(r#"{"a":1, "client_ip":1 ,"user_agent":[{},[]] , "b":2}"#, r#"{"a":1,"b":2}"#);
+    check(r#"{ "client_ip" : {"x":["}"]} , "user_agent":1 }"#, "{}");
+}
+
+#[test]
+fn the_type_rules_wherever_it_stands_and_however_it_is_spelled() {
+    let check = |body: &str, expected: &str| assert_eq!(kept(body, ProfileMode::Full), expected);
+    check(r#"{"type":"email.created","data":{"body":"1"}}"#, r#"{"type":"email.created","data":{}}"#);
+    check(r#"{"data":{"body":"1"},"type" : "email.created" } "#, r#"{"data":{},"type":"email.created"}"#);
+    check(r#"{"data":{"body":"1"},"type":"\u0065mail.created"}"#, r#"{"data":{},"type":"\u0065mail.created"}"#);
+    check(r#"{"data":{"body":"1"},"\u0074ype":"sms.created"}"#, r#"{"data":{},"\u0074ype":"sms.created"}"#);
+    check(
+        r#"{"type":"email.created","data":{"body":"1","type":"x"}}"#,
+        r#"{"type":"email.created","data":{"type":"x"}}"#,
+    );
+    // What looks like the type at the end is none: a key that ends like one.
+    check(r#"{"type":"email.created","body\"type":"user.created"}"#, r#"{"type":"email.created"}"#);
+    check(r#"{"type":"email.created","\"type\"":"user.created"}"#, r#"{"type":"email.created"}"#);
+    check(r#"{"type":["email.created"],"data":{"body":1}}"#, r#"{"type":["email.created"],"data":{"body":1}}"#);
+}
+
+#[test]
+fn a_fault_says_what_and_where() {
+    let check = |body: &str, expected: &str| match keep(body.as_bytes(), ProfileMode::Full) {
+        Kept::Unreadable { fault, .. } => assert_eq!(fault, expected, "{body}"),
+        Kept::Json(message) => panic!("read as JSON: {}", message.text()),
+    };
+    check("", "the JSON ends too early (line 1, column 1)");
+    check("{\"a\":\n tru}", "not JSON (line 2, column 5)");
+    check("{\"a\":1}\n{}", "not JSON (line 2, column 1)");
+    check("{\"a\":\"\n\"}", "not JSON (line 1, column 7)");
+    check("[{}]", "JSON, but not one object (line 1, column 1)");
+    check(r#"{"a":1e400}"#, "JSON with a number that is too large (line 1, column 6)");
+    check(r#"{"a":"x\ud800"}"#, "JSON with half a surrogate pair (line 1, column 8)");
+    check(r#"{"data":{},"data":{}}"#, "JSON, but a key of the event comes twice (line 1, column 12)");
+    check(&format!("{{\"a\":{}", "[".repeat(127)), "JSON nested too deeply (line 1, column 132)");
+    assert!(matches!(keep(b"\xff", ProfileMode::Full), Kept::Unreadable { fault, .. } if fault == "not UTF-8"));
 }

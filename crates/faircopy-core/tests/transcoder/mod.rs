@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// What is kept of a body, or `None` where it is not the JSON of one event.
-pub fn keep(body: &[u8], mode: ProfileMode) -> Option<String> {
+pub(crate) fn keep(body: &[u8], mode: ProfileMode) -> Option<String> {
     let kept = transcode(str::from_utf8(body).ok()?, mode).ok()?;
     serde_json::from_str::<Envelope>(&kept).ok()?;
     Some(kept)
