@@ -1,7 +1,7 @@
 //! PgBouncer between the server and PostgreSQL.
 //!
-//! `./test` leaves this module out by name: it needs a store that keeps no named prepared statement from one transaction to
-//! the next (PgBouncer before 1.21, as Debian 12 has it, hands them to whoever comes next).
+//! Before 1.21, and Debian 12 has an older one, it hands a prepared statement's connection to whoever comes next. The URL
+//! says so with `pgbouncer=true`, and the store then prepares nothing.
 
 use faircopy_testkit::pgbouncer::PgBouncer;
 use faircopy_testkit::postgres::Postgres;
@@ -19,9 +19,10 @@ async fn two_processes_share_connections_through_pgbouncer() {
     let postgres = Postgres::start().await;
     let place = Place::at(postgres.create_database("copy").await);
     let pooler = PgBouncer::start(&postgres, 2).await;
+    let url = format!("{}?pgbouncer=true", pooler.url(place.url()));
     let mut servers = Vec::new();
     for _ in 0..2 {
-        servers.push(Server::start(place.options().env("DATABASE_URL", pooler.url(place.url()))).await);
+        servers.push(Server::start(place.options().env("DATABASE_URL", url.clone())).await);
     }
     let sending: Vec<_> = shares(history.deliveries(seed.value()), servers.len())
         .into_iter()

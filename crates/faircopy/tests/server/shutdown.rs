@@ -33,6 +33,10 @@ async fn stop_with_requests_in_flight(engine: Engine) {
         stream.write_all(&request.as_bytes()[..half]).await.unwrap();
         streams.push((number, stream, request[half..].to_owned()));
     }
+    // Connections are accepted in their order: once a later one is answered, all of these were.
+    let mut last = TcpStream::connect(app.address).await.unwrap();
+    last.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    assert_eq!(raw::listen(&mut last, Duration::from_secs(10)).await.statuses(), [200]);
     let start = Instant::now();
     app.tell_to_stop();
     let mut heard = Vec::new();
