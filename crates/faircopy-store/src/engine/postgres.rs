@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode};
@@ -23,6 +23,8 @@ use crate::error::{Error, Result};
 const READERS: usize = 6;
 /// How long a read waits for a connection, and for a new one to be made.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one read may take: a server that hangs must not hold readiness beyond the 10 s of its askers.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// How long connections for reading are kept idle: where connections are few, another replica's writer may be waiting for
 /// one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -259,6 +261,17 @@ impl Readers {
             error => Error::Unavailable(error.to_string()),
         })?;
         self.reap(pool);
+        match tokio::time::timeout(READ_DEADLINE, self.ask(&client, statement, scalars)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                // The answer may still come: nobody else may get this connection.
+                drop(Object::take(client));
+                Err(Error::Unavailable("no answer to a read in time".into()))
+            }
+        }
+    }
+
+    async fn ask(&self, client: &Object, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
         let (text, given) = (Dialect::Postgres.fill(statement), Given::Scalars(scalars));
         let (types, values) = (types(&given), values(&given));
         let rows = if self.keeps_statements {
