@@ -9,13 +9,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use tempfile::TempDir;
 
+use faircopy_bench::SIGNING_KEY;
+
 use crate::args::Args;
 use crate::cluster::Cluster;
 use crate::contestant::Contestant;
 use crate::program::run;
-
-/// The signing key of the run: 24 bytes as Svix makes them; nothing outside the run knows it.
-pub(crate) const SIGNING_KEY: &[u8; 24] = b"faircopy benchmark key 1";
 
 /// The surroundings of all rounds.
 pub(crate) struct Arena {

@@ -59,6 +59,18 @@ pub(crate) struct Args {
     #[arg(long, group = "mode", value_name = "N")]
     pub(crate) replicas: Option<usize>,
 
+    /// Mode: instructions of the core's steps, beside what is committed; fails when a step became dearer; needs valgrind
+    #[arg(long, group = "mode")]
+    pub(crate) instructions: bool,
+
+    /// Do a step of the core and nothing else: what --instructions counts
+    #[arg(long, hide = true, value_name = "STEP")]
+    pub(crate) repeat: Option<String>,
+
+    /// How often --repeat does it
+    #[arg(long, hide = true, default_value_t = 1)]
+    pub(crate) times: u64,
+
     /// Delay every fsync and fdatasync of contestants and Postgres by this time (500us, 1ms); needs strace
     #[arg(long, value_parser = delay, value_name = "TIME")]
     pub(crate) slow_fsync: Option<Duration>,

@@ -13,7 +13,7 @@ use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::arena::SIGNING_KEY;
+use crate::SIGNING_KEY;
 
 /// Clerk's own example, filled up by [`user`] to the size of a real user.
 const EXAMPLE: &str = include_str!("../../fixtures/deliveries/user.created.json");
@@ -27,7 +27,7 @@ const TYPES: [&[u8]; 2] = [b"user.created", b"user.updated"];
 
 /// Whose deliveries are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Subjects {
+pub enum Subjects {
     /// Every delivery has a user of its own.
     Distinct,
     /// All deliveries update the same few users.
@@ -43,7 +43,7 @@ pub(crate) enum Subjects {
 }
 
 /// The layout of a request; shared by all connections.
-pub(crate) struct Layout {
+pub struct Layout {
     bytes: Vec<u8>,
     body: Range<usize>,
     delivery_id: Range<usize>,
@@ -55,9 +55,9 @@ pub(crate) struct Layout {
     key: Hmac<Sha256>,
 }
 
-impl Layout {
+impl Default for Layout {
     /// Lays out the request.
-    pub(crate) fn new() -> Layout {
+    fn default() -> Layout {
         let body = user().to_string();
         // The widths are those of the values: an id of 31 characters, seconds, and the Base64 of 32 bytes.
         let head = format!(
@@ -84,15 +84,17 @@ impl Layout {
             bytes: [head.as_bytes(), body.as_bytes()].concat(),
         }
     }
+}
 
+impl Layout {
     /// A body of the same kind for rows that are stored before the load; `id` goes where the ids go.
-    pub(crate) fn stored_body(id: &str) -> String {
+    pub fn stored_body(id: &str) -> String {
         user().to_string().replace(ID, id)
     }
 }
 
 /// A connection's own copy of the request, rewritten for each delivery.
-pub(crate) struct Request {
+pub struct Request {
     layout: Arc<Layout>,
     bytes: Vec<u8>,
     subjects: Subjects,
@@ -100,12 +102,12 @@ pub(crate) struct Request {
 
 impl Request {
     /// A request for deliveries about `subjects`.
-    pub(crate) fn new(layout: Arc<Layout>, subjects: Subjects) -> Request {
+    pub fn new(layout: Arc<Layout>, subjects: Subjects) -> Request {
         Request { bytes: layout.bytes.clone(), layout, subjects }
     }
 
     /// The request with the `number`-th delivery of the run, signed at `now`.
-    pub(crate) fn write(&mut self, number: u64, now: SystemTime) -> &[u8] {
+    pub fn write(&mut self, number: u64, now: SystemTime) -> &[u8] {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let layout = &*self.layout;
         let subject = self.subjects.id(number, since.as_secs());
@@ -246,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_delivery_has_the_size_and_shape_of_a_real_one() {
-        let mut request = Request::new(Arc::new(Layout::new()), Subjects::Distinct);
+        let mut request = Request::new(Arc::new(Layout::default()), Subjects::Distinct);
         let bytes = request.write(1, UNIX_EPOCH + Duration::from_millis(1_800_000_000_123)).to_vec();
         let event = body_of(&bytes);
         assert_eq!(event["type"], "user.updated");

@@ -6,10 +6,13 @@ use anyhow::Result;
 
 use crate::contestant::Contestant;
 use crate::database::Database;
-use crate::delivery::Layout;
+use faircopy_bench::delivery::Layout;
 
 /// Deliveries per statement: some hundred megabytes, so that progress is seen and no transaction grows without bound.
 const DELIVERIES_PER_STATEMENT: u64 = 200_000;
+
+/// `Dialect::long_ago` in milliseconds.
+const LONG_AGO_MS: i64 = 1_735_689_600_000;
 
 /// Stands in the payload where the id of the row goes.
 const PAYLOAD_ID: &str = "@@@@@@@@@@@@@@@@@@@@@@@@@@@";
@@ -54,7 +57,13 @@ fn deliveries_sql(contestant: Contestant, from: u64, to: u64, users: u64) -> Vec
 /// Statements that store users 1 to `users` in Faircopy's tables: the public row, and what the merge remembers of it
 /// (its version, so that an update of a stored user is an update).
 fn faircopy_users(contestant: Contestant, users: u64) -> Vec<String> {
-    vec![public_users(contestant, users)]
+    let dialect = Dialect::of(contestant);
+    let (schema, id, no, rows) = (contestant.schema(), dialect.id("n"), dialect.no, dialect.rows(1, users));
+    let registers = format!(
+        "INSERT INTO {schema}registers (subject, full_updated_at, full_event_at, full_hash, contested)
+         SELECT 'user_' || {id}, {LONG_AGO_MS}, {LONG_AGO_MS}, n, {no} FROM {rows};"
+    );
+    vec![public_users(contestant, users), registers]
 }
 
 /// Statements that store deliveries `from` to `to` in Faircopy's audit table, as deliveries that were applied.
@@ -64,8 +73,9 @@ fn faircopy_deliveries(contestant: Contestant, from: u64, to: u64, users: u64) -
     let user = dialect.id(&format!("(n % {users} + 1)"));
     vec![format!(
         "INSERT INTO {schema}webhook_deliveries
-           (svix_id, event_type, entity_id, outcome, attempts, event_at, received_at, payload)
-         SELECT 'msg_' || {id}, 'user.updated', 'user_' || {user}, 'applied', 1, {at}, {at}, {payload}
+           (svix_id, event_type, entity_id, outcome, attempts, conflicts, event_at, signed_at, received_at, body_hash,
+            payload)
+         SELECT 'msg_' || {id}, 'user.updated', 'user_' || {user}, 'applied', 1, 0, {at}, {at}, {at}, n, {payload}
          FROM {rows};",
         payload = payload(&id),
     )]
@@ -116,7 +126,7 @@ impl Dialect {
         }
     }
 
-    /// The id of a row, without its prefix: `2` and the number in 26 digits, as [`crate::delivery`] writes it.
+    /// The id of a row, without its prefix: `2` and the number in 26 digits, as [`faircopy_bench::delivery`] writes it.
     fn id(&self, number: &str) -> String {
         if self.postgres {
             format!("'2' || lpad(({number})::text, 26, '0')")

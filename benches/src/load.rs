@@ -16,9 +16,9 @@ use hdrhistogram::Histogram;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::LocalSet;
 
-use crate::delivery::{Layout, Request, Subjects};
 use crate::http::Connection;
 use crate::procfs;
+use faircopy_bench::delivery::{Layout, Request, Subjects};
 
 /// Svix waits 15 s for an answer; whoever takes twice as long is stuck.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -136,7 +136,7 @@ impl Load {
 }
 
 async fn send_all(plan: Plan, phase: Arc<AtomicU8>) -> Result<Tally> {
-    let layout = Arc::new(Layout::new());
+    let layout = Arc::new(Layout::default());
     let numbers = Arc::new(AtomicU64::new(0));
     let schedule = match plan.arrivals {
         Arrivals::Closed => None,

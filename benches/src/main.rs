@@ -9,7 +9,8 @@
 //! | [`contestant`] | who takes part, and how its processes are started |
 //! | [`database`] | a fresh database for a round, its row counts |
 //! | [`round`] | one contestant under load: start, warm up, measure, verify |
-//! | [`load`], [`http`], [`delivery`] | the load generator: loops, connections, signed deliveries |
+//! | [`load`], [`http`], [`faircopy_bench::delivery`] | the load generator: loops, connections, signed deliveries |
+//! | [`faircopy_bench::operation`] | the core's steps, for the micro-benchmarks and `--instructions` |
 //! | [`procfs`], [`machine`] | what Linux tells about processes and about the machine |
 //! | [`program`] | programs that are run to their end |
 //! | [`fill`] | the SQL that fills tables before `--growth` |
@@ -26,7 +27,6 @@ mod args;
 mod cluster;
 mod contestant;
 mod database;
-mod delivery;
 mod fill;
 mod http;
 mod load;

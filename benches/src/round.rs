@@ -9,9 +9,9 @@ use serde::Serialize;
 use crate::arena::Arena;
 use crate::contestant::{Contestant, Server, tail};
 use crate::database::Database;
-use crate::delivery::Subjects;
 use crate::load::{Arrivals, Load, Plan, Tally};
 use crate::procfs::{self, MachineTicks};
+use faircopy_bench::delivery::Subjects;
 
 /// What a fresh process may do before its idle memory is read.
 const SETTLE: Duration = Duration::from_millis(500);

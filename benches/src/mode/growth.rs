@@ -6,10 +6,10 @@ use super::{open, settings};
 use crate::args::Args;
 use crate::contestant::{Contestant, Server};
 use crate::database::Database;
-use crate::delivery::Subjects;
 use crate::fill;
 use crate::round::{self, Settings};
 use crate::summary::{Ratio, Summary};
+use faircopy_bench::delivery::Subjects;
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let contestants = args.contestants(&[Contestant::FaircopyPostgres, Contestant::FaircopySqlite]);

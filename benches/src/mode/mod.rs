@@ -4,6 +4,7 @@ mod compare;
 mod growth;
 mod half;
 mod idle;
+mod instructions;
 mod replicas;
 mod slow_fsync;
 
@@ -15,14 +16,21 @@ use anyhow::Result;
 use crate::arena::Arena;
 use crate::args::Args;
 use crate::contestant::Contestant;
-use crate::delivery::Subjects;
 use crate::load::Arrivals;
 use crate::machine::Machine;
 use crate::report::Report;
 use crate::round::Settings;
+use faircopy_bench::delivery::Subjects;
 
 /// Runs what the command line asks for.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(name) = &args.repeat {
+        instructions::repeat(name, args.times)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.instructions {
+        return instructions::run();
+    }
     if let Some(delay) = args.slow_fsync {
         if !slow_fsync::is_active() {
             return slow_fsync::run_again_under_strace(delay);

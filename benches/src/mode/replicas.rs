@@ -5,9 +5,9 @@ use anyhow::{Result, ensure};
 use super::{open, settings};
 use crate::args::Args;
 use crate::contestant::Contestant;
-use crate::delivery::Subjects;
 use crate::round::{self, Settings};
 use crate::summary::{Ratio, Summary};
+use faircopy_bench::delivery::Subjects;
 
 /// Few enough that every batch of every process meets the others' rows.
 const HOT_USERS: u64 = 100;
