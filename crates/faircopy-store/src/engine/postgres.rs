@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode};
@@ -135,6 +135,17 @@ impl Drop for Client {
     }
 }
 
+/// What the server says to a statement that it may refuse.
+pub(crate) type Attempt = std::result::Result<Vec<Row>, Refusal>;
+
+/// Why the server did not run a statement.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// SQLSTATE.
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
 /// A statement as the server knows it, or its text where the server cannot keep it.
 #[derive(Clone)]
 enum Prepared {
@@ -183,6 +194,24 @@ impl Client {
 
     pub(super) async fn script(&self, text: &str) -> Result<()> {
         Ok(self.client.batch_execute(text).await?)
+    }
+
+    /// Runs one statement inside a savepoint of the open transaction and undoes what it did.
+    pub(super) async fn attempt(&self, statement: &str, scalars: Vec<Value>) -> Result<Attempt> {
+        let given = Given::Scalars(scalars);
+        let typed: Vec<_> = values(&given).into_iter().zip(types(&given)).collect();
+        self.client.batch_execute("SAVEPOINT attempt").await?;
+        let answer = self.client.query_typed(statement, &typed).await;
+        self.client.batch_execute("ROLLBACK TO SAVEPOINT attempt; RELEASE SAVEPOINT attempt").await?;
+        match answer {
+            Ok(rows) => Ok(Ok(rows.into_iter().map(Row::Postgres).collect())),
+            Err(error) => match error.as_db_error() {
+                Some(refusal) => {
+                    Ok(Err(Refusal { code: refusal.code().code().to_owned(), message: refusal.message().to_owned() }))
+                }
+                None => Err(error.into()),
+            },
+        }
     }
 
     /// Prepares what is new.
@@ -252,13 +281,58 @@ impl Readers {
         Self { pool, keeps_statements: target.keeps_statements, reaping: Arc::default() }
     }
 
-    pub(super) async fn read(&self, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
+    async fn client(&self) -> Result<Object> {
         let pool = self.pool.as_ref().map_err(|reason| Error::Unavailable(reason.to_string()))?;
         let client = pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => error.into(),
             error => Error::Unavailable(error.to_string()),
         })?;
         self.reap(pool);
+        Ok(client)
+    }
+
+    /// Reads in a transaction that has stepped down to a role and set the claims for itself alone. All of it is sent before
+    /// the first answer is awaited, the end too: a caller that is dropped leaves no open transaction in the pool, and no
+    /// role and no claims to the next borrower.
+    pub(super) async fn read_as(
+        &self,
+        role: &str,
+        claims: &str,
+        statement: &str,
+        scalars: Vec<Value>,
+    ) -> Result<Vec<Row>> {
+        let client = self.client().await?;
+        let (text, given) = (Dialect::Postgres.fill(statement), Given::Scalars(scalars));
+        let (types, values) = (types(&given), values(&given));
+        let begin = format!("BEGIN READ ONLY; SET LOCAL ROLE \"{}\"", role.replace('"', "\"\""));
+        let (set, claims) = ("SELECT set_config('request.jwt.claims', $1, true)", [(&claims as Parameter<'_>, Type::TEXT)]);
+        let (begun, set, rows, _) = if self.keeps_statements {
+            let prepared = client.prepare_typed_cached(&text, &types).await?;
+            tokio::join!(
+                biased;
+                client.batch_execute(&begin),
+                client.query_typed(set, &claims),
+                client.query(&prepared, &values),
+                client.batch_execute("COMMIT"),
+            )
+        } else {
+            let typed: Vec<_> = values.into_iter().zip(types).collect();
+            tokio::join!(
+                biased;
+                client.batch_execute(&begin),
+                client.query_typed(set, &claims),
+                client.query_typed(&text, &typed),
+                client.batch_execute("COMMIT"),
+            )
+        };
+        // The first failure is the cause. Where the role cannot be taken, nothing was read: the transaction was lost.
+        begun?;
+        set?;
+        Ok(rows?.into_iter().map(Row::Postgres).collect())
+    }
+
+    pub(super) async fn read(&self, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
+        let client = self.client().await?;
         let (text, given) = (Dialect::Postgres.fill(statement), Given::Scalars(scalars));
         let (types, values) = (types(&given), values(&given));
         let rows = if self.keeps_statements {
