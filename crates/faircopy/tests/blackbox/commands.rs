@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::{ADMIN_TOKEN, History, Output, PATIENCE, Place, SECRET, admin, faircopy, post, sender};
 
-const COMMANDS: [&str; 7] = ["demo", "serve", "trigger", "replay", "status", "migrate", "completions"];
+const COMMANDS: [&str; 8] = ["demo", "serve", "trigger", "replay", "status", "rls", "migrate", "completions"];
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
