@@ -54,7 +54,10 @@ impl Store {
             let rows = self.readers.read(USABLE, vec![READER_ROLE.into()]).await?;
             let usable = rows.first().map_or(Ok(None), |row| row.int(0))?.unwrap_or_default() > 0;
             if !usable {
-                tracing::warn!(role = READER_ROLE, "reads for callers run without row-level security: the role is missing");
+                tracing::warn!(
+                    role = READER_ROLE,
+                    "reads for callers run without row-level security: the role is missing"
+                );
             }
             Ok::<bool, Error>(usable)
         };

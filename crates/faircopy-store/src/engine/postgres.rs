@@ -305,7 +305,8 @@ impl Readers {
         let (text, given) = (Dialect::Postgres.fill(statement), Given::Scalars(scalars));
         let (types, values) = (types(&given), values(&given));
         let begin = format!("BEGIN READ ONLY; SET LOCAL ROLE \"{}\"", role.replace('"', "\"\""));
-        let (set, claims) = ("SELECT set_config('request.jwt.claims', $1, true)", [(&claims as Parameter<'_>, Type::TEXT)]);
+        let (set, claims) =
+            ("SELECT set_config('request.jwt.claims', $1, true)", [(&claims as Parameter<'_>, Type::TEXT)]);
         let (begun, set, rows, _) = if self.keeps_statements {
             let prepared = client.prepare_typed_cached(&text, &types).await?;
             tokio::join!(

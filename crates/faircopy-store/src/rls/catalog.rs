@@ -21,11 +21,7 @@ struct Advisory {
 /// Those that touch row-level security and roles; as `server_version_num` counts. Versions before 15 are not served: views
 /// have no `security_invoker` there.
 const ADVISORIES: &[Advisory] = &[
-    Advisory {
-        name: "CVE-2023-2455",
-        says: "policies of the wrong role after inlining",
-        fixed: &[15_00_03],
-    },
+    Advisory { name: "CVE-2023-2455", says: "policies of the wrong role after inlining", fixed: &[15_00_03] },
     Advisory {
         name: "CVE-2024-10976",
         says: "a kept plan reads with another role's policies",
@@ -138,7 +134,10 @@ async fn claims_at_hand(owner: &mut Connection, role: &str, report: &mut Report)
             AND (s.setrole = 0 OR r.rolname = $1)";
     let mut faults = Vec::new();
     for row in rows(owner, PRESET, vec![role.into()]).await? {
-        faults.push(format!("request.jwt.claims is preset for {}: every connection begins as somebody", row.required(0)?));
+        faults.push(format!(
+            "request.jwt.claims is preset for {}: every connection begins as somebody",
+            row.required(0)?
+        ));
     }
     report.judge(&format!("role {role}"), "claims", faults, "a connection begins without claims");
     Ok(())
@@ -195,7 +194,10 @@ async fn rights(owner: &mut Connection, role: &str, report: &mut Report) -> Resu
             faults.push(format!("{role} holds {more}; REVOKE {more} ON {name} FROM {}", super::quoted(role)));
         }
         if reads && !READABLE.contains(&table.as_str()) {
-            faults.push(format!("{role} may read a table of the service's own; REVOKE SELECT ON {name} FROM {}", super::quoted(role)));
+            faults.push(format!(
+                "{role} may read a table of the service's own; REVOKE SELECT ON {name} FROM {}",
+                super::quoted(role)
+            ));
         }
         readable += usize::from(reads);
         report.judge(&name, "rights", faults, if reads { "may be read, and no more" } else { "none" });

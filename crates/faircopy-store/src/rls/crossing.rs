@@ -120,13 +120,24 @@ async fn tenants(owner: &mut Connection) -> Result<Option<Tenants>> {
 
 fn guises(tenants: &Tenants) -> Vec<Guise> {
     let Tenants { user, organization, other, .. } = tenants;
-    let guise = |name, claims: Json, is_user, is_member| Guise { name, claims: Some(claims.to_string()), is_user, is_member };
+    let guise =
+        |name, claims: Json, is_user, is_member| Guise { name, claims: Some(claims.to_string()), is_user, is_member };
     let text = |name, claims: &str| Guise { name, claims: Some(claims.to_owned()), is_user: false, is_member: false };
     vec![
         guise("v1", json!({"sub": user, "org_id": organization, "org_role": "org:member"}), true, true),
         guise("v2", json!({"v": 2, "sub": user, "o": {"id": organization, "rol": "member"}}), true, true),
-        guise("v1 of the other organization", json!({"sub": user, "org_id": other, "org_role": "org:admin"}), true, false),
-        guise("v2 of the other organization", json!({"v": 2, "sub": user, "o": {"id": other, "rol": "admin"}}), true, false),
+        guise(
+            "v1 of the other organization",
+            json!({"sub": user, "org_id": other, "org_role": "org:admin"}),
+            true,
+            false,
+        ),
+        guise(
+            "v2 of the other organization",
+            json!({"v": 2, "sub": user, "o": {"id": other, "rol": "admin"}}),
+            true,
+            false,
+        ),
         guise("two organizations", json!({"sub": user, "org_id": other, "o": {"id": organization}}), true, false),
         guise("no organization", json!({"sub": user}), true, false),
         guise("no user", json!({"org_id": other, "org_role": "org:admin"}), false, false),
@@ -161,13 +172,7 @@ async fn relations(owner: &mut Connection) -> Result<Vec<Relation>> {
             (_, true) => Some("clerk_user_id"),
             _ => None,
         };
-        relations.push(Relation {
-            name: row.required(0)?,
-            table,
-            is_table: has(2)?,
-            key,
-            first: row.text(5)?,
-        });
+        relations.push(Relation { name: row.required(0)?, table, is_table: has(2)?, key, first: row.text(5)? });
     }
     Ok(relations)
 }
@@ -256,7 +261,8 @@ async fn write(actor: &mut Connection, relation: &Relation, guises: &[Guise], re
     ];
     if let Some(column) = &relation.first {
         let column = quoted(column);
-        let update = format!("WITH done AS (UPDATE {name} SET {column} = DEFAULT RETURNING 1) SELECT count(*) FROM done");
+        let update =
+            format!("WITH done AS (UPDATE {name} SET {column} = DEFAULT RETURNING 1) SELECT count(*) FROM done");
         statements.push(("update", update));
     }
     let mut tally = Tally::default();
@@ -374,5 +380,6 @@ fn judge_answer(
 fn is_echo(value: &Json, guise: &Guise) -> bool {
     let claims: Json = guise.claims.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     *value == claims
-        || value.is_string() && [claims.pointer("/sub"), claims.pointer("/org_id"), claims.pointer("/o/id")].contains(&Some(value))
+        || value.is_string()
+            && [claims.pointer("/sub"), claims.pointer("/org_id"), claims.pointer("/o/id")].contains(&Some(value))
 }

@@ -88,6 +88,12 @@ impl Db {
         std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 
+    /// The address for another role of PostgreSQL.
+    pub(crate) fn url_of(&self, role: &str) -> String {
+        let (_, place) = self.url.split_once('@').unwrap();
+        format!("postgres://{role}@{place}")
+    }
+
     /// A connection of somebody else to PostgreSQL.
     pub(crate) async fn outsider(&self) -> PgConnection {
         PgConnection::connect(&self.url).await.unwrap()

@@ -102,7 +102,9 @@ fn describe(report: &Report) -> String {
         }),
     );
     if let (Some(reader), Some(own), Some(other)) = (&report.reader, &report.organization, &report.other_organization) {
-        text.push_str(&format!("\ntried as {reader}, a member of {own} and not of {other}; everything was rolled back\n"));
+        text.push_str(&format!(
+            "\ntried as {reader}, a member of {own} and not of {other}; everything was rolled back\n"
+        ));
     }
     text
 }
