@@ -15,7 +15,7 @@ use futures_util::FutureExt as _;
 
 use crate::error::{Error, Result};
 
-pub(crate) use postgres::{Attempt, Refusal};
+pub(crate) use postgres::Attempt;
 pub(crate) use text::{Call, Dialect, Rows, Value};
 
 /// Where the database is, checked for form.
@@ -62,6 +62,13 @@ impl std::fmt::Display for Address {
             Self::Sqlite(path) => write!(out, "sqlite {}", path.display()),
             Self::Postgres(address) => write!(out, "postgres {}", address.0),
         }
+    }
+}
+
+/// Like the address is shown: without credentials.
+impl std::fmt::Debug for Address {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, out)
     }
 }
 
