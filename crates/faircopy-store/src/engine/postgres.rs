@@ -200,9 +200,15 @@ impl Client {
     pub(super) async fn attempt(&self, statement: &str, scalars: Vec<Value>) -> Result<Attempt> {
         let given = Given::Scalars(scalars);
         let typed: Vec<_> = values(&given).into_iter().zip(types(&given)).collect();
-        self.client.batch_execute("SAVEPOINT attempt").await?;
-        let answer = self.client.query_typed(statement, &typed).await;
-        self.client.batch_execute("ROLLBACK TO SAVEPOINT attempt; RELEASE SAVEPOINT attempt").await?;
+        // One round trip, in this order.
+        let (saved, answer, undone) = tokio::join!(
+            biased;
+            self.client.batch_execute("SAVEPOINT attempt"),
+            self.client.query_typed(statement, &typed),
+            self.client.batch_execute("ROLLBACK TO SAVEPOINT attempt; RELEASE SAVEPOINT attempt"),
+        );
+        saved?;
+        undone?;
         match answer {
             Ok(rows) => Ok(Ok(rows.into_iter().map(Row::Postgres).collect())),
             Err(error) => match error.as_db_error() {

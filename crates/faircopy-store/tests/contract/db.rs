@@ -47,7 +47,7 @@ pub(crate) fn on_postgres_in_english(test: impl AsyncFn(&Db)) {
     });
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(test);
 }
 

@@ -10,6 +10,7 @@
 //! | `outcomes` | what is a delivery called, and does a duplicate heal? |
 //! | `rules` | workspaces, deletions, generations of a membership, expiry |
 //! | `rls` | who sees what on PostgreSQL, and does `rls check` find what is wrong? |
+//! | `rls_docs` | do the document's policies hold? |
 //! | `text` | hostile text, and nothing personal in minimal mode |
 //! | `faults` | dropped calls, an application's foreign keys, a lock held by somebody else |
 //!
@@ -50,6 +51,7 @@ mod faults;
 mod migrations;
 mod outcomes;
 mod rls;
+mod rls_docs;
 mod rules;
 mod say;
 mod text;

@@ -82,7 +82,7 @@ impl<'a> Copy<'a> {
     }
 }
 
-async fn people(writer: &mut Writer) {
+pub(crate) async fn people(writer: &mut Writer) {
     let mut all = Vec::new();
     for name in ["ada", "ben", "cyd", "dan"] {
         let id = format!("user_{name}");
@@ -109,16 +109,16 @@ async fn people(writer: &mut Writer) {
     commit(writer, &all).await;
 }
 
-fn v1(user: &str, org: &str) -> String {
+pub(crate) fn v1(user: &str, org: &str) -> String {
     json!({"sub": user, "org_id": org, "org_role": "org:member", "role": "authenticated"}).to_string()
 }
 
-fn v2(user: &str, org: &str) -> String {
+pub(crate) fn v2(user: &str, org: &str) -> String {
     json!({"v": 2, "sub": user, "o": {"id": org, "rol": "member"}, "role": "authenticated"}).to_string()
 }
 
 /// Runs one statement under some claims in a transaction that is rolled back, and returns the first column as text.
-async fn under(
+pub(crate) async fn under(
     connection: &mut PgConnection,
     claims: Option<&str>,
     statement: &str,
@@ -139,7 +139,7 @@ async fn seen(connection: &mut PgConnection, claims: Option<&str>) -> BTreeSet<S
         UNION ALL SELECT 'organizations/' || clerk_org_id FROM faircopy.organizations \
         UNION ALL SELECT 'members/' || clerk_org_id || '/' || clerk_user_id FROM faircopy.organization_members \
         UNION ALL SELECT 'invitations/' || clerk_invitation_id FROM faircopy.organization_invitations \
-        UNION ALL SELECT 'profiles/' || clerk_org_id || '/' || clerk_user_id || '/' || name FROM faircopy.user_profiles";
+        UNION ALL SELECT concat_ws('/', 'profiles', clerk_org_id, clerk_user_id, name) FROM faircopy.user_profiles";
     under(connection, claims, ALL).await.unwrap().into_iter().map(Option::unwrap).collect()
 }
 
@@ -266,11 +266,12 @@ async fn nothing_can_be_written_or_probed(db: &Db) {
     for id in ["user_cyd", "user_free"] {
         refused(&format!("INSERT INTO faircopy.users (clerk_user_id, provenance) VALUES ('{id}', 'api')")).await;
     }
-    refused("CREATE TEMPORARY TABLE probe (id text REFERENCES faircopy.users)").await;
     refused("SELECT FROM faircopy.users FOR UPDATE").await;
     refused("SET LOCAL row_security = off; SELECT FROM faircopy.users").await;
     refused("ALTER TABLE faircopy.users DISABLE ROW LEVEL SECURITY").await;
     refused("CREATE TABLE public.mine ()").await;
+    let foreign_keys = "SELECT has_any_column_privilege('faircopy.users', 'REFERENCES')::text";
+    assert_eq!(under(&mut reader, Some(&claims), foreign_keys).await.unwrap(), [Some("false".to_owned())]);
     // Whatever a role was granted by mistake, the tables of the service's own have no rows for it.
     db.sql(&format!("GRANT ALL ON ALL TABLES IN SCHEMA faircopy TO {}", copy.app)).await;
     for table in OWN {
@@ -375,10 +376,8 @@ async fn a_copy_with_rows_is_migrated(db: &Db) {
     assert_eq!(copy.store.counts().await.unwrap().users, 2);
     copy.allow_the_app().await;
     let claims = v1("user_old", "org_old");
-    assert_eq!(
-        seen(&mut copy.reader().await, Some(&claims)).await,
-        set(&["users/user_old", "members/org_old/user_old"])
-    );
+    let expected = set(&["users/user_old", "members/org_old/user_old", "profiles/org_old/user_old"]);
+    assert_eq!(seen(&mut copy.reader().await, Some(&claims)).await, expected);
 }
 
 /// The role `faircopy_reader` may be there, made for another database, or not: either way the copy is closed and works.
@@ -480,8 +479,6 @@ async fn check_finds_what_is_planted(db: &Db) {
         for statement in undo.split(";;") {
             db.sql(&statement.replace("{app}", &app).replace("{owner}", &copy.owner)).await;
         }
-        let report = copy.store.check_row_level_security(&copy.application()).await.unwrap();
-        assert_eq!(report.findings(), 0, "{undo}: {:#?}", report.checks);
     };
     let (users, members) = ("faircopy.users", "faircopy.organization_members");
     let (force, no_force) = (
@@ -557,6 +554,9 @@ async fn check_finds_what_is_planted(db: &Db) {
     let plant = "CREATE FUNCTION public.anybody() RETURNS bigint LANGUAGE sql SECURITY DEFINER \
         AS 'SELECT count(*) FROM faircopy.users';;ALTER FUNCTION public.anybody() OWNER TO {owner}";
     check(plant, "DROP FUNCTION public.anybody()", "anybody()", "definer", "search_path").await;
+
+    let report = copy.store.check_row_level_security(&copy.application()).await.unwrap();
+    assert_eq!(report.findings(), 0, "what was planted is undone: {:#?}", report.checks);
 }
 
 async fn check_knows_its_bounds(db: &Db) {
