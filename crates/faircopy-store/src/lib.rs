@@ -5,6 +5,7 @@
 //! connection inside an open one. The rows follow from `faircopy_core::merge`; this crate loads what the merge needs to
 //! know and writes what it decides, together with the change feed and the delivery records, in one transaction.
 
+mod caller;
 mod changes;
 mod deliveries;
 mod engine;
@@ -15,7 +16,9 @@ mod migrate;
 mod public;
 mod records;
 mod registers;
+pub mod rls;
 
+pub use caller::{Caller, READER_ROLE};
 pub use changes::Entry;
 pub use deliveries::{Delivery, DeliveryFilter, DeliverySummary};
 pub use engine::Address;
@@ -32,6 +35,7 @@ use engine::Readers;
 pub struct Store {
     address: Address,
     readers: Readers,
+    second_wall: caller::SecondWall,
 }
 
 impl Store {
@@ -39,7 +43,7 @@ impl Store {
     #[must_use]
     pub fn new(address: Address) -> Self {
         let readers = Readers::open(&address);
-        Self { address, readers }
+        Self { address, readers, second_wall: caller::SecondWall::default() }
     }
 
     /// Where it is.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::Store;
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::{Caller, Store};
 
 /// One row: column to value, times as RFC 3339.
 pub type Row = BTreeMap<String, Value>;
@@ -71,18 +71,32 @@ impl Store {
     /// All rows of a public table by key; a member's key is `<organization>/<user>`. For small copies: everything is
     /// held in memory.
     pub async fn public_rows(&self, table: &str) -> Result<Vec<(String, Row)>> {
-        let (key, columns) = match table {
-            "users" => ("clerk_user_id", USERS),
-            "organizations" => ("clerk_org_id", ORGANIZATIONS),
-            "organization_members" => ("clerk_org_id || '/' || clerk_user_id", MEMBERS),
-            "organization_invitations" => ("clerk_invitation_id", INVITATIONS),
-            _ => return Err(Error::Refused(format!("{table} is not a public table"))),
-        };
-        let list: Vec<String> = columns.iter().map(|(name, kind)| expression(name, *kind)).collect();
-        let statement = format!("SELECT {key}, {} FROM {{s}}{table} ORDER BY 1", list.join(", "));
-        let rows = self.readers.read(&statement, vec![]).await?;
-        rows.iter().map(|row| Ok((row.required(0)?, read(row, columns)?))).collect()
+        let (statement, columns) = whole(table)?;
+        read_all(&self.readers.read(&statement, vec![]).await?, columns)
     }
+
+    /// The rows of a public table that row-level security lets a caller see: all of them where there is none
+    /// ([`Store::has_second_wall`]).
+    pub async fn public_rows_for(&self, caller: &Caller, table: &str) -> Result<Vec<(String, Row)>> {
+        let (statement, columns) = whole(table)?;
+        read_all(&self.read_for(caller, &statement, vec![]).await?, columns)
+    }
+}
+
+fn whole(table: &str) -> Result<(String, Columns)> {
+    let (key, columns) = match table {
+        "users" => ("clerk_user_id", USERS),
+        "organizations" => ("clerk_org_id", ORGANIZATIONS),
+        "organization_members" => ("clerk_org_id || '/' || clerk_user_id", MEMBERS),
+        "organization_invitations" => ("clerk_invitation_id", INVITATIONS),
+        _ => return Err(Error::Refused(format!("{table} is not a public table"))),
+    };
+    let list: Vec<String> = columns.iter().map(|(name, kind)| expression(name, *kind)).collect();
+    Ok((format!("SELECT {key}, {} FROM {{s}}{table} ORDER BY 1", list.join(", ")), columns))
+}
+
+fn read_all(rows: &[engine::Row], columns: Columns) -> Result<Vec<(String, Row)>> {
+    rows.iter().map(|row| Ok((row.required(0)?, read(row, columns)?))).collect()
 }
 
 fn expression(name: &str, kind: Kind) -> String {

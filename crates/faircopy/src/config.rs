@@ -30,6 +30,10 @@ const DEFAULT_FILE: &str = "faircopy.toml";
 pub struct Config {
     /// `DATABASE_URL`.
     pub database: Database,
+    /// `FAIRCOPY_APP_DATABASE_URL`: where the application connects, for `rls check`.
+    pub app_database: Option<Database>,
+    /// `FAIRCOPY_APP_ROLE`: the role that the application reads with, for `rls check`.
+    pub app_role: Option<String>,
     /// `FAIRCOPY_LISTEN`.
     pub listen: SocketAddr,
     /// `FAIRCOPY_ADMIN_TOKEN`: the admin API is off without it.
@@ -114,6 +118,8 @@ pub enum ConfigError {
 #[serde(deny_unknown_fields)]
 struct File {
     database_url: Option<String>,
+    app_database_url: Option<String>,
+    app_role: Option<String>,
     listen: Option<String>,
     admin_token: Option<String>,
     profile_mode: Option<String>,
@@ -150,6 +156,10 @@ pub struct Flags {
     pub config: Option<PathBuf>,
     /// `--database-url`.
     pub database_url: Option<String>,
+    /// `--app-database-url`.
+    pub app_database_url: Option<String>,
+    /// `--as-role`.
+    pub app_role: Option<String>,
     /// `--listen`.
     pub listen: Option<String>,
     /// `--allow-unsafe-durability`.
@@ -185,6 +195,9 @@ impl Config {
         let database_url = sources
             .first(flags.database_url.clone(), &["DATABASE_URL"], file.database_url)?
             .unwrap_or_else(|| Setting::fallback("DATABASE_URL", "sqlite://faircopy.db"));
+        let app_database_url =
+            sources.first(flags.app_database_url.clone(), &["FAIRCOPY_APP_DATABASE_URL"], file.app_database_url)?;
+        let app_role = sources.first(flags.app_role.clone(), &["FAIRCOPY_APP_ROLE"], file.app_role)?;
         let listen = sources
             .first(flags.listen.clone(), &["FAIRCOPY_LISTEN"], file.listen)?
             .unwrap_or_else(|| Setting::fallback("FAIRCOPY_LISTEN", "127.0.0.1:8787"));
@@ -199,12 +212,9 @@ impl Config {
         let log = sources.first(None, &["FAIRCOPY_LOG"], file.log)?;
         let log_format = sources.first(None, &["FAIRCOPY_LOG_FORMAT"], file.log_format)?;
         Ok(Self {
-            database: Database(database_url.read(|url| {
-                Address::parse(url).map_err(|error| {
-                    let text = error.to_string();
-                    text.strip_prefix("DATABASE_URL ").map(ToOwned::to_owned).unwrap_or(text)
-                })
-            })?),
+            database: database_url.read(database_of)?,
+            app_database: app_database_url.map(|url| url.read(app_database_of)).transpose()?,
+            app_role: app_role.map(|role| role.read(role_of)).transpose()?,
             listen: listen.read(|text| text.parse().map_err(|_| "is not an address; expected `127.0.0.1:8787`"))?,
             admin_token: admin_token.map(|token| token.read(admin_token_of)).transpose()?,
             profile_mode: profile_mode.map_or(Ok(ProfileMode::Full), |mode| mode.read(profile_mode_of))?,
@@ -341,6 +351,26 @@ fn key_at(text: &str, at: usize) -> Option<&str> {
     (!key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))).then_some(key)
 }
 
+fn database_of(url: &str) -> Result<Database, String> {
+    Address::parse(url).map(Database).map_err(|error| {
+        let text = error.to_string();
+        text.strip_prefix("DATABASE_URL ").map(ToOwned::to_owned).unwrap_or(text)
+    })
+}
+
+fn app_database_of(url: &str) -> Result<Database, String> {
+    match database_of(url)? {
+        Database(Address::Sqlite(_)) => Err("is not PostgreSQL; expected `postgres://user@host/database`".into()),
+        database => Ok(database),
+    }
+}
+
+/// PostgreSQL cuts longer names off, and would take another role.
+fn role_of(text: &str) -> Result<String, &'static str> {
+    let is_name = (1..64).contains(&text.len()) && !text.contains('\0');
+    if is_name { Ok(text.to_owned()) } else { Err("is not a role; expected a name of 1 to 63 bytes") }
+}
+
 fn admin_token_of(text: &str) -> Result<SecretString, &'static str> {
     if text.len() < MIN_ADMIN_TOKEN {
         Err("is too short; expected at least 32 characters")
@@ -444,6 +474,8 @@ mod tests {
         check("DATABASE_URL", "mysql://root:hunter2@host/db");
         check("FAIRCOPY_PROFILE_MODE", "some");
         check("CLERK_INSTANCE_ID", "prod");
+        check("FAIRCOPY_APP_DATABASE_URL", "sqlite://app.db");
+        check("FAIRCOPY_APP_ROLE", &"r".repeat(64));
         check("FAIRCOPY_LOG_FORMAT", "xml");
     }
 

@@ -15,6 +15,7 @@ use futures_util::FutureExt as _;
 
 use crate::error::{Error, Result};
 
+pub(crate) use postgres::Attempt;
 pub(crate) use text::{Call, Dialect, Rows, Value};
 
 /// Where the database is, checked for form.
@@ -61,6 +62,13 @@ impl std::fmt::Display for Address {
             Self::Sqlite(path) => write!(out, "sqlite {}", path.display()),
             Self::Postgres(address) => write!(out, "postgres {}", address.0),
         }
+    }
+}
+
+/// Like the address is shown: without credentials.
+impl std::fmt::Debug for Address {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, out)
     }
 }
 
@@ -125,6 +133,15 @@ impl Connection {
         }
     }
 
+    /// Runs one statement inside a transaction of PostgreSQL's and undoes what it did. A refusal is an answer, after which
+    /// the transaction goes on.
+    pub(crate) async fn attempt(&mut self, statement: &str, scalars: Vec<Value>) -> Result<Attempt> {
+        match self {
+            Self::Sqlite(_) => Err(Error::Refused("SQLite has no roles".into())),
+            Self::Postgres(client) => client.attempt(statement, scalars).await,
+        }
+    }
+
     pub(crate) fn dialect(&self) -> Dialect {
         match self {
             Self::Sqlite(_) => Dialect::Sqlite,
@@ -152,6 +169,20 @@ impl Readers {
         match self {
             Self::Sqlite(readers) => readers.read(statement, scalars).await,
             Self::Postgres(readers) => readers.read(statement, scalars).await,
+        }
+    }
+
+    /// Reads with no more rights than `role` has, under the policies that the claims meet. SQLite has neither.
+    pub(crate) async fn read_as(
+        &self,
+        role: &str,
+        claims: &str,
+        statement: &str,
+        scalars: Vec<Value>,
+    ) -> Result<Vec<Row>> {
+        match self {
+            Self::Sqlite(readers) => readers.read(statement, scalars).await,
+            Self::Postgres(readers) => readers.read_as(role, claims, statement, scalars).await,
         }
     }
 

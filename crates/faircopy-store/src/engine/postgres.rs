@@ -137,6 +137,17 @@ impl Drop for Client {
     }
 }
 
+/// What the server says to a statement that it may refuse.
+pub(crate) type Attempt = std::result::Result<Vec<Row>, Refusal>;
+
+/// Why the server did not run a statement.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// SQLSTATE.
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
 /// A statement as the server knows it, or its text where the server cannot keep it.
 #[derive(Clone)]
 enum Prepared {
@@ -185,6 +196,30 @@ impl Client {
 
     pub(super) async fn script(&self, text: &str) -> Result<()> {
         Ok(self.client.batch_execute(text).await?)
+    }
+
+    /// Runs one statement inside a savepoint of the open transaction and undoes what it did.
+    pub(super) async fn attempt(&self, statement: &str, scalars: Vec<Value>) -> Result<Attempt> {
+        let given = Given::Scalars(scalars);
+        let typed: Vec<_> = values(&given).into_iter().zip(types(&given)).collect();
+        // One round trip, in this order.
+        let (saved, answer, undone) = tokio::join!(
+            biased;
+            self.client.batch_execute("SAVEPOINT attempt"),
+            self.client.query_typed(statement, &typed),
+            self.client.batch_execute("ROLLBACK TO SAVEPOINT attempt; RELEASE SAVEPOINT attempt"),
+        );
+        saved?;
+        undone?;
+        match answer {
+            Ok(rows) => Ok(Ok(rows.into_iter().map(Row::Postgres).collect())),
+            Err(error) => match error.as_db_error() {
+                Some(refusal) => {
+                    Ok(Err(Refusal { code: refusal.code().code().to_owned(), message: refusal.message().to_owned() }))
+                }
+                None => Err(error.into()),
+            },
+        }
     }
 
     /// Prepares what is new.
@@ -254,20 +289,76 @@ impl Readers {
         Self { pool, keeps_statements: target.keeps_statements, reaping: Arc::default() }
     }
 
-    pub(super) async fn read(&self, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
+    async fn client(&self) -> Result<Object> {
         let pool = self.pool.as_ref().map_err(|reason| Error::Unavailable(reason.to_string()))?;
         let client = pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => error.into(),
             error => Error::Unavailable(error.to_string()),
         })?;
         self.reap(pool);
+        Ok(client)
+    }
+
+    /// Reads in a transaction that has stepped down to a role and set the claims for itself alone. All of it is sent before
+    /// the first answer is awaited, the end too: a caller that is dropped leaves no open transaction in the pool, and no
+    /// role and no claims to the next borrower.
+    pub(super) async fn read_as(
+        &self,
+        role: &str,
+        claims: &str,
+        statement: &str,
+        scalars: Vec<Value>,
+    ) -> Result<Vec<Row>> {
+        let client = self.client().await?;
+        match tokio::time::timeout(READ_DEADLINE, self.ask_as(&client, role, claims, statement, scalars)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(late(client)),
+        }
+    }
+
+    async fn ask_as(
+        &self,
+        client: &Object,
+        role: &str,
+        claims: &str,
+        statement: &str,
+        scalars: Vec<Value>,
+    ) -> Result<Vec<Row>> {
+        let (text, given) = (Dialect::Postgres.fill(statement), Given::Scalars(scalars));
+        let (types, values) = (types(&given), values(&given));
+        let begin = format!("BEGIN READ ONLY; SET LOCAL ROLE \"{}\"", role.replace('"', "\"\""));
+        let (set, claims) =
+            ("SELECT set_config('request.jwt.claims', $1, true)", [(&claims as Parameter<'_>, Type::TEXT)]);
+        let (begun, set, rows, _) = if self.keeps_statements {
+            let prepared = client.prepare_typed_cached(&text, &types).await?;
+            tokio::join!(
+                biased;
+                client.batch_execute(&begin),
+                client.query_typed(set, &claims),
+                client.query(&prepared, &values),
+                client.batch_execute("COMMIT"),
+            )
+        } else {
+            let typed: Vec<_> = values.into_iter().zip(types).collect();
+            tokio::join!(
+                biased;
+                client.batch_execute(&begin),
+                client.query_typed(set, &claims),
+                client.query_typed(&text, &typed),
+                client.batch_execute("COMMIT"),
+            )
+        };
+        // The first failure is the cause. Where the role cannot be taken, nothing was read: the transaction was lost.
+        begun?;
+        set?;
+        Ok(rows?.into_iter().map(Row::Postgres).collect())
+    }
+
+    pub(super) async fn read(&self, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
+        let client = self.client().await?;
         match tokio::time::timeout(READ_DEADLINE, self.ask(&client, statement, scalars)).await {
             Ok(answer) => answer,
-            Err(_) => {
-                // The answer may still come: nobody else may get this connection.
-                drop(Object::take(client));
-                Err(Error::Unavailable("no answer to a read in time".into()))
-            }
+            Err(_) => Err(late(client)),
         }
     }
 
@@ -302,6 +393,12 @@ impl Readers {
             pool.close();
         }
     }
+}
+
+/// Gives up a connection whose answer may still come: nobody else may get it.
+fn late(client: Object) -> Error {
+    drop(Object::take(client));
+    Error::Unavailable("no answer to a read in time".into())
 }
 
 fn types(given: &Given<'_>) -> Vec<Type> {

@@ -47,7 +47,7 @@ pub(crate) fn on_postgres_in_english(test: impl AsyncFn(&Db)) {
     });
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(test);
 }
 
@@ -86,6 +86,12 @@ impl Db {
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let Home::Folder(folder) = &self.home else { return Vec::new() };
         std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// The address for another role of PostgreSQL.
+    pub(crate) fn url_of(&self, role: &str) -> String {
+        let (_, place) = self.url.split_once('@').unwrap();
+        format!("postgres://{role}@{place}")
     }
 
     /// A connection of somebody else to PostgreSQL.

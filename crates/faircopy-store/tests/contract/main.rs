@@ -9,6 +9,8 @@
 //! | `exact` | does any order, split and repetition of a history give the truth, and a feed without gaps? |
 //! | `outcomes` | what is a delivery called, and does a duplicate heal? |
 //! | `rules` | workspaces, deletions, generations of a membership, expiry |
+//! | `rls` | who sees what on PostgreSQL, and does `rls check` find what is wrong? |
+//! | `rls_docs` | do the document's policies hold? |
 //! | `text` | hostile text, and nothing personal in minimal mode |
 //! | `faults` | dropped calls, an application's foreign keys, a lock held by somebody else |
 //!
@@ -48,6 +50,8 @@ mod exact;
 mod faults;
 mod migrations;
 mod outcomes;
+mod rls;
+mod rls_docs;
 mod rules;
 mod say;
 mod text;

@@ -7,6 +7,7 @@ mod demo;
 mod migrate;
 mod output;
 mod replay;
+mod rls;
 mod serve;
 mod status;
 mod trigger;
@@ -57,6 +58,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Show what the copy holds and what became of the deliveries
     Status(status::Arguments),
+    /// Row-level security on PostgreSQL: does it hold?
+    Rls(rls::Arguments),
     /// Apply schema migrations
     Migrate(migrate::Arguments),
     /// Print a completion script for a shell
@@ -105,7 +108,12 @@ impl Global {
     }
 
     fn config(&self) -> Result<Config, Failure> {
-        Ok(Config::load(&self.flags(), &Environment::of_process())?)
+        self.config_with(&self.flags())
+    }
+
+    /// With flags that only one command has.
+    fn config_with(&self, flags: &Flags) -> Result<Config, Failure> {
+        Ok(Config::load(flags, &Environment::of_process())?)
     }
 }
 
@@ -133,6 +141,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Trigger(arguments) => trigger::run(arguments, &global).await,
         Command::Replay(arguments) => replay::run(arguments, &global).await,
         Command::Status(arguments) => status::run(arguments, &global).await,
+        Command::Rls(arguments) => rls::run(arguments, &global).await,
         Command::Migrate(arguments) => migrate::run(arguments, &global).await,
         Command::Completions(arguments) => completions::run(&arguments),
     }

@@ -5,11 +5,12 @@ use std::fs;
 use faircopy_testkit::seed::Seed;
 use faircopy_testkit::server::{Options, Server};
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tempfile::TempDir;
 
 use crate::support::{ADMIN_TOKEN, History, Output, PATIENCE, Place, SECRET, admin, faircopy, post, sender};
 
-const COMMANDS: [&str; 7] = ["demo", "serve", "trigger", "replay", "status", "migrate", "completions"];
+const COMMANDS: [&str; 8] = ["demo", "serve", "trigger", "replay", "status", "rls", "migrate", "completions"];
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
@@ -135,6 +136,52 @@ async fn serve_without_migrations_is_not_ready() {
     let (id, body) = &history.deliveries(1)[0];
     let reply = sender(&server).send(id, body).await;
     assert_eq!(reply.status, 503, "nothing is acknowledged that cannot be stored: {}", reply.body);
+}
+
+#[tokio::test]
+async fn rls_check_tries_to_cross_and_tells() {
+    let place = Place::sqlite();
+    let env = [("DATABASE_URL", place.url())];
+    let none = succeed(&env, &["rls", "check"]).await;
+    assert!(none.stdout.is_empty() && none.stderr.contains("SQLite has no roles"), "{none:?}");
+    assert_eq!(succeed(&env, &["rls", "check", "--json"]).await.json()["findings"], json!(0));
+
+    let place = Place::postgres().await;
+    let env = [("DATABASE_URL", place.url())];
+    let (_, name) = place.url().rsplit_once('/').expect("a database");
+    let role = format!("app_{name}");
+    let mut administrator = PgConnection::connect(place.url()).await.expect("connect");
+    administrator.execute(AssertSqlSafe(format!("CREATE ROLE {role} LOGIN"))).await.expect("a role");
+    let url = place.url().replacen("postgres@", &format!("{role}@"), 1);
+    for arguments in [&["rls", "check"][..], &["rls", "check", "--app-database-url", "sqlite://app.db"]] {
+        let refused = faircopy(folder().path(), &env, arguments).await;
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+    }
+    let early = faircopy(folder().path(), &env, &["rls", "check", "--as-role", &role]).await;
+    assert_eq!(early.code, Some(1), "{early:?}");
+    assert!(early.stderr.contains("faircopy migrate"), "it says what to do: {early:?}");
+
+    let history = History::company(Seed::of_run().value(), 20, 4);
+    let server = place.serve().await;
+    sender(&server).send_all(history.deliveries(1), 8, PATIENCE).await.assert_complete();
+    let grant = format!("GRANT faircopy_reader TO {role}");
+    administrator.execute(AssertSqlSafe(grant)).await.expect("a grant");
+    for arguments in [["rls", "check", "--as-role", &role], ["rls", "check", "--app-database-url", &url]] {
+        let fine = succeed(&env, &arguments).await;
+        assert!(fine.stdout.contains("faircopy.user_profiles") && !fine.stdout.contains("FINDING"), "{fine:?}");
+    }
+    let json = succeed(&[env[0], ("FAIRCOPY_APP_ROLE", &role)], &["rls", "check", "--json"]).await.json();
+    assert_eq!((&json["findings"], &json["role"]), (&json!(0), &json!(role)), "{json}");
+
+    let leak = "CREATE VIEW faircopy.everybody AS SELECT * FROM faircopy.users";
+    administrator.execute(leak).await.expect("a view");
+    let grant = format!("GRANT SELECT ON faircopy.everybody TO {role}");
+    administrator.execute(AssertSqlSafe(grant)).await.expect("a grant");
+    let found = faircopy(folder().path(), &env, &["rls", "check", "--as-role", &role]).await;
+    assert_eq!(found.code, Some(1), "{found:?}");
+    assert!(found.stdout.contains("FINDING") && found.stdout.contains("security_invoker"), "{found:?}");
+    assert!(found.stderr.contains("docs/row-level-security.md"), "{found:?}");
+    place.tables().await.assert_same_as(&history.truth);
 }
 
 async fn replay(place: Place) {

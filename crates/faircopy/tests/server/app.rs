@@ -293,6 +293,7 @@ impl Builder {
             database_url: Some(database_url.to_owned()),
             listen: Some(self.listen.to_owned()),
             allow_unsafe_durability: self.unsafe_durability,
+            ..Flags::default()
         };
         Config::load(&flags, &Environment(self.variables.clone())).expect("usable settings")
     }

@@ -1,0 +1,2 @@
+-- SQLite has no roles: whoever can open the file reads all of it. Row-level security is PostgreSQL's; this number is kept,
+-- so that migrations stay paired.

@@ -1,0 +1,577 @@
+//! Row-level security: who sees what, that nobody crosses, that the writer does not notice, and that `rls check` finds what
+//! is wrong.
+//!
+//! The copy belongs to a role that is no superuser, as it should in production: superusers pass every policy.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use faircopy_core::id::{OrganizationId, UserId};
+use faircopy_store::rls::{Application, Verdict};
+use faircopy_store::{Address, Caller, Store, Writer};
+use faircopy_testkit::seed::Seed;
+use faircopy_testkit::tables;
+use faircopy_world::{company, shuffled};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+
+use crate::db::{Db, commit, deliver};
+use crate::say::{NOW, START, event, gone, invitation, member, of_world, organization, user};
+
+on_postgres!(
+    everybody_sees_his_own_and_nobody_sees_nothing,
+    a_removed_member_sees_nothing_at_once,
+    nothing_can_be_written_or_probed,
+    a_setting_ends_with_its_transaction,
+    temporary_objects_do_not_deceive_the_helpers,
+    every_table_is_closed_and_holds_its_owner,
+    the_writer_pays_nothing,
+    a_copy_with_rows_is_migrated,
+    an_owner_who_may_make_no_roles,
+    reads_for_a_caller_have_a_second_wall,
+    a_dropped_read_leaves_nobody_behind,
+    check_is_content_with_what_the_migrations_made,
+    check_finds_what_is_planted,
+    check_knows_its_bounds,
+);
+
+const TABLES: [&str; 4] = ["users", "organizations", "organization_members", "organization_invitations"];
+const OWN: [&str; 5] = ["webhook_deliveries", "registers", "changes", "feed", "schema_migrations"];
+
+/// A copy of two organizations, its owner, and an application's role.
+struct Copy<'a> {
+    db: &'a Db,
+    owner: String,
+    app: String,
+    store: Store,
+}
+
+impl<'a> Copy<'a> {
+    /// Empty, with roles of its own: roles belong to the whole server, which other tests share.
+    async fn new(db: &'a Db, attributes: &str) -> Self {
+        let name = db.sql("SELECT current_database()::text").await.remove(0).unwrap();
+        let (owner, app) = (format!("owner_{name}"), format!("app_{name}"));
+        db.sql(&format!("CREATE ROLE {owner} LOGIN {attributes}")).await;
+        db.sql(&format!("CREATE ROLE {app} LOGIN")).await;
+        db.sql(&format!("GRANT CREATE ON DATABASE {name} TO {owner}")).await;
+        let store = Store::new(Address::parse(&db.url_of(&owner)).unwrap());
+        Self { db, owner, app, store }
+    }
+
+    /// `ada` and `ben` are in `org_a`, `ada` its administrator; `cyd` is alone in `org_b`; `dan` is in both.
+    async fn with_people(db: &'a Db) -> (Self, Writer) {
+        let copy = Self::new(db, "CREATEROLE").await;
+        let mut writer = copy.store.writer();
+        writer.migrate(NOW).await.unwrap();
+        copy.allow_the_app().await;
+        people(&mut writer).await;
+        (copy, writer)
+    }
+
+    async fn allow_the_app(&self) {
+        self.db.sql(&format!("GRANT faircopy_reader TO {}", self.app)).await;
+    }
+
+    /// A connection of the application.
+    async fn reader(&self) -> PgConnection {
+        PgConnection::connect(&self.db.url_of(&self.app)).await.unwrap()
+    }
+
+    fn application(&self) -> Application {
+        Application { address: Some(Address::parse(&self.db.url_of(&self.app)).unwrap()), role: None }
+    }
+}
+
+pub(crate) async fn people(writer: &mut Writer) {
+    let mut all = Vec::new();
+    for name in ["ada", "ben", "cyd", "dan"] {
+        let id = format!("user_{name}");
+        all.push(event(&format!("msg_{name}"), "user.created", 1, &user(&id, 1, name, &json!({}))));
+    }
+    for org in ["org_a", "org_b"] {
+        let data = organization(org, 1, org, &json!({"workspaceId": format!("ws_{org}")}));
+        all.push(event(&format!("msg_{org}"), "organization.created", 1, &data));
+        let id = format!("orginv_{org}");
+        let data = invitation(&id, org, 1, 100_000_000, "pending");
+        all.push(event(&format!("msg_{id}"), "organizationInvitation.created", 1, &data));
+    }
+    for (org, user, role) in [
+        ("org_a", "user_ada", "org:admin"),
+        ("org_a", "user_ben", "org:member"),
+        ("org_a", "user_dan", "org:member"),
+        ("org_b", "user_cyd", "org:admin"),
+        ("org_b", "user_dan", "org:member"),
+    ] {
+        let id = format!("orgmem_{org}_{user}");
+        let data = member(&id, org, user, 1, 1, role);
+        all.push(event(&format!("msg_{id}"), "organizationMembership.created", 1, &data));
+    }
+    commit(writer, &all).await;
+}
+
+pub(crate) fn v1(user: &str, org: &str) -> String {
+    json!({"sub": user, "org_id": org, "org_role": "org:member", "role": "authenticated"}).to_string()
+}
+
+pub(crate) fn v2(user: &str, org: &str) -> String {
+    json!({"v": 2, "sub": user, "o": {"id": org, "rol": "member"}, "role": "authenticated"}).to_string()
+}
+
+/// Runs one statement under some claims in a transaction that is rolled back, and returns the first column as text.
+pub(crate) async fn under(
+    connection: &mut PgConnection,
+    claims: Option<&str>,
+    statement: &str,
+) -> Result<Vec<Option<String>>, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    if let Some(claims) = claims {
+        let set = "SELECT set_config('request.jwt.claims', $1, true)";
+        sqlx::query(set).bind(claims).execute(&mut *transaction).await?;
+    }
+    let rows = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).fetch_all(&mut *transaction).await;
+    transaction.rollback().await?;
+    Ok(rows?.iter().map(|row| row.get(0)).collect())
+}
+
+/// The keys of everything that can be read: `users/user_ada`, …
+async fn seen(connection: &mut PgConnection, claims: Option<&str>) -> BTreeSet<String> {
+    const ALL: &str = "SELECT 'users/' || clerk_user_id FROM faircopy.users \
+        UNION ALL SELECT 'organizations/' || clerk_org_id FROM faircopy.organizations \
+        UNION ALL SELECT 'members/' || clerk_org_id || '/' || clerk_user_id FROM faircopy.organization_members \
+        UNION ALL SELECT 'invitations/' || clerk_invitation_id FROM faircopy.organization_invitations \
+        UNION ALL SELECT concat_ws('/', 'profiles', clerk_org_id, clerk_user_id, name) FROM faircopy.user_profiles";
+    under(connection, claims, ALL).await.unwrap().into_iter().map(Option::unwrap).collect()
+}
+
+fn set(keys: &[&str]) -> BTreeSet<String> {
+    keys.iter().map(|key| (*key).to_owned()).collect()
+}
+
+const IN_A: [&str; 10] = [
+    "users/user_ada",
+    "users/user_ben",
+    "users/user_dan",
+    "organizations/org_a",
+    "members/org_a/user_ada",
+    "members/org_a/user_ben",
+    "members/org_a/user_dan",
+    "profiles/org_a/user_ada/ada",
+    "profiles/org_a/user_ben/ben",
+    "profiles/org_a/user_dan/dan",
+];
+
+async fn everybody_sees_his_own_and_nobody_sees_nothing(db: &Db) {
+    let (copy, _writer) = Copy::with_people(db).await;
+    let mut reader = copy.reader().await;
+    let mut check = async |claims: &str, keys: &[&str]| {
+        assert_eq!(seen(&mut reader, Some(claims)).await, set(keys), "{claims}");
+    };
+    let with = |more: &[&'static str]| [&IN_A[..], more].concat();
+    // An administrator sees the invitations, by the copy and not by the token.
+    check(&v1("user_ada", "org_a"), &with(&["invitations/orginv_org_a"])).await;
+    check(&v2("user_ada", "org_a"), &with(&["invitations/orginv_org_a"])).await;
+    check(&v1("user_ben", "org_a"), &IN_A).await;
+    let boast = json!({"v": 2, "sub": "user_ben", "o": {"id": "org_a", "rol": "admin"}, "org_role": "org:admin"});
+    check(&boast.to_string(), &IN_A).await;
+    // Profiles, members and organizations are those of the active organization; users, of all that are shared.
+    check(&v2("user_dan", "org_a"), &with(&["users/user_cyd"])).await;
+    let users = ["users/user_ada", "users/user_ben", "users/user_dan"];
+    check(&json!({"sub": "user_ben"}).to_string(), &users).await;
+    check(&v2("user_ben", "org_b"), &users).await;
+    check(&v1("user_ben", "org_b"), &users).await;
+    check(&v1("user_ben", "org_none"), &users).await;
+    check(&v1("user_nobody", "org_a"), &[]).await;
+    // The version decides which claim counts; without one they must agree.
+    let both =
+        |version: Value| json!({"v": version, "sub": "user_ben", "org_id": "org_b", "o": {"id": "org_a"}}).to_string();
+    check(&both(json!(2)), &IN_A).await;
+    check(&both(json!(1)), &users).await;
+    check(&both(json!(3)), &users).await;
+    check(&json!({"sub": "user_ben", "org_id": "org_b", "o": {"id": "org_a"}}).to_string(), &users).await;
+    check(&json!({"sub": "user_ben", "org_id": "org_a", "o": {"id": "org_a"}}).to_string(), &IN_A).await;
+    check(&json!({"sub": "user_ben", "o": {"id": "org_a"}}).to_string(), &IN_A).await;
+    check(&json!({"sub": "user_ben", "org_id": ["org_a"], "o": "org_a"}).to_string(), &users).await;
+    check(&json!({"v": 2, "sts": "active", "sub": "user_ben", "o": {"id": "org_a"}}).to_string(), &IN_A).await;
+    check(&json!({"v": 2, "sts": "pending", "sub": "user_ben", "o": {"id": "org_a"}}).to_string(), &[]).await;
+    for nobody in [
+        "",
+        " ",
+        "{",
+        "{}",
+        "null",
+        "[]",
+        "1",
+        "\"user_ada\"",
+        "{\"sub\":null}",
+        "{\"sub\":\"\"}",
+        "{\"sub\":{}}",
+        "{\"org_id\":\"org_a\",\"org_role\":\"org:admin\"}",
+        r#"{"sub":"\u0000"}"#,
+        r#"{"sub":"\ud800"}"#,
+        "{\"sub\":\"user_ada\"",
+        "{\"sub\":1e999999}",
+        &"[".repeat(200_000),
+    ] {
+        check(nobody, &[]).await;
+    }
+    assert_eq!(seen(&mut reader, None).await, set(&[]));
+    // The helpers, for who they say he is.
+    let asked = "SELECT concat_ws(' ', faircopy.current_user_id(), faircopy.current_org_id(), faircopy.current_org_role(), \
+        faircopy.current_workspace_id(), faircopy.has_role('org:admin'), faircopy.has_role('admin'), \
+        faircopy.has_role('member'), faircopy.is_member('org_a'), faircopy.is_member('org_b'), \
+        faircopy.has_permission('org:read'), faircopy.has_permission('org:write'), \
+        (SELECT string_agg(clerk_org_id || '=' || name, '+' ORDER BY clerk_org_id) FROM faircopy.current_memberships()))";
+    let mut answer = async |claims: &str| under(&mut reader, Some(claims), asked).await.unwrap().remove(0).unwrap();
+    assert_eq!(answer(&v2("user_ada", "org_a")).await, "user_ada org_a org:admin ws_org_a t t f t f t f org_a=org_a");
+    assert_eq!(
+        answer(&v1("user_dan", "org_b")).await,
+        "user_dan org_b org:member ws_org_b f f t t t t f org_a=org_a+org_b=org_b"
+    );
+    assert_eq!(answer(&v1("user_cyd", "org_a")).await, "user_cyd f f f f t f f org_b=org_b");
+    assert_eq!(answer("{").await, "f f f f f f f");
+}
+
+async fn a_removed_member_sees_nothing_at_once(db: &Db) {
+    let (copy, mut writer) = Copy::with_people(db).await;
+    let mut reader = copy.reader().await;
+    let claims = v2("user_ben", "org_a");
+    assert_eq!(seen(&mut reader, Some(&claims)).await, set(&IN_A));
+    let mut end = gone("organization_membership", "orgmem_org_a_user_ben");
+    end["organization_id"] = json!("org_a");
+    end["user_id"] = json!("user_ben");
+    deliver(&mut writer, event("msg_end", "organizationMembership.deleted", 2, &end)).await;
+    assert_eq!(seen(&mut reader, Some(&claims)).await, set(&["users/user_ben"]));
+    deliver(&mut writer, event("msg_gone", "user.deleted", 3, &gone("user", "user_ben"))).await;
+    assert_eq!(seen(&mut reader, Some(&claims)).await, set(&[]));
+}
+
+async fn nothing_can_be_written_or_probed(db: &Db) {
+    let (copy, _writer) = Copy::with_people(db).await;
+    let mut reader = copy.reader().await;
+    let claims = v2("user_ada", "org_a");
+    let mut refused = async |statement: &str| {
+        let error = under(&mut reader, Some(&claims), statement).await.unwrap_err();
+        let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+        assert_eq!(code, "42501", "{statement}: {error}");
+    };
+    for table in TABLES.iter().chain(&OWN) {
+        refused(&format!("INSERT INTO faircopy.{table} DEFAULT VALUES")).await;
+        refused(&format!("DELETE FROM faircopy.{table}")).await;
+        refused(&format!("TRUNCATE faircopy.{table}")).await;
+    }
+    for table in OWN {
+        refused(&format!("SELECT FROM faircopy.{table}")).await;
+    }
+    // An id that is taken and hidden is refused like one that is free: no oracle.
+    for id in ["user_cyd", "user_free"] {
+        refused(&format!("INSERT INTO faircopy.users (clerk_user_id, provenance) VALUES ('{id}', 'api')")).await;
+    }
+    refused("SELECT FROM faircopy.users FOR UPDATE").await;
+    refused("SET LOCAL row_security = off; SELECT FROM faircopy.users").await;
+    refused("ALTER TABLE faircopy.users DISABLE ROW LEVEL SECURITY").await;
+    refused("CREATE TABLE public.mine ()").await;
+    let foreign_keys = "SELECT has_any_column_privilege('faircopy.users', 'REFERENCES')::text";
+    assert_eq!(under(&mut reader, Some(&claims), foreign_keys).await.unwrap(), [Some("false".to_owned())]);
+    // Whatever a role was granted by mistake, the tables of the service's own have no rows for it.
+    db.sql(&format!("GRANT ALL ON ALL TABLES IN SCHEMA faircopy TO {}", copy.app)).await;
+    for table in OWN {
+        let rows = under(&mut reader, Some(&claims), &format!("SELECT 'x' FROM faircopy.{table}")).await.unwrap();
+        assert_eq!(rows, [], "{table}");
+    }
+    let changed = "WITH done AS (DELETE FROM faircopy.users RETURNING 1) SELECT count(*)::text FROM done";
+    assert_eq!(under(&mut reader, Some(&claims), changed).await.unwrap(), [Some("0".to_owned())]);
+    let taken = "INSERT INTO faircopy.users (clerk_user_id, provenance) VALUES ('user_cyd', 'api')";
+    let error = under(&mut reader, Some(&claims), taken).await.unwrap_err().to_string();
+    assert!(error.contains("row-level security"), "{error}");
+}
+
+async fn a_setting_ends_with_its_transaction(db: &Db) {
+    let (copy, _writer) = Copy::with_people(db).await;
+    let mut reader = copy.reader().await;
+    assert_eq!(seen(&mut reader, Some(&v1("user_ben", "org_a"))).await, set(&IN_A));
+    // It is left empty and not null, on the same connection.
+    let left = "SELECT current_setting('request.jwt.claims', true)";
+    assert_eq!(under(&mut reader, None, left).await.unwrap(), [Some(String::new())]);
+    assert_eq!(seen(&mut reader, None).await, set(&[]));
+}
+
+async fn temporary_objects_do_not_deceive_the_helpers(db: &Db) {
+    let (copy, _writer) = Copy::with_people(db).await;
+    let mut reader = copy.reader().await;
+    for statement in [
+        "CREATE TEMPORARY TABLE organization_members AS SELECT 'org_b' AS clerk_org_id, 'user_ben' AS clerk_user_id",
+        "CREATE FUNCTION pg_temp.current_setting(text, boolean) RETURNS text LANGUAGE sql AS \
+            $$ SELECT '{\"sub\":\"user_cyd\",\"org_id\":\"org_b\"}' $$",
+        "CREATE FUNCTION pg_temp.jsonb_typeof(jsonb) RETURNS text LANGUAGE sql AS $$ SELECT 'object' $$",
+        "SET search_path = pg_temp, faircopy, pg_catalog",
+    ] {
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut reader).await.unwrap();
+    }
+    assert_eq!(seen(&mut reader, Some(&v1("user_ben", "org_a"))).await, set(&IN_A));
+    assert_eq!(seen(&mut reader, None).await, set(&[]));
+}
+
+async fn every_table_is_closed_and_holds_its_owner(db: &Db) {
+    let (copy, _writer) = Copy::with_people(db).await;
+    let open = "SELECT relname::text FROM pg_class WHERE relnamespace = 'faircopy'::regnamespace AND relkind IN ('r', 'p') \
+        AND NOT (relrowsecurity AND relforcerowsecurity)";
+    assert_eq!(db.sql(open).await, []);
+    let closed = "SELECT relname::text FROM pg_class WHERE relnamespace = 'faircopy'::regnamespace AND relrowsecurity";
+    assert_eq!(db.sql(closed).await.len(), TABLES.len() + OWN.len());
+    let everybody = "SELECT relname::text FROM pg_class, aclexplode(relacl) WHERE relnamespace = 'faircopy'::regnamespace \
+        AND grantee = 0 UNION ALL SELECT proname::text FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) \
+        WHERE pronamespace = 'faircopy'::regnamespace AND grantee = 0";
+    assert_eq!(db.sql(everybody).await, [], "granted to PUBLIC");
+    let loose = "SELECT proname::text FROM pg_proc WHERE pronamespace = 'faircopy'::regnamespace \
+        AND NOT coalesce(proconfig @> ARRAY['search_path=pg_catalog, pg_temp'], false)";
+    assert_eq!(db.sql(loose).await, [], "functions without a fixed search_path");
+    let definers = "SELECT proname::text FROM pg_proc WHERE pronamespace = 'faircopy'::regnamespace AND prosecdef \
+        AND proowner = (SELECT relowner FROM pg_class WHERE oid = 'faircopy.users'::regclass) ORDER BY 1";
+    let expected = ["current_colleagues", "current_memberships"].map(|name| Some(name.to_owned()));
+    assert_eq!(db.sql(definers).await, expected, "the functions with their owner's rights");
+    // Without his policy the owner is held like anybody else.
+    let mut owner = PgConnection::connect(&db.url_of(&copy.owner)).await.unwrap();
+    let count = "SELECT count(*)::text FROM faircopy.users";
+    assert_eq!(under(&mut owner, None, count).await.unwrap(), [Some("4".to_owned())]);
+    db.sql("DROP POLICY owner ON faircopy.users").await;
+    assert_eq!(under(&mut owner, None, count).await.unwrap(), [Some("0".to_owned())]);
+}
+
+async fn the_writer_pays_nothing(db: &Db) {
+    let copy = Copy::new(db, "CREATEROLE").await;
+    let mut writer = copy.store.writer();
+    writer.migrate(NOW).await.unwrap();
+    let seed = Seed::of_run();
+    let (events, truth) = company(seed.value() + 9, 40, 5, START);
+    for batch in of_world(&shuffled(&events, seed.value(), 1)).chunks(50) {
+        commit(&mut writer, batch).await;
+    }
+    tables::read(&db.url_of(&copy.owner)).await.assert_same_as(&truth);
+    assert!(copy.store.ready().await.unwrap());
+    assert_eq!(copy.store.public_rows("users").await.unwrap().len(), truth.users.len());
+    // The owner's policy is folded away: his plans have no trace of one.
+    let mut owner = PgConnection::connect(&db.url_of(&copy.owner)).await.unwrap();
+    for table in TABLES.iter().chain(&OWN) {
+        let plan = under(&mut owner, None, &format!("EXPLAIN SELECT * FROM faircopy.{table}")).await.unwrap();
+        let plan: Vec<String> = plan.into_iter().flatten().collect();
+        assert_eq!(plan.len(), 1, "{table}: {plan:?}");
+    }
+}
+
+async fn a_copy_with_rows_is_migrated(db: &Db) {
+    let copy = Copy::new(db, "CREATEROLE").await;
+    let mut owner = PgConnection::connect(&db.url_of(&copy.owner)).await.unwrap();
+    for statement in [
+        "CREATE SCHEMA faircopy",
+        include_str!("../../migrations/postgres/0001_copy.sql"),
+        "CREATE TABLE faircopy.schema_migrations (version bigint PRIMARY KEY, name text NOT NULL, applied_at text NOT NULL)",
+        "INSERT INTO faircopy.schema_migrations VALUES (1, 'copy', 'before')",
+        "INSERT INTO faircopy.users (clerk_user_id, provenance) VALUES ('user_old', 'api'), ('user_other', 'api')",
+        "INSERT INTO faircopy.organization_members (clerk_org_id, clerk_user_id, provenance) VALUES ('org_old', 'user_old', 'api')",
+    ] {
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut owner).await.unwrap();
+    }
+    let applied = copy.store.writer().migrate(NOW).await.unwrap();
+    assert_eq!(applied.iter().map(|migration| migration.version).collect::<Vec<_>>(), [2]);
+    assert_eq!(copy.store.counts().await.unwrap().users, 2);
+    copy.allow_the_app().await;
+    let claims = v1("user_old", "org_old");
+    let expected = set(&["users/user_old", "members/org_old/user_old", "profiles/org_old/user_old"]);
+    assert_eq!(seen(&mut copy.reader().await, Some(&claims)).await, expected);
+}
+
+/// The role `faircopy_reader` may be there, made for another database, or not: either way the copy is closed and works.
+async fn an_owner_who_may_make_no_roles(db: &Db) {
+    let copy = Copy::new(db, "NOCREATEROLE").await;
+    let mut writer = copy.store.writer();
+    writer.migrate(NOW).await.unwrap();
+    people(&mut writer).await;
+    assert!(!copy.store.has_second_wall().await.unwrap());
+    assert_eq!(copy.store.public_rows_for(&caller("user_ben", "org_a"), "users").await.unwrap().len(), 4);
+    // The grants of the documentation, by hand.
+    for grant in [
+        "USAGE ON SCHEMA faircopy",
+        "SELECT ON faircopy.users, faircopy.organizations, faircopy.organization_members, faircopy.organization_invitations, \
+         faircopy.user_profiles",
+        "EXECUTE ON ALL FUNCTIONS IN SCHEMA faircopy",
+    ] {
+        db.sql(&format!("GRANT {grant} TO {}", copy.app)).await;
+    }
+    assert_eq!(seen(&mut copy.reader().await, Some(&v1("user_ben", "org_a"))).await, set(&IN_A));
+}
+
+fn caller(user: &str, organization: &str) -> Caller {
+    Caller {
+        user: UserId::parse(user).unwrap(),
+        organization: (!organization.is_empty()).then(|| OrganizationId::parse(organization).unwrap()),
+    }
+}
+
+async fn reads_for_a_caller_have_a_second_wall(db: &Db) {
+    let (copy, _writer) = Copy::with_people(db).await;
+    assert!(copy.store.has_second_wall().await.unwrap());
+    for address in [db.url_of(&copy.owner), format!("{}?pgbouncer=true", db.url_of(&copy.owner))] {
+        let store = Store::new(Address::parse(&address).unwrap());
+        let check = async |user: &str, organization: &str, counts: [usize; 4]| {
+            for (table, count) in TABLES.iter().zip(counts) {
+                let rows = store.public_rows_for(&caller(user, organization), table).await.unwrap();
+                assert_eq!(rows.len(), count, "{user} {organization} {table}");
+            }
+        };
+        check("user_ada", "org_a", [3, 1, 3, 1]).await;
+        check("user_ben", "org_a", [3, 1, 3, 0]).await;
+        check("user_ben", "org_b", [3, 0, 0, 0]).await;
+        check("user_dan", "org_b", [4, 1, 2, 0]).await;
+        check("user_cyd", "", [2, 0, 0, 0]).await;
+        check("user_nobody", "org_a", [0, 0, 0, 0]).await;
+        // The same connections, as the owner again.
+        assert_eq!(store.counts().await.unwrap().users, 4);
+        assert_eq!(store.public_rows("organization_members").await.unwrap().len(), 5);
+        store.close().await;
+    }
+}
+
+async fn a_dropped_read_leaves_nobody_behind(db: &Db) {
+    let (copy, _writer) = Copy::with_people(db).await;
+    assert!(copy.store.has_second_wall().await.unwrap());
+    let ada = caller("user_ada", "org_a");
+    let mut dropped = 0;
+    for round in 0..400_u64 {
+        let within = Duration::from_micros(round * 5);
+        dropped += u32::from(tokio::time::timeout(within, copy.store.public_rows_for(&ada, "users")).await.is_err());
+        assert_eq!(copy.store.counts().await.unwrap().users, 4, "a connection is still somebody else's");
+    }
+    assert!(dropped > 10, "{dropped} reads were dropped");
+}
+
+async fn check_is_content_with_what_the_migrations_made(db: &Db) {
+    let (copy, _writer) = Copy::with_people(db).await;
+    db.sql(&format!("GRANT {} TO {}", copy.app, copy.owner)).await;
+    for application in [copy.application(), Application { address: None, role: Some(copy.app.clone()) }] {
+        let report = copy.store.check_row_level_security(&application).await.unwrap();
+        assert_eq!(report.findings(), 0, "{:#?}", report.checks);
+        assert_eq!(report.role, copy.app);
+        assert!(report.reader.is_some() && report.organization != report.other_organization);
+        for name in TABLES.iter().chain(&OWN).chain(&["user_profiles"]) {
+            let name = format!("faircopy.{name}");
+            assert!(report.checks.iter().any(|check| check.object == name && check.check == "reads"), "{name}");
+        }
+        let own = |check: &&faircopy_store::rls::Check| check.check == "reads" && check.detail.contains(" own seen");
+        assert!(report.checks.iter().filter(own).count() >= 5, "{:#?}", report.checks);
+    }
+    assert_eq!(copy.store.counts().await.unwrap().users, 4);
+}
+
+/// A fault for each that a check must find, planted one after the other and undone.
+async fn check_finds_what_is_planted(db: &Db) {
+    let (copy, _writer) = Copy::with_people(db).await;
+    let app = copy.app.clone();
+    let check = async |plant: &str, undo: &str, object: &str, name: &str, words: &str| {
+        for statement in plant.split(";;") {
+            db.sql(&statement.replace("{app}", &app).replace("{owner}", &copy.owner)).await;
+        }
+        let report = copy.store.check_row_level_security(&copy.application()).await.unwrap();
+        let found = report.checks.iter().any(|check| {
+            let named = check.object.contains(&object.replace("{app}", &app)) && check.check == name;
+            check.verdict == Verdict::Finding && named && check.detail.contains(words)
+        });
+        assert!(found, "{plant}: {name} of {object} says nothing of {words:?}:\n{:#?}", report.checks);
+        for statement in undo.split(";;") {
+            db.sql(&statement.replace("{app}", &app).replace("{owner}", &copy.owner)).await;
+        }
+    };
+    let (users, members) = ("faircopy.users", "faircopy.organization_members");
+    let (force, no_force) = (
+        "ALTER TABLE faircopy.users FORCE ROW LEVEL SECURITY",
+        "ALTER TABLE faircopy.users NO FORCE ROW LEVEL SECURITY",
+    );
+    check(no_force, force, users, "row security", "FORCE").await;
+    let on = "ALTER TABLE faircopy.organization_members ENABLE ROW LEVEL SECURITY";
+    let off = "ALTER TABLE faircopy.organization_members DISABLE ROW LEVEL SECURITY";
+    check(off, on, members, "row security", "is off").await;
+    check(off, on, members, "reads", "foreign rows").await;
+    check(off, on, "faircopy.user_profiles", "reads", "malformed claims").await;
+    let policy = "CREATE POLICY owner ON faircopy.feed TO {owner} USING (true) WITH CHECK (true)";
+    check("DROP POLICY owner ON faircopy.feed", policy, "faircopy.feed", "row security", "cannot write").await;
+    let (plant, undo) = ("CREATE POLICY lax ON faircopy.users USING (true)", "DROP POLICY lax ON faircopy.users");
+    check(plant, undo, users, "reads", "no claims").await;
+
+    // The role.
+    let who = "role {app}";
+    check("ALTER ROLE {app} SUPERUSER", "ALTER ROLE {app} NOSUPERUSER", who, "attributes", "superuser").await;
+    check("ALTER ROLE {app} BYPASSRLS", "ALTER ROLE {app} NOBYPASSRLS", who, "attributes", "BYPASSRLS").await;
+    check("ALTER ROLE {app} BYPASSRLS", "ALTER ROLE {app} NOBYPASSRLS", users, "reads", "foreign rows").await;
+    check("GRANT postgres TO {app}", "REVOKE postgres FROM {app}", who, "attributes", "may become").await;
+    check("GRANT {owner} TO {app}", "REVOKE {owner} FROM {app}", who, "ownership", "may become").await;
+    let (plant, undo) = ("ALTER TABLE faircopy.feed OWNER TO {app}", "ALTER TABLE faircopy.feed OWNER TO {owner}");
+    check(plant, undo, who, "ownership", "owns faircopy.feed").await;
+    let preset = "ALTER ROLE {app} SET request.jwt.claims = '{\"sub\":\"user_ada\"}'";
+    check(preset, "ALTER ROLE {app} RESET request.jwt.claims", who, "claims", "preset").await;
+    let (plant, undo) = ("GRANT CREATE ON SCHEMA public TO PUBLIC", "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    check(plant, undo, "schema public", "create", "REVOKE CREATE").await;
+
+    // Rights.
+    let (grant, revoke) = ("GRANT TRUNCATE ON faircopy.users TO {app}", "REVOKE TRUNCATE ON faircopy.users FROM {app}");
+    check(grant, revoke, users, "rights", "TRUNCATE").await;
+    check(grant, revoke, users, "writes", "truncate succeeds").await;
+    let (grant, revoke) =
+        ("GRANT REFERENCES ON faircopy.users TO PUBLIC", "REVOKE REFERENCES ON faircopy.users FROM PUBLIC");
+    check(grant, revoke, users, "rights", "REFERENCES").await;
+    let grant = "GRANT SELECT ON faircopy.webhook_deliveries TO {app}";
+    let revoke = "REVOKE SELECT ON faircopy.webhook_deliveries FROM {app}";
+    check(grant, revoke, "faircopy.webhook_deliveries", "rights", "may read").await;
+    let plant =
+        "GRANT INSERT, UPDATE, DELETE ON faircopy.users TO {app};;CREATE POLICY lax ON faircopy.users USING (true)";
+    let undo = "REVOKE INSERT, UPDATE, DELETE ON faircopy.users FROM {app};;DROP POLICY lax ON faircopy.users";
+    check(plant, undo, users, "writes", "delete of 4 rows succeeds").await;
+    check(plant, undo, users, "writes", "insert is only stopped by").await;
+    check(plant, undo, users, "writes", "update is only stopped by").await;
+
+    // Views, wherever they are, and functions with their owner's rights.
+    let (lax, tight) = ("SET (security_invoker = false)", "SET (security_invoker = true)");
+    let view = "faircopy.user_profiles";
+    let (lax, tight) = (format!("ALTER VIEW {view} {lax}"), format!("ALTER VIEW {view} {tight}"));
+    check(&lax, &tight, view, "view", "its owner's rights").await;
+    check(&lax, &tight, view, "reads", "foreign rows").await;
+    let plant = "CREATE VIEW public.people AS SELECT * FROM faircopy.users;;GRANT SELECT ON public.people TO {app}";
+    check(plant, "DROP VIEW public.people", "people", "view", "its owner's rights").await;
+    let plant = "CREATE MATERIALIZED VIEW faircopy.kept AS SELECT * FROM faircopy.users;;GRANT SELECT ON faircopy.kept TO {app}";
+    check(plant, "DROP MATERIALIZED VIEW faircopy.kept", "faircopy.kept", "view", "materialized").await;
+    check(plant, "DROP MATERIALIZED VIEW faircopy.kept", "faircopy.kept", "reads", "foreign rows").await;
+    let plant = "CREATE FUNCTION faircopy.all_users() RETURNS SETOF text LANGUAGE sql STABLE SECURITY DEFINER \
+        AS 'SELECT clerk_user_id FROM faircopy.users'";
+    check(plant, "DROP FUNCTION faircopy.all_users()", "faircopy.all_users()", "definer", "search_path").await;
+    check(plant, "DROP FUNCTION faircopy.all_users()", "faircopy.all_users()", "calls", "user_cyd").await;
+    let plant = "ALTER FUNCTION faircopy.current_memberships() RESET search_path";
+    let undo = "ALTER FUNCTION faircopy.current_memberships() SET search_path = pg_catalog, pg_temp";
+    check(plant, undo, "faircopy.current_memberships()", "definer", "search_path").await;
+    let plant = "CREATE OR REPLACE FUNCTION faircopy.is_member(clerk_org_id text) RETURNS boolean LANGUAGE sql STABLE \
+        SET search_path = pg_catalog, pg_temp AS 'SELECT faircopy.claimed_org_id() = $1'";
+    let undo = "CREATE OR REPLACE FUNCTION faircopy.is_member(clerk_org_id text) RETURNS boolean LANGUAGE sql STABLE \
+        SET search_path = pg_catalog, pg_temp \
+        AS 'SELECT EXISTS (SELECT FROM faircopy.current_memberships() AS m WHERE m.clerk_org_id = $1)'";
+    check(plant, undo, "faircopy.is_member(text)", "calls", "answers true").await;
+    let plant = "CREATE FUNCTION public.anybody() RETURNS bigint LANGUAGE sql SECURITY DEFINER \
+        AS 'SELECT count(*) FROM faircopy.users';;ALTER FUNCTION public.anybody() OWNER TO {owner}";
+    check(plant, "DROP FUNCTION public.anybody()", "anybody()", "definer", "search_path").await;
+
+    let report = copy.store.check_row_level_security(&copy.application()).await.unwrap();
+    assert_eq!(report.findings(), 0, "what was planted is undone: {:#?}", report.checks);
+}
+
+async fn check_knows_its_bounds(db: &Db) {
+    let copy = Copy::new(db, "CREATEROLE").await;
+    let missing = copy.store.check_row_level_security(&copy.application()).await.unwrap_err().to_string();
+    assert!(missing.contains("faircopy migrate"), "{missing}");
+    copy.store.writer().migrate(NOW).await.unwrap();
+    copy.allow_the_app().await;
+    // Nothing is proven without two tenants, and that is said.
+    let report = copy.store.check_row_level_security(&copy.application()).await.unwrap();
+    assert_eq!(report.findings(), 1, "{:#?}", report.checks);
+    let stranger = Store::new(Address::parse(&db.url_of(&copy.app)).unwrap());
+    let refused = stranger.check_row_level_security(&copy.application()).await.unwrap_err().to_string();
+    assert!(refused.contains("does not own"), "{refused}");
+    let sqlite = Store::new(Address::parse("sqlite:///nowhere.db").unwrap());
+    let refused = sqlite.check_row_level_security(&copy.application()).await.unwrap_err().to_string();
+    assert!(refused.contains("SQLite has no roles"), "{refused}");
+}
