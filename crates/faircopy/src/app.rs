@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use faircopy_core::Millis;
 use faircopy_core::event::Context;
+use faircopy_core::token::Policy;
 use faircopy_store::{Store, Writer};
 
 use crate::config::Config;
 use crate::telemetry::Metrics;
+use crate::upstream::keys::KeySet;
 use crate::worker::intake::{self, Intake};
 use crate::worker::janitor;
 
@@ -92,6 +94,10 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// The way in for deliveries.
     pub intake: Intake,
+    /// The keys of session tokens.
+    pub keys: Arc<KeySet>,
+    /// What a session token must say.
+    pub policy: Policy,
     /// The figures.
     pub metrics: Metrics,
 }
@@ -100,6 +106,7 @@ pub struct App {
 pub struct Workers {
     intake: tokio::task::JoinHandle<()>,
     janitor: tokio::task::JoinHandle<()>,
+    keys: tokio::task::JoinHandle<()>,
 }
 
 impl App {
@@ -108,11 +115,14 @@ impl App {
     pub fn start(config: Config, store: Store, clock: Arc<dyn Clock>) -> (Arc<Self>, Workers) {
         let metrics = Metrics::install();
         let (intake, worker) = intake::channel(store.writer(), clock.clone(), metrics.clone());
+        let keys = KeySet::new(&config.sessions, clock.clone(), metrics.clone());
+        let policy = config.sessions.policy();
         let workers = Workers {
             intake: tokio::spawn(worker.run()),
             janitor: tokio::spawn(janitor::run(store.writer(), clock.clone())),
+            keys: tokio::spawn(keys.clone().run()),
         };
-        (Arc::new(Self { config, store, clock, intake, metrics }), workers)
+        (Arc::new(Self { config, store, clock, intake, keys, policy, metrics }), workers)
     }
 
     /// How a delivery that was signed at this time is read.
@@ -127,6 +137,7 @@ impl Workers {
     /// [`App`] must have been dropped.
     pub async fn finish(mut self) {
         self.janitor.abort();
+        self.keys.abort();
         match tokio::time::timeout(FINISH_DEADLINE, &mut self.intake).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the intake worker ended badly"),
