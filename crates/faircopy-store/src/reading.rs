@@ -205,7 +205,8 @@ impl Store {
              WHERE m.clerk_org_id = $1 AND m.clerk_user_id > $3 AND EXISTS (SELECT 1 FROM {{s}}organization_members own \
              WHERE own.clerk_org_id = $1 AND own.clerk_user_id = $2) ORDER BY m.clerk_user_id LIMIT $4"
         );
-        self.memberships(&statement, vec![id.into(), member.into(), after.unwrap_or_default().into(), limit.into()]).await
+        self.memberships(&statement, vec![id.into(), member.into(), after.unwrap_or_default().into(), limit.into()])
+            .await
     }
 
     /// The memberships of a user, in the order of the organizations' ids, after one of them.

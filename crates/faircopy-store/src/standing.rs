@@ -69,8 +69,7 @@ impl Store {
 
     /// How fresh the copy is now.
     pub async fn freshness(&self) -> Result<Freshness> {
-        let statement =
-            "SELECT f.sequence, (SELECT {time max(received_at)} FROM {s}webhook_deliveries) FROM {s}feed f";
+        let statement = "SELECT f.sequence, (SELECT {time max(received_at)} FROM {s}webhook_deliveries) FROM {s}feed f";
         let rows = self.readers.read(statement, vec![]).await?;
         rows.first().map_or(Ok(Freshness::default()), freshness)
     }

@@ -117,7 +117,8 @@ fn address(text: &str) -> Option<String> {
     let loopback = ip.map_or(host == "localhost", |ip| ip.is_loopback());
     let scheme = url.scheme() == "https" || (url.scheme() == "http" && loopback);
     let public = ip.is_none_or(|ip| loopback || is_public(ip));
-    let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+    let plain =
+        url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
     (scheme && public && plain).then(|| text.trim_end_matches('/').to_owned())
 }
 
@@ -169,7 +170,8 @@ mod tests {
 
     #[test]
     fn an_issuer_is_an_address_that_may_be_asked() {
-        let check = |text: &str, expected: Option<&str>| assert_eq!(issuer_of(text).ok().as_deref(), expected, "{text}");
+        let check =
+            |text: &str, expected: Option<&str>| assert_eq!(issuer_of(text).ok().as_deref(), expected, "{text}");
         check("https://clerk.example.com", Some("https://clerk.example.com"));
         check("https://clerk.example.com/", Some("https://clerk.example.com"));
         check("clerk.example.com", Some("https://clerk.example.com"));

@@ -52,8 +52,8 @@ pub(super) struct Caller {
     pub(super) freshness: Freshness,
     /// What this request has brought into the copy.
     created: Vec<&'static str>,
-    /// Why what it would have brought could not be written.
-    unwritten: Option<Refusal>,
+    /// Why what it would have brought could not be written, and whether the membership was part of that.
+    unwritten: Option<(Refusal, bool)>,
 }
 
 impl Caller {
@@ -98,7 +98,7 @@ pub(super) async fn require_session(
 
 /// `GET /v1/auth`: for reverse proxies. The copy cannot make it fail: while it cannot be read, the token alone speaks.
 pub(super) async fn auth(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
-    let session = Box::pin(signed_in(&app, &headers)).await?;
+    let session = signed_in(&app, &headers).await?;
     let read = app.store.standing(&session.user, active(&session));
     let standing = match tokio::time::timeout(READ_DEADLINE, read).await {
         Ok(Ok(standing)) => standing,
@@ -118,7 +118,9 @@ pub(super) async fn auth(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
     let member = match (&caller.member, &session.organization) {
         (Some(member), Some(active)) => Some((active.id.as_str(), member.role.as_deref())),
         // The membership could not be written, so the copy has no say in it; it has one where it knows better.
-        (None, Some(active)) if caller.unwritten.is_some() => Some((active.id.as_str(), active.role.as_deref())),
+        (None, Some(active)) if caller.unwritten.as_ref().is_some_and(|(_, membership)| *membership) => {
+            Some((active.id.as_str(), active.role.as_deref()))
+        }
         _ => None,
     };
     let mut response = identified(session.user.as_str(), member);
@@ -176,7 +178,7 @@ pub(super) async fn store(
     State(app): State<Arc<App>>,
     axum::Extension(caller): axum::Extension<Caller>,
 ) -> Result<Json<Stored>, Problem> {
-    if let Some(refusal) = caller.unwritten {
+    if let Some((refusal, _)) = caller.unwritten {
         return Err(refusal.into());
     }
     let user = app.store.user(caller.session.user.as_str()).await?;
@@ -294,6 +296,7 @@ async fn admitted(app: &Arc<App>, session: Session, standing: Standing) -> Resul
         _ => None,
     };
     let new_rows: Vec<Option<&'static str>> = news.iter().map(|observation| new_row(&observation.fact)).collect();
+    let has_membership = new_rows.contains(&Some("membership"));
     match tokio::time::timeout(ENSURE_DEADLINE, app.intake.learn(news)).await.unwrap_or(Err(Refusal::Late)) {
         Ok(receipt) => {
             app.metrics.session_write("written");
@@ -306,13 +309,13 @@ async fn admitted(app: &Arc<App>, session: Session, standing: Standing) -> Resul
                     return Err(Problem::new("user-deleted", "The user of this token was deleted."));
                 }
                 Ok(now) => (caller.member, caller.freshness) = (now.member, now.freshness),
-                Err(error) => caller.unwritten = Some(Refusal::Unavailable(error.to_string())),
+                Err(error) => caller.unwritten = Some((Refusal::Unavailable(error.to_string()), has_membership)),
             }
         }
         Err(refusal) => {
             tracing::warn!(reason = %refusal, "what a session token says could not be written");
             app.metrics.session_write("refused");
-            caller.unwritten = Some(refusal);
+            caller.unwritten = Some((refusal, has_membership));
         }
     }
     Ok(caller)

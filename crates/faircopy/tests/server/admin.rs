@@ -62,7 +62,9 @@ async fn the_router_and_the_route_table_are_the_same() {
     let registered: BTreeSet<&str> = shown.split('"').filter(|part| part.starts_with('/')).collect();
     let mut listed: BTreeSet<&str> = ROUTES.iter().map(|(_, route, _)| *route).collect();
     // What axum adds where one router is nested in another, for the fallback inside of it.
-    listed.extend(registered.iter().filter(|path| path.contains("__private__") || ["/", "/admin/v1", "/v1"].contains(path)));
+    listed.extend(
+        registered.iter().filter(|path| path.contains("__private__") || ["/", "/admin/v1", "/v1"].contains(path)),
+    );
     assert_eq!(registered, listed);
 }
 

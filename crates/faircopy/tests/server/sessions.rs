@@ -208,8 +208,7 @@ async fn tokens_race_with_webhooks() {
                 assert_eq!(answer.status, 200, "{}", answer.text());
             }
         }));
-        let webhooks =
-            futures_util::future::join_all(people.iter().map(|id| joins(&app, "org_race", id, "org:admin")));
+        let webhooks = futures_util::future::join_all(people.iter().map(|id| joins(&app, "org_race", id, "org:admin")));
         tokio::join!(sign_ins, webhooks);
         let tables = app.tables().await;
         assert_eq!(tables.users.len(), people.len());
@@ -257,7 +256,8 @@ async fn nothing_of_another_organization_is_seen() {
 /// Every route of the table that asks for a session refuses whoever has none, and says why.
 #[tokio::test]
 async fn every_route_refuses_bad_tokens_by_their_reason() {
-    let app = TestApp::build().clock(&manual_clock()).sessions().authorized_parties("https://app.example.com").start().await;
+    let app =
+        TestApp::build().clock(&manual_clock()).sessions().authorized_parties("https://app.example.com").start().await;
     let now = app.now();
     let with = |name: &str, value: Value| {
         let mut claims = mint::claims("user_1", now);
