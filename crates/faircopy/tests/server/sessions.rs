@@ -410,7 +410,8 @@ async fn a_failing_database_never_fails_forward_auth() {
     let mut cluster = Postgres::start().await;
     let url = cluster.create_database("auth").await;
     let app = TestApp::build().database_url(&url).sessions().start().await;
-    let token = app.token("user_ada", Some(("org_a", "admin")));
+    // The machine's clock runs: a new token for each request.
+    let token = || app.token("user_ada", Some(("org_a", "admin")));
     let all = (Some("user_ada"), Some("org_a"), Some("org:admin"));
     // The copy can be read and not written: nothing may be inserted.
     let mut connection = PgConnection::connect(&url).await.unwrap();
@@ -418,13 +419,13 @@ async fn a_failing_database_never_fails_forward_auth() {
         CREATE TRIGGER no BEFORE INSERT ON faircopy.users FOR EACH STATEMENT EXECUTE FUNCTION faircopy.no()";
     connection.execute(refuse).await.unwrap();
     drop(connection);
-    assert_eq!(told(&app.bearer("GET", "/v1/auth", &token).await), all);
-    assert_problem(&app.bearer("POST", "/v1/session", &token).await, 503, "database-unavailable");
+    assert_eq!(told(&app.bearer("GET", "/v1/auth", &token()).await), all);
+    assert_problem(&app.bearer("POST", "/v1/session", &token()).await, 503, "database-unavailable");
     cluster.kill();
     for _ in 0..3 {
-        assert_eq!(told(&app.bearer("GET", "/v1/auth", &token).await), all);
+        assert_eq!(told(&app.bearer("GET", "/v1/auth", &token()).await), all);
     }
-    assert_problem(&app.bearer("GET", "/v1/me", &token).await, 503, "database-unavailable");
+    assert_problem(&app.bearer("GET", "/v1/me", &token()).await, 503, "database-unavailable");
     let metrics = app.get("/metrics").await.text();
     assert!(metrics.contains("faircopy_session_copy_unread_total"), "{metrics}");
     assert!(metrics.contains("faircopy_session_writes_total{result=\"refused\"}"), "{metrics}");
