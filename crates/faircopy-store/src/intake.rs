@@ -1,4 +1,7 @@
-//! A batch of deliveries in one transaction: records, registers, rows and change feed, or nothing.
+//! A batch in one transaction: records, registers, rows and change feed, or nothing.
+//!
+//! A batch is made of [`Input`]s: deliveries, which leave a record each, and what was learned without one (a session
+//! token). Both are merged alike; only the record differs.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -28,6 +31,53 @@ pub struct Arrival {
     pub body_hash: i64,
     /// What it says.
     pub content: Content,
+}
+
+/// What one member of a batch says. Implemented for a delivery alone, so that whoever has only deliveries needs no other
+/// type, and for either kind.
+pub trait Input {
+    /// What is merged, in this order.
+    fn observations(&self) -> &[Observation];
+    /// The delivery that said it, whose record is kept.
+    fn delivery(&self) -> Option<&Arrival>;
+}
+
+/// Either kind of input, as one queue holds them.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// A delivery.
+    Delivery(Arrival),
+    /// What was learned without a delivery: there is no record of it but the rows.
+    Learned(Vec<Observation>),
+}
+
+impl Input for Arrival {
+    fn observations(&self) -> &[Observation] {
+        match &self.content.event.reading {
+            Reading::Observed(observations) => observations,
+            Reading::Ignored | Reading::Quarantined(_) => &[],
+        }
+    }
+
+    fn delivery(&self) -> Option<&Arrival> {
+        Some(self)
+    }
+}
+
+impl Input for Item {
+    fn observations(&self) -> &[Observation] {
+        match self {
+            Self::Delivery(arrival) => arrival.observations(),
+            Self::Learned(observations) => observations,
+        }
+    }
+
+    fn delivery(&self) -> Option<&Arrival> {
+        match self {
+            Self::Delivery(arrival) => Some(arrival),
+            Self::Learned(_) => None,
+        }
+    }
 }
 
 /// What a delivery says, and what of it is stored.
@@ -93,7 +143,7 @@ impl Outcome {
     }
 }
 
-/// What a sender is told once the commit is durable.
+/// What whoever handed it over is told once the commit is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// What became of the delivery.
@@ -104,6 +154,8 @@ pub struct Receipt {
     pub conflict: bool,
     /// Two snapshots with the same `updated_at` and other content were seen.
     pub contested: bool,
+    /// Of what was learned without a delivery: whether each observation was news, in their order.
+    pub parts: Vec<bool>,
     /// The last number of the change feed once this was committed.
     pub sequence: i64,
 }
@@ -125,7 +177,7 @@ impl Writer {
     /// Records and merges a batch in one transaction. Either all of it is durable when this returns, or an error says
     /// why none of it is; after a lost connection the commit may have happened all the same, and sending the batch
     /// again is harmless.
-    pub async fn commit(&mut self, batch: &[Arrival], now: Millis) -> Result<Vec<Receipt>> {
+    pub async fn commit<I: Input>(&mut self, batch: &[I], now: Millis) -> Result<Vec<Receipt>> {
         let connection = self.fresh().await?;
         let result = engine::complete(connection.dialect(), transact(connection, batch, now)).await;
         self.settle(result).await
@@ -193,9 +245,9 @@ impl Writer {
     }
 }
 
-async fn transact(connection: &mut Connection, batch: &[Arrival], now: Millis) -> Result<Vec<Receipt>> {
+async fn transact<I: Input>(connection: &mut Connection, batch: &[I], now: Millis) -> Result<Vec<Receipt>> {
     let (last, mut workset) = begin(connection, batch).await?;
-    let verdicts: Vec<(Outcome, bool)> = batch.iter().map(|arrival| merge(&mut workset, arrival)).collect();
+    let verdicts: Vec<Merged> = batch.iter().map(|input| merge(&mut workset, input)).collect();
     failpoint::step("mid-merge");
     let changes = workset.finish();
     let record = Record::of(batch, &verdicts);
@@ -217,20 +269,21 @@ async fn transact(connection: &mut Connection, batch: &[Arrival], now: Millis) -
     let (sequence, calls) = changes::append(last, &entries, now);
     connection.finish(calls).await?;
     failpoint::step("post-commit-pre-ack");
-    let receipts = verdicts.into_iter().zip(seen).map(|((outcome, contested), seen)| Receipt {
-        outcome: if seen.before { Outcome::Duplicate } else { outcome },
-        news: outcome == Outcome::Applied,
+    let receipts = verdicts.into_iter().zip(seen).map(|(merged, seen)| Receipt {
+        outcome: if seen.before { Outcome::Duplicate } else { merged.outcome },
+        news: merged.outcome == Outcome::Applied,
         conflict: seen.with_another_body,
-        contested,
+        contested: merged.contested,
+        parts: merged.parts,
         sequence,
     });
     Ok(receipts.collect())
 }
 
 /// Begins the transaction and loads what the batch's observations are merged into.
-async fn begin(connection: &mut Connection, batch: &[Arrival]) -> Result<(i64, Workset)> {
+async fn begin<I: Input>(connection: &mut Connection, batch: &[I]) -> Result<(i64, Workset)> {
     let (mut keys, mut unpaired) = (BTreeSet::new(), BTreeSet::new());
-    for observation in batch.iter().flat_map(observations) {
+    for observation in batch.iter().flat_map(Input::observations) {
         keys.extend(observation.keys());
         unpaired.extend(observation.unpaired_membership());
     }
@@ -260,29 +313,38 @@ async fn expire(connection: &mut Connection, now: Millis) -> Result<usize> {
     Ok(entries.len())
 }
 
-fn observations(arrival: &Arrival) -> &[Observation] {
-    match &arrival.content.event.reading {
-        Reading::Observed(observations) => observations,
-        Reading::Ignored | Reading::Quarantined(_) => &[],
-    }
+/// What merging one input did.
+#[derive(Debug)]
+struct Merged {
+    outcome: Outcome,
+    contested: bool,
+    parts: Vec<bool>,
 }
 
-fn merge(workset: &mut Workset, arrival: &Arrival) -> (Outcome, bool) {
-    match &arrival.content.event.reading {
-        Reading::Ignored => (Outcome::Ignored, false),
-        Reading::Quarantined(_) => (Outcome::Quarantined, false),
-        Reading::Observed(observations) => {
+fn merge(workset: &mut Workset, input: &impl Input) -> Merged {
+    let observations = input.observations();
+    let Some(arrival) = input.delivery() else {
+        let parts: Vec<bool> = observations.iter().map(|part| workset.merge(part) == Verdict::News).collect();
+        let outcome = if parts.contains(&true) { Outcome::Applied } else { Outcome::Stale };
+        return Merged { outcome, contested: false, parts };
+    };
+    let outcome = match &arrival.content.event.reading {
+        Reading::Ignored => Outcome::Ignored,
+        Reading::Quarantined(_) => Outcome::Quarantined,
+        Reading::Observed(_) => {
             let verdict = observations.iter().map(|observation| workset.merge(observation)).max();
-            let outcome = if verdict == Some(Verdict::News) { Outcome::Applied } else { Outcome::Stale };
-            (outcome, observations.iter().any(|observation| workset.is_contested(observation)))
+            if verdict == Some(Verdict::News) { Outcome::Applied } else { Outcome::Stale }
         }
-    }
+    };
+    let contested = observations.iter().any(|observation| workset.is_contested(observation));
+    Merged { outcome, contested, parts: Vec::new() }
 }
 
 /// The delivery records of a batch. Within one statement an id stands once, because a statement cannot change a row
 /// twice: attempts with the same body are counted together, and those with another body go to a later round.
 struct Record<'b> {
-    batch: &'b [Arrival],
+    /// Members of the batch, those without a delivery included.
+    length: usize,
     rounds: Vec<Vec<Group<'b>>>,
 }
 
@@ -308,13 +370,14 @@ struct Seen {
 }
 
 impl<'b> Record<'b> {
-    fn of(batch: &'b [Arrival], verdicts: &[(Outcome, bool)]) -> Self {
+    fn of<I: Input>(batch: &'b [I], verdicts: &[Merged]) -> Self {
         let mut bodies: HashMap<&str, Vec<Group<'b>>> = HashMap::with_capacity(batch.len());
-        for (place, arrival) in batch.iter().enumerate() {
+        let deliveries = batch.iter().enumerate().filter_map(|(place, input)| Some((place, input.delivery()?)));
+        for (place, arrival) in deliveries {
             let groups = bodies.entry(&arrival.svix_id).or_default();
             match groups.iter_mut().find(|group| group.arrival.body_hash == arrival.body_hash) {
                 Some(group) => group.places.push(place),
-                None => groups.push(Group { arrival, outcome: verdicts[place].0, places: vec![place] }),
+                None => groups.push(Group { arrival, outcome: verdicts[place].outcome, places: vec![place] }),
             }
         }
         let mut rounds: Vec<Vec<Group<'b>>> = Vec::new();
@@ -330,7 +393,7 @@ impl<'b> Record<'b> {
         for round in &mut rounds {
             round.sort_unstable_by(|a, b| a.arrival.svix_id.cmp(&b.arrival.svix_id));
         }
-        Self { batch, rounds }
+        Self { length: batch.len(), rounds }
     }
 
     /// The statements, a round each. A known id counts another attempt and keeps its first payload; what was quarantined or
@@ -374,7 +437,7 @@ impl<'b> Record<'b> {
 
     /// Reads what [`Record::calls`] returned, for each attempt of the batch.
     fn read(&self, found: &[Vec<Row>]) -> Result<Vec<Seen>> {
-        let mut seen = vec![Seen::default(); self.batch.len()];
+        let mut seen = vec![Seen::default(); self.length];
         for (round, rows) in self.rounds.iter().zip(found) {
             for row in rows {
                 let (svix_id, attempts, body_hash) = (row.required(0)?, row.int(1)?, row.int(2)?);
@@ -396,7 +459,8 @@ async fn quarantine(connection: &mut Connection, arrival: &Arrival, error: &str)
     let (sequence, _) = connection.begin(vec![]).await?;
     let mut arrival = arrival.clone();
     arrival.content.event.reading = Reading::Quarantined(event::Fault::Refused(error.to_owned()));
-    let record = Record::of(std::slice::from_ref(&arrival), &[(Outcome::Quarantined, false)]);
-    connection.finish(record.calls()).await?;
-    Ok(Receipt { outcome: Outcome::Quarantined, news: false, conflict: false, contested: false, sequence })
+    let outcome = Outcome::Quarantined;
+    let merged = Merged { outcome, contested: false, parts: Vec::new() };
+    connection.finish(Record::of(std::slice::from_ref(&arrival), &[merged]).calls()).await?;
+    Ok(Receipt { outcome, news: false, conflict: false, contested: false, parts: Vec::new(), sequence })
 }

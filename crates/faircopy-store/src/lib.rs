@@ -14,19 +14,23 @@ pub mod failpoint;
 mod intake;
 mod migrate;
 mod public;
+mod reading;
 mod records;
 mod registers;
 pub mod rls;
+mod standing;
 
 pub use caller::{Caller, READER_ROLE};
 pub use changes::Entry;
 pub use deliveries::{Delivery, DeliveryFilter, DeliverySummary};
 pub use engine::Address;
 pub use error::{Error, Result};
-pub use intake::{Arrival, Content, Outcome, Receipt, Writer};
+pub use intake::{Arrival, Content, Input, Item, Outcome, Receipt, Writer};
 pub use migrate::Migration;
 pub use public::Row;
+pub use reading::{Membership, OrganizationRecord, Person, UserRecord};
 pub use records::{Counts, OutcomeCount};
+pub use standing::{Freshness, Member, Standing};
 
 use engine::Readers;
 

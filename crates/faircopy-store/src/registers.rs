@@ -11,7 +11,7 @@ use faircopy_core::record::{Generation, Stamp};
 use crate::engine::{Call, Row, Rows};
 use crate::error::{Error, Result};
 
-const COLUMNS: &str = "r.subject, r.full_updated_at, r.full_event_at, r.full_hash, r.contested, \
+pub(crate) const COLUMNS: &str = "r.subject, r.full_updated_at, r.full_event_at, r.full_hash, r.contested, \
     r.partial_updated_at, r.partial_event_at, r.partial_hash, r.tombstone_at, r.generation_at, r.generation_id, \
     r.last_end_at, r.token, r.clerk_org_id";
 
@@ -34,7 +34,7 @@ pub(crate) fn by_membership<'a>(memberships: impl ExactSizeIterator<Item = &'a M
 
 /// Reads what [`by_key`] or [`by_membership`] found.
 pub(crate) fn read_all(rows: &[Row]) -> Result<Vec<(Key, Register)>> {
-    rows.iter().map(read).collect()
+    rows.iter().map(|row| read(row, 0)).collect()
 }
 
 /// Writes registers that changed.
@@ -99,29 +99,30 @@ fn organization_of<'a>(key: &'a Key, register: &'a Register) -> Option<&'a str> 
     }
 }
 
-fn read(row: &Row) -> Result<(Key, Register)> {
-    let subject = row.required(0)?;
+/// Reads [`COLUMNS`] of `r`, which begin at this column of the row.
+pub(crate) fn read(row: &Row, first: usize) -> Result<(Key, Register)> {
+    let subject = row.required(first)?;
     let corrupt = |column| Error::Corrupt { table: "registers", column, row: subject.clone() };
     let key = read_key(&subject).ok_or_else(|| corrupt("subject"))?;
-    let generation = match (row.int(9)?, row.text(10)?) {
+    let generation = match (row.int(first + 9)?, row.text(first + 10)?) {
         (Some(created_at), Some(id)) => Some(Generation {
             created_at: Millis(created_at),
             id: MembershipId::parse(&id).map_err(|_| corrupt("generation_id"))?,
         }),
         _ => None,
     };
-    let organization = match (&key, row.text(13)?) {
+    let organization = match (&key, row.text(first + 13)?) {
         (Key::Invitation(_), Some(id)) => Some(OrganizationId::parse(&id).map_err(|_| corrupt("clerk_org_id"))?),
         _ => None,
     };
-    let token = row.text(12)?.map(|text| read_token(&text).ok_or_else(|| corrupt("token"))).transpose()?;
+    let token = row.text(first + 12)?.map(|text| read_token(&text).ok_or_else(|| corrupt("token"))).transpose()?;
     let register = Register {
-        full: read_stamp(row, 1)?,
-        contested: row.bool(4)?.unwrap_or_default(),
-        partial: read_stamp(row, 5)?,
-        tombstone: row.int(8)?.map(Millis),
+        full: read_stamp(row, first + 1)?,
+        contested: row.bool(first + 4)?.unwrap_or_default(),
+        partial: read_stamp(row, first + 5)?,
+        tombstone: row.int(first + 8)?.map(Millis),
         generation,
-        last_end: row.int(11)?.map(Millis),
+        last_end: row.int(first + 11)?.map(Millis),
         token,
         organization,
     };

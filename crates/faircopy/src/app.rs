@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use faircopy_core::Millis;
 use faircopy_core::event::Context;
+use faircopy_core::token::Policy;
 use faircopy_store::{Store, Writer};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::telemetry::Metrics;
+use crate::upstream::keys::KeySet;
 use crate::worker::intake::{self, Intake};
 use crate::worker::janitor;
 
@@ -93,6 +95,10 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// The way in for deliveries.
     pub intake: Intake,
+    /// The keys of session tokens.
+    pub keys: Arc<KeySet>,
+    /// What a session token must say.
+    pub policy: Policy,
     /// The figures.
     pub metrics: Metrics,
 }
@@ -102,6 +108,7 @@ pub struct Workers {
     /// Resolves when the intake has ended.
     intake: oneshot::Receiver<()>,
     janitor: tokio::task::JoinHandle<()>,
+    keys: tokio::task::JoinHandle<()>,
 }
 
 impl App {
@@ -110,9 +117,14 @@ impl App {
     pub fn start(config: Config, store: Store, clock: Arc<dyn Clock>) -> (Arc<Self>, Workers) {
         let metrics = Metrics::install();
         let (intake, worker) = intake::channel(store.writer(), clock.clone(), metrics.clone());
-        let workers =
-            Workers { intake: run_alone(worker), janitor: tokio::spawn(janitor::run(store.writer(), clock.clone())) };
-        (Arc::new(Self { config, store, clock, intake, metrics }), workers)
+        let keys = KeySet::new(&config.sessions, clock.clone(), metrics.clone());
+        let policy = config.sessions.policy();
+        let workers = Workers {
+            intake: run_alone(worker),
+            janitor: tokio::spawn(janitor::run(store.writer(), clock.clone())),
+            keys: tokio::spawn(keys.clone().run()),
+        };
+        (Arc::new(Self { config, store, clock, intake, keys, policy, metrics }), workers)
     }
 
     /// How a delivery that was signed at this time is read.
@@ -145,6 +157,7 @@ impl Workers {
     /// [`App`] must have been dropped.
     pub async fn finish(mut self) {
         self.janitor.abort();
+        self.keys.abort();
         match tokio::time::timeout(FINISH_DEADLINE, &mut self.intake).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => tracing::error!("the intake ended badly"),

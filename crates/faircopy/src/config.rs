@@ -3,6 +3,8 @@
 //! Whatever is unknown or cannot be parsed is refused at start, with the key's name and the expected form, and never with
 //! the value: it may be a secret.
 
+mod clerk;
+
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::http::{Access, ROUTES};
+use clerk::ClerkFile;
+pub use clerk::{BackendApi, Sessions};
 
 /// The shortest admin token: 32 characters cannot be guessed within the life of a server.
 pub const MIN_ADMIN_TOKEN: usize = 32;
@@ -42,6 +46,10 @@ pub struct Config {
     pub profile_mode: ProfileMode,
     /// `CLERK_INSTANCE_ID`.
     pub instance_id: Option<String>,
+    /// Which session tokens are good.
+    pub sessions: Sessions,
+    /// Clerk's Backend API.
+    pub api: BackendApi,
     /// The webhook endpoint.
     pub webhook: Webhook,
     /// `FAIRCOPY_LOG`: a filter such as `info` or `faircopy=debug`.
@@ -134,13 +142,6 @@ struct File {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ClerkFile {
-    webhook_signing_secret: Option<String>,
-    instance_id: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct WebhookFile {
     paths: Option<Vec<String>>,
     max_body_bytes: Option<usize>,
@@ -203,6 +204,7 @@ impl Config {
             .unwrap_or_else(|| Setting::fallback("FAIRCOPY_LISTEN", "127.0.0.1:8787"));
         let admin_token = sources.first(None, &["FAIRCOPY_ADMIN_TOKEN"], file.admin_token)?;
         let profile_mode = sources.first(None, &["FAIRCOPY_PROFILE_MODE"], file.profile_mode)?;
+        let (sessions, api) = (file.clerk.sessions(&sources)?, file.clerk.api(&sources)?);
         let secrets = sources.first(
             None,
             &["CLERK_WEBHOOK_SIGNING_SECRET", "CLERK_WEBHOOK_SECRET"],
@@ -219,6 +221,8 @@ impl Config {
             admin_token: admin_token.map(|token| token.read(admin_token_of)).transpose()?,
             profile_mode: profile_mode.map_or(Ok(ProfileMode::Full), |mode| mode.read(profile_mode_of))?,
             instance_id: instance_id.map(|id| id.read(instance_of)).transpose()?,
+            sessions,
+            api,
             webhook: Webhook {
                 secrets: secrets.map_or(Ok(Vec::new()), |secrets| secrets.read(secrets_of))?,
                 paths: file.webhook.paths.map_or(Ok(default_paths()), paths_of)?,
@@ -476,6 +480,12 @@ mod tests {
         check("CLERK_INSTANCE_ID", "prod");
         check("FAIRCOPY_APP_DATABASE_URL", "sqlite://app.db");
         check("FAIRCOPY_APP_ROLE", &"r".repeat(64));
+        check("CLERK_JWT_ISSUER_DOMAIN", "http://clerk.test");
+        check("CLERK_JWT_KEY", "-----BEGIN PRIVATE KEY-----");
+        check("CLERK_JWT_AUDIENCE", ",");
+        check("CLERK_AUTHORIZED_PARTIES", "app.test/");
+        check("CLERK_SECRET_KEY", "pk_test_publishable");
+        check("CLERK_API_URL", "http://api.test");
         check("FAIRCOPY_LOG_FORMAT", "xml");
     }
 
@@ -484,6 +494,20 @@ mod tests {
         let two = format!("{SECRET}, {SECRET}");
         assert_eq!(load(&[("CLERK_WEBHOOK_SIGNING_SECRET", &two)]).unwrap().webhook.secrets.len(), 2);
         assert_eq!(load(&[("CLERK_WEBHOOK_SECRET", SECRET)]).unwrap().webhook.secrets.len(), 1);
+    }
+
+    #[test]
+    fn the_issuer_has_an_alias_and_the_api_a_default() {
+        let sessions = |name: &str| load(&[(name, "https://clerk.example.com/")]).unwrap().sessions;
+        for name in ["CLERK_JWT_ISSUER_DOMAIN", "CLERK_FRONTEND_API_URL"] {
+            assert_eq!(sessions(name).issuer.as_deref(), Some("https://clerk.example.com"));
+            assert!(sessions(name).are_configured());
+        }
+        let config = load(&[]).unwrap();
+        assert!(!config.sessions.are_configured() && config.api.secret_key.is_none());
+        assert_eq!(config.api.url, "https://api.clerk.com");
+        let key = "sk_test_canarycanarycanary";
+        assert!(!format!("{:?}", load(&[("CLERK_SECRET_KEY", key)]).unwrap()).contains("canary"));
     }
 
     #[test]

@@ -10,4 +10,5 @@ pub mod config;
 pub mod http;
 pub mod replay;
 pub mod telemetry;
+pub mod upstream;
 pub mod worker;

@@ -56,6 +56,32 @@ impl Metrics {
         metrics::counter!("faircopy_signature_failures_total", "reason" => reason).increment(1);
     }
 
+    /// A session token was looked at: `accepted`, or why not.
+    pub fn session(&self, result: &'static str) {
+        metrics::counter!("faircopy_session_tokens_total", "result" => result).increment(1);
+    }
+
+    /// What a session token said was news: `written`, or why it could not be.
+    pub fn session_write(&self, result: &'static str) {
+        metrics::counter!("faircopy_session_writes_total", "result" => result).increment(1);
+    }
+
+    /// A request was answered from the token alone, because the copy could not be read.
+    pub fn session_unread(&self) {
+        metrics::counter!("faircopy_session_copy_unread_total").increment(1);
+    }
+
+    /// The issuer's keys were fetched: `loaded`, or why not.
+    pub fn keys_fetched(&self, result: &'static str) {
+        metrics::counter!("faircopy_session_keys_fetches_total", "result" => result).increment(1);
+    }
+
+    /// How old the keys of session tokens are.
+    pub fn keys_age(&self, millis: i64) {
+        #[expect(clippy::cast_precision_loss, reason = "keys older than 2^53 ms are not used")]
+        metrics::gauge!("faircopy_session_keys_age_seconds").set(millis as f64 / 1000.0);
+    }
+
     /// A delivery was sent back to come again.
     pub fn refused(&self, reason: &'static str) {
         metrics::counter!("faircopy_deliveries_refused_total", "reason" => reason).increment(1);

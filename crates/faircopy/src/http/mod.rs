@@ -4,7 +4,9 @@ mod admin;
 mod body;
 mod health;
 pub mod problem;
+mod records;
 pub mod server;
+mod session;
 mod webhook;
 
 use std::sync::Arc;
@@ -23,17 +25,27 @@ pub enum Access {
     Public,
     /// Whoever signs with a configured secret.
     Signed,
+    /// Whoever is signed in: a session token as bearer.
+    Session,
     /// Whoever holds the admin token.
     Admin,
 }
 
-/// Every route: method, path, who may call it. A test holds the router to this list, and a route under `/admin/` that is
-/// not listed still asks for the token.
+/// Every route: method, path, who may call it. A test holds the router to this list, and a route under `/admin/` or `/v1/`
+/// that is not listed still asks for a token.
 pub const ROUTES: &[(&str, &str, Access)] = &[
     ("POST", "/webhooks/clerk", Access::Signed),
     ("GET", "/healthz", Access::Public),
     ("GET", "/readyz", Access::Public),
     ("GET", "/metrics", Access::Public),
+    ("POST", "/v1/session", Access::Session),
+    ("GET", "/v1/auth", Access::Session),
+    ("GET", "/v1/me", Access::Session),
+    ("GET", "/v1/me/organizations", Access::Session),
+    ("GET", "/v1/users/{clerk_user_id}", Access::Session),
+    ("GET", "/v1/organization", Access::Session),
+    ("GET", "/v1/organization/members", Access::Session),
+    ("GET", "/v1/workspace", Access::Session),
     ("GET", "/admin/v1/deliveries", Access::Admin),
     ("GET", "/admin/v1/deliveries/{svix_id}", Access::Admin),
     ("POST", "/admin/v1/deliveries/{svix_id}/replay", Access::Admin),
@@ -51,10 +63,24 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/statistics", get(admin::statistics).fallback(only_get))
         .fallback(nothing_here)
         .layer(axum::middleware::from_fn_with_state(admin::Guard::new(app.clone()), admin::require_token));
+    let signed_in = Router::new()
+        .route("/session", post(session::store).fallback(only_post))
+        .route("/me", get(records::me).fallback(only_get))
+        .route("/me/organizations", get(records::my_organizations).fallback(only_get))
+        .route("/users/{clerk_user_id}", get(records::user).fallback(only_get))
+        .route("/organization", get(records::organization).fallback(only_get))
+        .route("/organization/members", get(records::members).fallback(only_get))
+        .route("/workspace", get(records::workspace).fallback(only_get))
+        .fallback(nothing_here)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), session::require_session))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), session::require_configuration))
+        // Asks for the token itself: it takes the cookie too, and goes on without the database.
+        .route("/auth", get(session::auth).fallback(only_get));
     let mut router = Router::new()
         .route("/healthz", get(health::live).fallback(only_get))
         .route("/readyz", get(health::ready).fallback(only_get))
         .route("/metrics", get(health::metrics).fallback(only_get))
+        .nest("/v1", signed_in)
         .nest("/admin/v1", admin)
         .fallback(nothing_here);
     let endpoint = webhook::Endpoint::new(app.clone());

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use faircopy_core::signature::Rejection;
+use faircopy_core::{signature, token};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
@@ -35,20 +35,44 @@ pub const CODES: &[(&str, StatusCode, &str)] = &[
     ("body-incomplete", StatusCode::BAD_REQUEST, "The body could not be read"),
     ("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
     ("body-too-slow", StatusCode::REQUEST_TIMEOUT, "The body came too slowly"),
+    ("copy-behind", StatusCode::SERVICE_UNAVAILABLE, "The copy does not have the change yet"),
+    ("copy-stale", StatusCode::SERVICE_UNAVAILABLE, "The copy is staler than asked"),
+    ("credentials-ambiguous", StatusCode::BAD_REQUEST, "The credentials can be read in two ways"),
     ("database-unavailable", StatusCode::SERVICE_UNAVAILABLE, "The database is unavailable"),
     ("delivery-not-found", StatusCode::NOT_FOUND, "There is no such delivery"),
     ("encoding-not-supported", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body is compressed"),
     ("invalid-parameter", StatusCode::BAD_REQUEST, "A parameter cannot be used"),
+    ("jwk-kid-mismatch", StatusCode::UNAUTHORIZED, "The token's key is not the instance's"),
+    ("jwk-remote-failed-to-load", StatusCode::SERVICE_UNAVAILABLE, "The issuer's keys could not be fetched"),
     ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed"),
+    ("no-active-organization", StatusCode::NOT_FOUND, "No organization is active"),
     ("no-signing-secret", StatusCode::SERVICE_UNAVAILABLE, "No signing secret is configured"),
     ("not-found", StatusCode::NOT_FOUND, "There is nothing here"),
     ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "Too much is waiting"),
+    ("record-not-found", StatusCode::NOT_FOUND, "There is no such record"),
     ("request-ambiguous", StatusCode::BAD_REQUEST, "The request can be read in two ways"),
     ("sender-not-allowed", StatusCode::FORBIDDEN, "The sender is not allowed"),
+    ("session-pending", StatusCode::UNAUTHORIZED, "The session is pending"),
+    ("sessions-not-configured", StatusCode::SERVICE_UNAVAILABLE, "Session tokens are not set up"),
     ("shutting-down", StatusCode::SERVICE_UNAVAILABLE, "The service is shutting down"),
     ("signature-invalid", StatusCode::BAD_REQUEST, "The signature check failed"),
+    ("token-critical-extension", StatusCode::UNAUTHORIZED, "The token asks for an extension"),
+    ("token-expired", StatusCode::UNAUTHORIZED, "The token has expired"),
+    ("token-iat-in-the-future", StatusCode::UNAUTHORIZED, "The token was issued in the future"),
+    ("token-invalid", StatusCode::UNAUTHORIZED, "The token is malformed"),
+    ("token-invalid-algorithm", StatusCode::UNAUTHORIZED, "The token's algorithm is not accepted"),
+    ("token-invalid-authorized-parties", StatusCode::UNAUTHORIZED, "The token was made for another party"),
+    ("token-invalid-issuer", StatusCode::UNAUTHORIZED, "The token is of another issuer"),
+    ("token-invalid-signature", StatusCode::UNAUTHORIZED, "The token's signature is wrong"),
+    ("token-lives-too-long", StatusCode::UNAUTHORIZED, "The token lives too long"),
+    ("token-missing", StatusCode::UNAUTHORIZED, "There is no token"),
+    ("token-not-active-yet", StatusCode::UNAUTHORIZED, "The token is not active yet"),
+    ("token-type-mismatch", StatusCode::UNAUTHORIZED, "The token is not a session token"),
+    ("token-unknown-version", StatusCode::UNAUTHORIZED, "The token's version is unknown"),
+    ("token-verification-failed", StatusCode::UNAUTHORIZED, "A claim of the token is not accepted"),
     ("too-many-attempts", StatusCode::TOO_MANY_REQUESTS, "Too many wrong tokens"),
     ("unauthorized", StatusCode::UNAUTHORIZED, "The admin token is missing or wrong"),
+    ("user-deleted", StatusCode::UNAUTHORIZED, "The user was deleted"),
 ];
 
 impl Problem {
@@ -91,9 +115,15 @@ impl Problem {
     }
 }
 
-impl From<Rejection> for Problem {
-    fn from(rejection: Rejection) -> Self {
+impl From<signature::Rejection> for Problem {
+    fn from(rejection: signature::Rejection) -> Self {
         Self::new("signature-invalid", format!("{rejection} ({}).", rejection.reason()))
+    }
+}
+
+impl From<token::Rejection> for Problem {
+    fn from(rejection: token::Rejection) -> Self {
+        Self::new(rejection.reason(), format!("{rejection}."))
     }
 }
 
@@ -118,7 +148,7 @@ impl From<faircopy_store::Error> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, retry, close, allow) = (self.status, self.retry, self.close, self.allow);
+        let (status, code, retry, close, allow) = (self.status, self.code, self.retry, self.close, self.allow);
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -129,13 +159,22 @@ impl IntoResponse for Problem {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            headers.insert(header::WWW_AUTHENTICATE, challenge(code));
         }
         if let Some(allow) = allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
         response
     }
+}
+
+/// RFC 6750, section 3: a request without any credentials is told no more than the scheme.
+fn challenge(code: &'static str) -> HeaderValue {
+    if code == "unauthorized" || code == "token-missing" {
+        return HeaderValue::from_static("Bearer");
+    }
+    HeaderValue::from_str(&format!(r#"Bearer error="invalid_token", error_description="{code}""#))
+        .unwrap_or(HeaderValue::from_static("Bearer"))
 }
 
 fn as_number<S: serde::Serializer>(status: &StatusCode, out: S) -> Result<S::Ok, S::Error> {

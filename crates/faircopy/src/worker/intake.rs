@@ -1,4 +1,5 @@
-//! Group commit: deliveries that arrive while a commit runs share the next one.
+//! Group commit: what arrives while a commit runs shares the next one. Deliveries mostly; what session tokens say goes the
+//! same way, because rows have one writer.
 //!
 //! There is no waiting time to be set: a delivery that comes alone commits at once, and under load batches grow by
 //! themselves. After a batch of many the worker lets half as many arrive before it begins the next, never longer than
@@ -11,7 +12,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use faircopy_store::{Arrival, Error, Receipt, Writer};
+use faircopy_core::Observation;
+use faircopy_store::{Arrival, Error, Item, Receipt, Writer};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
@@ -40,7 +42,7 @@ pub struct Intake {
 }
 
 struct Waiting {
-    arrival: Arrival,
+    item: Item,
     reply: Reply,
 }
 
@@ -72,8 +74,17 @@ impl Intake {
     /// Hands a delivery over and waits for its outcome, which is known only once it is durable. A caller that goes away
     /// changes nothing: the worker owns the delivery.
     pub async fn submit(&self, arrival: Arrival) -> Result<Receipt, Refusal> {
+        self.hand_over(Item::Delivery(arrival)).await
+    }
+
+    /// As [`Intake::submit`], for what was learned without a delivery.
+    pub async fn learn(&self, observations: Vec<Observation>) -> Result<Receipt, Refusal> {
+        self.hand_over(Item::Learned(observations)).await
+    }
+
+    async fn hand_over(&self, item: Item) -> Result<Receipt, Refusal> {
         let (reply, outcome) = oneshot::channel();
-        self.queue.try_send(Waiting { arrival, reply }).map_err(|error| match error {
+        self.queue.try_send(Waiting { item, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refusal::Full,
             mpsc::error::TrySendError::Closed(_) => Refusal::Stopping,
         })?;
@@ -103,15 +114,15 @@ impl Worker {
         let batch = self.gather(first).await;
         self.last_batch = batch.len();
         self.metrics.batch(batch.len());
-        let (arrivals, replies): (Vec<Arrival>, Vec<Reply>) =
-            batch.into_iter().map(|waiting| (waiting.arrival, waiting.reply)).unzip();
-        match self.commit(&arrivals).await {
+        let (items, replies): (Vec<Item>, Vec<Reply>) =
+            batch.into_iter().map(|waiting| (waiting.item, waiting.reply)).unzip();
+        match self.commit(&items).await {
             Ok(receipts) => replies.into_iter().zip(receipts).for_each(|(reply, receipt)| answer(reply, Ok(receipt))),
             Err(error @ Error::Unavailable(_)) => {
                 let refusal = Refusal::Unavailable(error.to_string());
                 replies.into_iter().for_each(|reply| answer(reply, Err(refusal.clone())));
             }
-            Err(error) => self.one_by_one(&arrivals, replies, error).await,
+            Err(error) => self.one_by_one(&items, replies, error).await,
         }
         true
     }
@@ -141,33 +152,34 @@ impl Worker {
 
     /// Tries the members of a failed batch alone, so that only the one at fault suffers. Each is answered at once: a member
     /// that must wait for a lock holds nobody up but those behind it, and a sender that has given up is not waited for.
-    async fn one_by_one(&mut self, arrivals: &[Arrival], replies: Vec<Reply>, error: Error) {
-        if arrivals.len() > 1 {
-            tracing::warn!(%error, deliveries = arrivals.len(), "a batch failed; trying its members one by one");
+    async fn one_by_one(&mut self, items: &[Item], replies: Vec<Reply>, error: Error) {
+        if items.len() > 1 {
+            tracing::warn!(%error, members = items.len(), "a batch failed; trying its members one by one");
         }
-        let mut failed = (arrivals.len() == 1).then_some(error);
-        for (arrival, reply) in arrivals.iter().zip(replies) {
+        let mut failed = (items.len() == 1).then_some(error);
+        for (item, reply) in items.iter().zip(replies) {
             if reply.is_closed() {
                 continue;
             }
             let committed = match failed.take() {
                 Some(error) => Err(error),
-                None => self.commit(std::slice::from_ref(arrival)).await,
+                None => self.commit(std::slice::from_ref(item)).await,
             };
             let outcome = match committed {
                 Ok(mut receipts) => receipts.pop().ok_or(Refusal::Late),
-                Err(error) => self.refused(arrival, error).await,
+                Err(error) => self.refused(item, error).await,
             };
             answer(reply, outcome);
         }
     }
 
-    /// What becomes of a single delivery that could not be committed: back to its sender while the reason may pass,
-    /// quarantined when the database would refuse it every time.
-    async fn refused(&mut self, arrival: &Arrival, error: Error) -> Result<Receipt, Refusal> {
-        if error.is_passing() {
-            return Err(Refusal::Unavailable(error.to_string()));
-        }
+    /// What becomes of a single member that could not be committed: back to its sender while the reason may pass. When the
+    /// database would refuse it every time, a delivery is quarantined; what came without one comes again by itself.
+    async fn refused(&mut self, item: &Item, error: Error) -> Result<Receipt, Refusal> {
+        let arrival = match item {
+            Item::Delivery(arrival) if !error.is_passing() => arrival,
+            Item::Delivery(_) | Item::Learned(_) => return Err(Refusal::Unavailable(error.to_string())),
+        };
         tracing::error!(%error, svix_id = arrival.svix_id, "a delivery cannot be stored and is quarantined");
         self.writer
             .quarantine(arrival, &error.to_string())
@@ -177,19 +189,19 @@ impl Worker {
 
     /// One commit, tried a second time on a new connection when the first was lost: the connection may have been idle
     /// since the database restarted, and committing twice is harmless.
-    async fn commit(&mut self, arrivals: &[Arrival]) -> Result<Vec<Receipt>, Error> {
-        match self.try_commit(arrivals).await {
+    async fn commit(&mut self, items: &[Item]) -> Result<Vec<Receipt>, Error> {
+        match self.try_commit(items).await {
             Err(Error::Unavailable(reason)) => {
                 tracing::warn!(reason, "the commit failed; trying once more");
-                self.try_commit(arrivals).await
+                self.try_commit(items).await
             }
             other => other,
         }
     }
 
-    async fn try_commit(&mut self, arrivals: &[Arrival]) -> Result<Vec<Receipt>, Error> {
+    async fn try_commit(&mut self, items: &[Item]) -> Result<Vec<Receipt>, Error> {
         let now = self.clock.now();
-        let commit = AssertUnwindSafe(self.writer.commit(arrivals, now)).catch_unwind();
+        let commit = AssertUnwindSafe(self.writer.commit(items, now)).catch_unwind();
         match tokio::time::timeout(COMMIT_DEADLINE, commit).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Error::Refused("a panic while merging; this is a bug".into())),
@@ -199,5 +211,8 @@ impl Worker {
 }
 
 fn size(waiting: &Waiting) -> usize {
-    waiting.arrival.content.payload.as_ref().map_or(0, String::len)
+    match &waiting.item {
+        Item::Delivery(arrival) => arrival.content.payload.as_ref().map_or(0, String::len),
+        Item::Learned(_) => 0,
+    }
 }

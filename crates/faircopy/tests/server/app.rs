@@ -19,6 +19,8 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::mint;
+
 /// The signing secret unless a test names another.
 pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// The admin token unless a test names another.
@@ -141,6 +143,23 @@ impl TestApp {
         response.json().expect("a JSON answer")
     }
 
+    /// A token of a user with an active organization as (id, role), for a service built with [`Builder::sessions`].
+    pub(crate) fn token(&self, user: &str, organization: Option<(&str, &str)>) -> String {
+        mint::token(user, organization, self.now())
+    }
+
+    /// A request with a session token.
+    pub(crate) async fn bearer(&self, method: &str, path: &str, token: &str) -> Response {
+        self.request(method, path, &[("authorization", &format!("Bearer {token}"))], "").await
+    }
+
+    /// `GET` with a session token: a JSON answer with 200.
+    pub(crate) async fn bearer_json(&self, path: &str, token: &str) -> Value {
+        let response = self.bearer("GET", path, token).await;
+        assert_eq!(response.status, 200, "{path}: {}", response.text());
+        response.json().expect("a JSON answer")
+    }
+
     /// What is stored of every delivery.
     pub(crate) async fn deliveries(&self) -> BTreeMap<String, Delivery> {
         tables::deliveries(&self.database_url).await
@@ -209,6 +228,19 @@ impl Builder {
     pub(crate) fn without_admin_token(mut self) -> Self {
         self.variables.remove("FAIRCOPY_ADMIN_TOKEN");
         self
+    }
+
+    /// Session tokens of the test's own key, verified with a PEM.
+    pub(crate) fn sessions(self) -> Self {
+        self.issuer(mint::ISSUER).variable("CLERK_JWT_KEY", &mint::pem())
+    }
+
+    pub(crate) fn issuer(self, url: &str) -> Self {
+        self.variable("CLERK_JWT_ISSUER_DOMAIN", url)
+    }
+
+    pub(crate) fn authorized_parties(self, list: &str) -> Self {
+        self.variable("CLERK_AUTHORIZED_PARTIES", list)
     }
 
     pub(crate) fn minimal(self) -> Self {

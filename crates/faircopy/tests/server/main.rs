@@ -8,6 +8,8 @@
 //! | [`transport`] | faults.md W15 to W21: methods, encodings, sizes, framing, slow senders |
 //! | [`content`] | faults.md W22 to W28, the 45 examples, the minimal profile mode |
 //! | [`admin`] | the route table, the token, the admin API |
+//! | [`mint`], [`sessions`] | session tokens, their stories, who may see what |
+//! | [`keys`] | the issuer's keys under fire (J1 to J5) |
 //! | [`health`] | liveness, readiness and figures; a database that hangs or is gone (W30, D4) |
 //! | [`overload`] | bounded queues and memory |
 //! | [`clock`] | a clock that is wrong and jumps (P6) |
@@ -31,9 +33,12 @@ mod clock;
 mod content;
 mod events;
 mod health;
+mod keys;
 mod logs;
+mod mint;
 mod overload;
 mod raw;
+mod sessions;
 mod shutdown;
 mod signatures;
 mod storm;

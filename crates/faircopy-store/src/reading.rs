@@ -1,0 +1,246 @@
+//! The copy as applications read it: one user, one organization, pages of members and memberships.
+
+use crate::Store;
+use crate::engine::{Row, Value};
+use crate::error::Result;
+use crate::standing::permissions;
+
+/// A whole row of `users`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct UserRecord {
+    /// Whose it is.
+    pub clerk_user_id: String,
+    /// The application's own id for the user.
+    pub external_id: Option<String>,
+    /// `username`.
+    pub username: Option<String>,
+    /// `first_name`.
+    pub first_name: Option<String>,
+    /// `last_name`.
+    pub last_name: Option<String>,
+    /// First and last name joined, or the username.
+    pub name: Option<String>,
+    /// The primary address, or the first verified one.
+    pub email: Option<String>,
+    /// `image_url`.
+    pub image_url: Option<String>,
+    /// From the public metadata, or of the oldest membership.
+    pub workspace_id: Option<String>,
+    /// The user's public metadata.
+    pub public_metadata: Option<serde_json::Value>,
+    /// Whether the user is banned.
+    pub banned: Option<bool>,
+    /// Whether the user is locked.
+    pub locked: Option<bool>,
+    /// `webhook`, `api` or `token`.
+    pub provenance: String,
+    /// RFC 3339.
+    pub created_at: Option<String>,
+    /// RFC 3339.
+    pub updated_at: Option<String>,
+}
+
+/// A user as those see them who share an organization with them.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Person {
+    /// Who it is.
+    pub clerk_user_id: String,
+    /// `username`.
+    pub username: Option<String>,
+    /// `first_name`.
+    pub first_name: Option<String>,
+    /// `last_name`.
+    pub last_name: Option<String>,
+    /// First and last name joined, or the username.
+    pub name: Option<String>,
+    /// The primary address, or the first verified one.
+    pub email: Option<String>,
+    /// `image_url`.
+    pub image_url: Option<String>,
+    /// RFC 3339.
+    pub created_at: Option<String>,
+    /// RFC 3339.
+    pub updated_at: Option<String>,
+}
+
+/// A whole row of `organizations`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct OrganizationRecord {
+    /// Its id.
+    pub clerk_org_id: String,
+    /// `null` until a delivery names it, where only a token is known.
+    pub name: Option<String>,
+    /// `slug`.
+    pub slug: Option<String>,
+    /// `image_url`.
+    pub image_url: Option<String>,
+    /// The user who created it.
+    pub created_by: Option<String>,
+    /// Its public metadata.
+    pub settings: Option<serde_json::Value>,
+    /// The workspace that the public metadata names.
+    pub workspace_id: Option<String>,
+    /// `webhook`, `api` or `token`.
+    pub provenance: String,
+    /// RFC 3339.
+    pub created_at: Option<String>,
+    /// RFC 3339.
+    pub updated_at: Option<String>,
+}
+
+/// A membership, with what a list shows of its other side: of the user where an organization's members are listed, of
+/// the organization where a user's memberships are.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Membership {
+    /// The organization.
+    pub clerk_org_id: String,
+    /// The user.
+    pub clerk_user_id: String,
+    /// `null` while only a token speaks for it.
+    pub clerk_membership_id: Option<String>,
+    /// In Clerk's own form: `org:admin`.
+    pub role: Option<String>,
+    /// The role's permissions.
+    pub permissions: Vec<String>,
+    /// The user's, or the organization's.
+    pub name: Option<String>,
+    /// The user's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// The organization's slug.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slug: Option<String>,
+    /// The user's, or the organization's.
+    pub image_url: Option<String>,
+    /// `webhook`, `api` or `token`.
+    pub provenance: String,
+    /// RFC 3339.
+    pub created_at: Option<String>,
+    /// RFC 3339.
+    pub updated_at: Option<String>,
+}
+
+/// The columns of both lists, before what they show of the other side: name, address, slug, picture.
+const MEMBERSHIP: &str = "m.clerk_org_id, m.clerk_user_id, m.clerk_membership_id, m.role, {text m.permissions}, \
+    m.provenance, {time m.created_at}, {time m.updated_at}";
+
+impl Store {
+    /// A whole user.
+    pub async fn user(&self, id: &str) -> Result<Option<UserRecord>> {
+        let statement = "SELECT clerk_user_id, external_id, username, first_name, last_name, name, email, image_url, \
+            workspace_id, {text public_metadata}, banned, locked, provenance, {time created_at}, {time updated_at} \
+            FROM {s}users WHERE clerk_user_id = $1";
+        let rows = self.readers.read(statement, vec![id.into()]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(Some(UserRecord {
+            clerk_user_id: row.required(0)?,
+            external_id: row.text(1)?,
+            username: row.text(2)?,
+            first_name: row.text(3)?,
+            last_name: row.text(4)?,
+            name: row.text(5)?,
+            email: row.text(6)?,
+            image_url: row.text(7)?,
+            workspace_id: row.text(8)?,
+            public_metadata: json(row, 9)?,
+            banned: row.bool(10)?,
+            locked: row.bool(11)?,
+            provenance: row.required(12)?,
+            created_at: row.text(13)?,
+            updated_at: row.text(14)?,
+        }))
+    }
+
+    /// A user whom the caller may see: the caller, or a member of an organization that the caller is a member of. Whoever
+    /// may not be seen and whoever does not exist are the same: `None`.
+    pub async fn person(&self, id: &str, seen_by: &str) -> Result<Option<Person>> {
+        let statement = "SELECT u.clerk_user_id, u.username, u.first_name, u.last_name, u.name, u.email, u.image_url, \
+            {time u.created_at}, {time u.updated_at} FROM {s}users u WHERE u.clerk_user_id = $1 \
+            AND (u.clerk_user_id = $2 OR EXISTS (SELECT 1 FROM {s}organization_members theirs \
+             JOIN {s}organization_members ours ON ours.clerk_org_id = theirs.clerk_org_id \
+             WHERE theirs.clerk_user_id = $1 AND ours.clerk_user_id = $2))";
+        let rows = self.readers.read(statement, vec![id.into(), seen_by.into()]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(Some(Person {
+            clerk_user_id: row.required(0)?,
+            username: row.text(1)?,
+            first_name: row.text(2)?,
+            last_name: row.text(3)?,
+            name: row.text(4)?,
+            email: row.text(5)?,
+            image_url: row.text(6)?,
+            created_at: row.text(7)?,
+            updated_at: row.text(8)?,
+        }))
+    }
+
+    /// An organization that the caller is a member of; any other is `None`, as one that does not exist.
+    pub async fn organization(&self, id: &str, member: &str) -> Result<Option<OrganizationRecord>> {
+        let statement = "SELECT o.clerk_org_id, o.name, o.slug, o.image_url, o.created_by, {text o.settings}, \
+            o.workspace_id, o.provenance, {time o.created_at}, {time o.updated_at} FROM {s}organizations o \
+            JOIN {s}organization_members m ON m.clerk_org_id = o.clerk_org_id AND m.clerk_user_id = $2 \
+            WHERE o.clerk_org_id = $1";
+        let rows = self.readers.read(statement, vec![id.into(), member.into()]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(Some(OrganizationRecord {
+            clerk_org_id: row.required(0)?,
+            name: row.text(1)?,
+            slug: row.text(2)?,
+            image_url: row.text(3)?,
+            created_by: row.text(4)?,
+            settings: json(row, 5)?,
+            workspace_id: row.text(6)?,
+            provenance: row.required(7)?,
+            created_at: row.text(8)?,
+            updated_at: row.text(9)?,
+        }))
+    }
+
+    /// The members of an organization that the caller is a member of, in the order of their ids, after one of them. The
+    /// caller's own membership is part of the statement, so that nothing is shown to whoever was removed meanwhile.
+    pub async fn members(&self, id: &str, member: &str, after: Option<&str>, limit: i64) -> Result<Vec<Membership>> {
+        let statement = format!(
+            "SELECT {MEMBERSHIP}, u.name, u.email, NULL, u.image_url FROM {{s}}organization_members m \
+             LEFT JOIN {{s}}users u ON u.clerk_user_id = m.clerk_user_id \
+             WHERE m.clerk_org_id = $1 AND m.clerk_user_id > $3 AND EXISTS (SELECT 1 FROM {{s}}organization_members own \
+             WHERE own.clerk_org_id = $1 AND own.clerk_user_id = $2) ORDER BY m.clerk_user_id LIMIT $4"
+        );
+        self.memberships(&statement, vec![id.into(), member.into(), after.unwrap_or_default().into(), limit.into()])
+            .await
+    }
+
+    /// The memberships of a user, in the order of the organizations' ids, after one of them.
+    pub async fn memberships_of(&self, user: &str, after: Option<&str>, limit: i64) -> Result<Vec<Membership>> {
+        let statement = format!(
+            "SELECT {MEMBERSHIP}, o.name, NULL, o.slug, o.image_url FROM {{s}}organization_members m \
+             LEFT JOIN {{s}}organizations o ON o.clerk_org_id = m.clerk_org_id \
+             WHERE m.clerk_user_id = $1 AND m.clerk_org_id > $2 ORDER BY m.clerk_org_id LIMIT $3"
+        );
+        self.memberships(&statement, vec![user.into(), after.unwrap_or_default().into(), limit.into()]).await
+    }
+
+    async fn memberships(&self, statement: &str, scalars: Vec<Value>) -> Result<Vec<Membership>> {
+        self.readers.read(statement, scalars).await?.iter().map(membership).collect()
+    }
+}
+
+fn membership(row: &Row) -> Result<Membership> {
+    Ok(Membership {
+        clerk_org_id: row.required(0)?,
+        clerk_user_id: row.required(1)?,
+        clerk_membership_id: row.text(2)?,
+        role: row.text(3)?,
+        permissions: permissions(row.text(4)?),
+        provenance: row.required(5)?,
+        created_at: row.text(6)?,
+        updated_at: row.text(7)?,
+        name: row.text(8)?,
+        email: row.text(9)?,
+        slug: row.text(10)?,
+        image_url: row.text(11)?,
+    })
+}
+
+fn json(row: &Row, column: usize) -> Result<Option<serde_json::Value>> {
+    Ok(row.text(column)?.and_then(|text| serde_json::from_str(&text).ok()))
+}

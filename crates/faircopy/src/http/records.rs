@@ -1,0 +1,144 @@
+//! The read API: what the caller may see of the copy, and nothing of what else there is.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use faircopy_core::UserId;
+use faircopy_core::id::MAX_ID_LENGTH;
+use faircopy_store::{Membership, OrganizationRecord, Person, UserRecord};
+use serde::{Deserialize, Serialize};
+
+use super::problem::Problem;
+use super::session::{Caller, missing};
+use crate::app::App;
+
+/// The largest page.
+const MAX_PAGE: i64 = 100;
+/// A page unless asked otherwise.
+const DEFAULT_PAGE: i64 = 50;
+
+/// A page of a list.
+#[derive(Debug, Serialize)]
+pub(super) struct Page<T> {
+    data: Vec<T>,
+    /// The `after` of the next page; `null` on the last.
+    next: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageQuery {
+    limit: Option<i64>,
+    after: Option<String>,
+}
+
+/// The caller's own record.
+pub(super) async fn me(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<UserRecord>, Problem> {
+    Ok(Json(app.store.user(caller.user()).await?.ok_or_else(missing)?))
+}
+
+/// The caller's own memberships.
+pub(super) async fn my_organizations(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Json<Page<Membership>>, Problem> {
+    let (limit, after) = page(query)?;
+    let found = app.store.memberships_of(caller.user(), after.as_deref(), limit + 1).await?;
+    Ok(Json(paged(found, limit, |membership| &membership.clerk_org_id)))
+}
+
+/// A user that the caller is, or shares an organization with.
+pub(super) async fn user(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Person>, Problem> {
+    // What no id can be is the id of nobody.
+    let id = id.ok().and_then(|Path(id)| UserId::parse(&id).ok()).ok_or_else(missing)?;
+    Ok(Json(app.store.person(id.as_str(), caller.user()).await?.ok_or_else(missing)?))
+}
+
+/// The active organization.
+pub(super) async fn organization(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<OrganizationRecord>, Problem> {
+    Ok(Json(app.store.organization(caller.organization()?, caller.user()).await?.ok_or_else(missing)?))
+}
+
+/// The members of the active organization, with names.
+pub(super) async fn members(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Json<Page<Membership>>, Problem> {
+    let (limit, after) = page(query)?;
+    let found = app.store.members(caller.organization()?, caller.user(), after.as_deref(), limit + 1).await?;
+    Ok(Json(paged(found, limit, |membership| &membership.clerk_user_id)))
+}
+
+/// An organization's workspace.
+#[derive(Debug, Serialize)]
+pub(super) struct Workspace {
+    /// The one that the organization is linked to by its public metadata.
+    id: Option<String>,
+    clerk_org_id: String,
+    name: Option<String>,
+    /// Who created the organization.
+    owner_id: Option<String>,
+    created_at: Option<String>,
+    /// Nothing is kept of these yet (docs/sessions.md).
+    channels: [(); 0],
+    rooms: [(); 0],
+}
+
+/// The active organization's workspace and its owner.
+pub(super) async fn workspace(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Workspace>, Problem> {
+    let organization = app.store.organization(caller.organization()?, caller.user()).await?.ok_or_else(missing)?;
+    Ok(Json(Workspace {
+        id: organization.workspace_id,
+        clerk_org_id: organization.clerk_org_id,
+        name: organization.name,
+        owner_id: organization.created_by,
+        created_at: organization.created_at,
+        channels: [],
+        rooms: [],
+    }))
+}
+
+fn page(query: Result<Query<PageQuery>, QueryRejection>) -> Result<(i64, Option<String>), Problem> {
+    let Query(query) = query.map_err(|error| Problem::new("invalid-parameter", error.body_text()))?;
+    let limit = query.limit.unwrap_or(DEFAULT_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Problem::new("invalid-parameter", format!("`limit` must be 1 to {MAX_PAGE}.")));
+    }
+    Ok((limit, query.after.map(|cursor| read_cursor(&cursor)).transpose()?))
+}
+
+/// Cuts what was found to a page; one more than the page was asked for, to know whether there is a next one.
+fn paged<T>(mut found: Vec<T>, limit: i64, key: impl Fn(&T) -> &str) -> Page<T> {
+    let limit = usize::try_from(limit).unwrap_or_default();
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|last| URL_SAFE_NO_PAD.encode(key(last)));
+    Page { data: found, next }
+}
+
+/// A place in a list that the caller may read as a whole: whoever makes one up wins nothing by it.
+fn read_cursor(cursor: &str) -> Result<String, Problem> {
+    let wrong = || Problem::new("invalid-parameter", "`after` is not a cursor of this list.");
+    let text = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(wrong)?;
+    let plain = text.len() <= MAX_ID_LENGTH && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if plain { Ok(text) } else { Err(wrong()) }
+}
