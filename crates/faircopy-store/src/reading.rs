@@ -178,8 +178,8 @@ impl Store {
     pub async fn organization(&self, id: &str, member: &str) -> Result<Option<OrganizationRecord>> {
         let statement = "SELECT o.clerk_org_id, o.name, o.slug, o.image_url, o.created_by, {text o.settings}, \
             o.workspace_id, o.provenance, {time o.created_at}, {time o.updated_at} FROM {s}organizations o \
-            JOIN {s}organization_members m ON m.clerk_org_id = o.clerk_org_id AND m.clerk_user_id = $2 \
-            WHERE o.clerk_org_id = $1";
+            JOIN {s}organization_members m ON m.clerk_org_id = o.clerk_org_id \
+            WHERE o.clerk_org_id = $1 AND m.clerk_user_id = $2";
         let rows = self.readers.read(statement, vec![id.into(), member.into()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(OrganizationRecord {
@@ -202,10 +202,10 @@ impl Store {
         let statement = format!(
             "SELECT {MEMBERSHIP}, u.name, u.email, NULL, u.image_url FROM {{s}}organization_members m \
              LEFT JOIN {{s}}users u ON u.clerk_user_id = m.clerk_user_id \
-             WHERE m.clerk_org_id = $1 AND m.clerk_user_id > $3 AND EXISTS (SELECT 1 FROM {{s}}organization_members own \
-             WHERE own.clerk_org_id = $1 AND own.clerk_user_id = $2) ORDER BY m.clerk_user_id LIMIT $4"
+             WHERE m.clerk_org_id = $1 AND m.clerk_user_id > $2 AND EXISTS (SELECT 1 FROM {{s}}organization_members own \
+             WHERE own.clerk_org_id = $1 AND own.clerk_user_id = $3) ORDER BY m.clerk_user_id LIMIT $4"
         );
-        self.memberships(&statement, vec![id.into(), member.into(), after.unwrap_or_default().into(), limit.into()])
+        self.memberships(&statement, vec![id.into(), after.unwrap_or_default().into(), member.into(), limit.into()])
             .await
     }
 

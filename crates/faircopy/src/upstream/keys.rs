@@ -77,7 +77,9 @@ impl KeySet {
         let mut turn = None;
         for _ in 0..=MAX_TURNS {
             ended.mark_unchanged();
-            match self.cache().find(kid, self.clock.now()) {
+            // Apart from the match: a lock taken in its head would be held through its arms.
+            let found = self.cache().find(kid, self.clock.now());
+            match found {
                 Lookup::Use(key) => return Ok(key),
                 Lookup::Refuse(rejection) => return Err(rejection),
                 Lookup::Fetch => self.fetch_in_background(),
@@ -90,7 +92,8 @@ impl KeySet {
                 break;
             }
         }
-        match self.cache().find(kid, self.clock.now()) {
+        let found = self.cache().find(kid, self.clock.now());
+        match found {
             Lookup::Use(key) => Ok(key),
             _ => Err(self.refusal()),
         }
