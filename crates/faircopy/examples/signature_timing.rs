@@ -38,17 +38,19 @@ fn main() -> ExitCode {
         format!("v1,{}", STANDARD.encode(bytes))
     });
     let at = AT.to_string();
-    let claims = wrong.each_ref().map(|signature| {
-        let svix = [vec!["msg_1".as_bytes()], vec![at.as_bytes()], vec![signature.as_bytes()]];
-        claim(&SignedHeaders { svix, ..SignedHeaders::default() }, Names::Svix, Millis::from_seconds(AT)).unwrap()
-    });
+    // Both are checked in one place of memory: two places have times of their own.
+    let mut signature = wrong[0].clone().into_bytes();
     let mut dice = StdRng::seed_from_u64(1);
     let mut times: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
     // The first tenth only warms the processor.
     for round in 0..CHECKS * 22 / 10 {
         let which = usize::from(dice.random::<bool>());
+        signature.copy_from_slice(wrong[which].as_bytes());
+        let svix = [vec!["msg_1".as_bytes()], vec![at.as_bytes()], vec![signature.as_slice()]];
+        let headers = SignedHeaders { svix, ..SignedHeaders::default() };
+        let claim = claim(&headers, Names::Svix, Millis::from_seconds(AT)).unwrap();
         let start = Instant::now();
-        let verdict = black_box(&claims[which]).verify(black_box(body), &secrets);
+        let verdict = black_box(&claim).verify(black_box(body), &secrets);
         let time = start.elapsed();
         assert!(verdict.is_err(), "both are wrong");
         if round >= CHECKS * 2 / 10 {

@@ -26,12 +26,12 @@ async fn serve_behind(proxy: &Proxy, place: &Place) -> Server {
 }
 
 /// D3: every connection is cut at a random byte of either direction, or in place of PostgreSQL's answer to a `COMMIT`:
-/// then the transaction is durable and the server never learns it. Scale: 60 cuts, 12 of them of the last kind.
+/// then the transaction is durable and the server never learns it. Scale: 30 cuts, eight of them of the last kind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_is_cut_at_any_byte_loses_nothing() {
-    let (cuts, commits) = (60 * scale() as usize, 12 * scale() as usize);
+    let (cuts, commits) = (30 * scale() as usize, 8 * scale() as usize);
     let seed = Seed::of_run();
-    let history = History::random(seed.value(), 600);
+    let history = History::random(seed.value(), 400);
     let database = fresh_database().await;
     let place = Place::at(database.url());
     let proxy = proxy(&database).await;

@@ -395,6 +395,25 @@ pub(crate) async fn all_at_once(sender: &Sender, deliveries: &[Item]) -> Vec<Rep
     replies
 }
 
+/// Sends eight at a time until one is sent back, which must happen; returns what was acknowledged.
+pub(crate) async fn until_sent_back(sender: &Sender, deliveries: &[Item]) -> Sent {
+    let mut sent = Sent::default();
+    for some in deliveries.chunks(8) {
+        let replies = all_at_once(sender, some).await;
+        for ((id, _), reply) in some.iter().zip(&replies) {
+            if reply.status == 200 {
+                sent.acked.insert(id.clone());
+            } else {
+                assert_sent_back(reply);
+            }
+        }
+        if replies.iter().any(|reply| reply.status != 200) {
+            return sent;
+        }
+    }
+    panic!("everything was taken: {} deliveries", sent.acked.len());
+}
+
 /// One figure of a process's memory, in KiB, without the pages of its executable: those the kernel can drop at any time,
 /// and a container's limit does not kill for them.
 fn memory_figure_kib(pid: u32, name: &str) -> u64 {
