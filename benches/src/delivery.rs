@@ -35,7 +35,7 @@ pub enum Subjects {
         /// How many there are.
         users: u64,
     },
-    /// Every other delivery updates one of the users that [`crate::fill`] stores; the others have users of their own.
+    /// Every other delivery updates one of the users that the fill before `--growth` stores; the others have users of their own.
     Stored {
         /// How many are stored.
         users: u64,

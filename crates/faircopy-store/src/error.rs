@@ -98,7 +98,7 @@ fn classify(code: &str, message: &str) -> Class {
             "25006" => Class::Unavailable,
             _ if ["08", "53", "57", "58", "XX"].contains(&&code[..2]) => Class::Unavailable,
             // A pooler's prepared statement that went away with its connection.
-            "26000" | "25P02" => Class::Unavailable,
+            "26000" | "42P05" | "25P02" => Class::Unavailable,
             _ => Class::Refused,
         };
     }
