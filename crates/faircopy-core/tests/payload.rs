@@ -325,3 +325,10 @@ fn what_is_kept_may_nest_as_deep_as_before() {
         }
     }
 }
+
+#[test]
+fn a_type_that_is_no_text_is_ruled_as_every_other_value() {
+    assert_eq!(alike(br#"{"type":{"client_ip":1e400,"a":1}}"#), 2);
+    assert_eq!(alike(br#"{"type":{"a":1e400}}"#), 1, "minimal mode leaves it out");
+    assert_eq!(alike(br#"{"type":["\ud800"]}"#), 0);
+}
