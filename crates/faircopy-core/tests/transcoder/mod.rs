@@ -1,11 +1,15 @@
 //! The former way of `payload::keep`, two passes of serde, as a second opinion: what it takes, what it leaves out and what
 //! every kept value is. It writes texts and numbers anew, so only the values can be compared.
+//!
+//! One thing is not as it was: a `type` that is an object was read whole before it was copied, and refused for what was
+//! left out of it, such as a number that is too large. Now it is ruled as every other value.
 
 use std::fmt;
 
 use faircopy_core::ProfileMode;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// What is kept of a body, or `None` where it is not the JSON of one event.
 pub(crate) fn keep(body: &[u8], mode: ProfileMode) -> Option<String> {
@@ -138,9 +142,9 @@ impl Part {
 
 /// A first pass that only wants the type: it may stand after the data that it rules.
 #[derive(Deserialize)]
-struct Head {
-    #[serde(default, rename = "type")]
-    event_type: Option<serde_json::Value>,
+struct Head<'a> {
+    #[serde(borrow, default, rename = "type")]
+    event_type: Option<&'a RawValue>,
 }
 
 fn transcode(text: &str, mode: ProfileMode) -> Result<String, serde_json::Error> {
@@ -148,8 +152,9 @@ fn transcode(text: &str, mode: ProfileMode) -> Result<String, serde_json::Error>
     if text.trim_ascii_start().starts_with('[') {
         return Err(serde_json::Error::custom("an array"));
     }
-    let head: Head = serde_json::from_str(text)?;
-    let event_type = head.event_type.as_ref().and_then(|value| value.as_str()).unwrap_or_default();
+    let head: Head<'_> = serde_json::from_str(text)?;
+    let event_type = head.event_type.and_then(|json| serde_json::from_str::<String>(json.get()).ok());
+    let event_type = event_type.as_deref().unwrap_or_default();
     let mut out = String::with_capacity(text.len());
     let mut reader = serde_json::Deserializer::from_str(text);
     Transcode { out: &mut out, rule: Rule::of_event(event_type, mode) }.deserialize(&mut reader)?;
