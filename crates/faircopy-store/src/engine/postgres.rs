@@ -149,10 +149,23 @@ pub(crate) struct Refusal {
 }
 
 /// A statement as the server knows it, or its text where the server cannot keep it.
-#[derive(Clone)]
 enum Prepared {
     Kept(Statement),
-    Text(Arc<str>, Arc<[Type]>),
+    Text(String, Vec<Type>),
+}
+
+impl Prepared {
+    /// Sends the statement when it is first polled, and waits for the answer.
+    async fn query(&self, client: &tokio_postgres::Client, values: &[Parameter<'_>]) -> Result<Vec<Row>> {
+        let rows = match self {
+            Self::Kept(statement) => client.query(statement, values).await?,
+            Self::Text(text, types) => {
+                let typed: Vec<_> = values.iter().copied().zip(types.iter().cloned()).collect();
+                client.query_typed(text, &typed).await?
+            }
+        };
+        Ok(rows.into_iter().map(Row::Postgres).collect())
+    }
 }
 
 impl Client {
@@ -232,7 +245,7 @@ impl Client {
             let prepared = if self.keeps_statements {
                 Prepared::Kept(self.client.prepare_typed(&text, &types).await?)
             } else {
-                Prepared::Text(text.into(), types.into())
+                Prepared::Text(text, types)
             };
             self.prepared.insert(call.statement.to_owned(), prepared);
         }
@@ -254,15 +267,7 @@ impl Client {
         if call.is_empty() {
             return Ok(Vec::new());
         }
-        let values = values(&call.given);
-        let rows = match &self.prepared[call.statement] {
-            Prepared::Kept(statement) => self.client.query(statement, &values).await?,
-            Prepared::Text(text, types) => {
-                let typed: Vec<_> = values.into_iter().zip(types.iter().cloned()).collect();
-                self.client.query_typed(text, &typed).await?
-            }
-        };
-        Ok(rows.into_iter().map(Row::Postgres).collect())
+        self.prepared[call.statement].query(&self.client, &values(&call.given)).await
     }
 }
 
@@ -324,34 +329,22 @@ impl Readers {
         statement: &str,
         scalars: Vec<Value>,
     ) -> Result<Vec<Row>> {
-        let (text, given) = (Dialect::Postgres.fill(statement), Given::Scalars(scalars));
-        let (types, values) = (types(&given), values(&given));
+        let given = Given::Scalars(scalars);
+        let (prepared, values) = (self.prepare(client, statement, &given).await?, values(&given));
         let begin = format!("BEGIN READ ONLY; SET LOCAL ROLE \"{}\"", role.replace('"', "\"\""));
         let (set, claims) =
             ("SELECT set_config('request.jwt.claims', $1, true)", [(&claims as Parameter<'_>, Type::TEXT)]);
-        let (begun, set, rows, _) = if self.keeps_statements {
-            let prepared = client.prepare_typed_cached(&text, &types).await?;
-            tokio::join!(
-                biased;
-                client.batch_execute(&begin),
-                client.query_typed(set, &claims),
-                client.query(&prepared, &values),
-                client.batch_execute("COMMIT"),
-            )
-        } else {
-            let typed: Vec<_> = values.into_iter().zip(types).collect();
-            tokio::join!(
-                biased;
-                client.batch_execute(&begin),
-                client.query_typed(set, &claims),
-                client.query_typed(&text, &typed),
-                client.batch_execute("COMMIT"),
-            )
-        };
+        let (begun, set, rows, _) = tokio::join!(
+            biased;
+            client.batch_execute(&begin),
+            client.query_typed(set, &claims),
+            prepared.query(client, &values),
+            client.batch_execute("COMMIT"),
+        );
         // The first failure is the cause. Where the role cannot be taken, nothing was read: the transaction was lost.
         begun?;
         set?;
-        Ok(rows?.into_iter().map(Row::Postgres).collect())
+        rows
     }
 
     pub(super) async fn read(&self, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
@@ -363,14 +356,17 @@ impl Readers {
     }
 
     async fn ask(&self, client: &Object, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
-        let (text, given) = (Dialect::Postgres.fill(statement), Given::Scalars(scalars));
-        let (types, values) = (types(&given), values(&given));
-        let rows = if self.keeps_statements {
-            client.query(&client.prepare_typed_cached(&text, &types).await?, &values).await?
+        let given = Given::Scalars(scalars);
+        self.prepare(client, statement, &given).await?.query(client, &values(&given)).await
+    }
+
+    async fn prepare(&self, client: &Object, statement: &str, given: &Given<'_>) -> Result<Prepared> {
+        let (text, types) = (Dialect::Postgres.fill(statement), types(given));
+        Ok(if self.keeps_statements {
+            Prepared::Kept(client.prepare_typed_cached(&text, &types).await?)
         } else {
-            client.query_typed(&text, &values.into_iter().zip(types).collect::<Vec<_>>()).await?
-        };
-        Ok(rows.into_iter().map(Row::Postgres).collect())
+            Prepared::Text(text, types)
+        })
     }
 
     /// Lets idle connections go, for as long as there are any.
