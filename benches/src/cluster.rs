@@ -1,4 +1,5 @@
-//! The private PostgreSQL cluster: that of the test kit, with default settings (`fsync` and `synchronous_commit` on).
+//! The private PostgreSQL cluster: that of the test kit, with default settings (`fsync` and `synchronous_commit` on) but for
+//! `min_wal_size`.
 
 use std::process::Command;
 
@@ -6,6 +7,9 @@ use anyhow::{Context as _, Result};
 use faircopy_testkit::postgres::Postgres;
 
 use crate::program::{pipe, says};
+
+/// Files of the write-ahead log, of 16 MiB: what two rounds write, and PostgreSQL's own limit of what it keeps (`max_wal_size`).
+const LOG_FILES: usize = 62;
 
 /// A running cluster; stopped and removed when dropped.
 pub(crate) struct Cluster {
@@ -17,11 +21,22 @@ impl Cluster {
     /// Creates and starts a cluster.
     pub(crate) fn start() -> Result<Cluster> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let postgres = runtime.block_on(Postgres::start());
+        let postgres = runtime.block_on(Postgres::start_with(&[("min_wal_size", "1GB")]));
         let pid_file = postgres.data_folder().join("postmaster.pid");
         let pid = std::fs::read_to_string(&pid_file).context("postmaster.pid")?;
         let postmaster = pid.lines().next().and_then(|line| line.trim().parse().ok()).context("postmaster.pid")?;
-        Ok(Cluster { postgres, postmaster })
+        let cluster = Cluster { postgres, postmaster };
+        cluster.age()?;
+        Ok(cluster)
+    }
+
+    /// Brings the write-ahead log to where it is on a server that has run for a while: its next files are there, and need
+    /// not be filled with zeros while somebody waits.
+    fn age(&self) -> Result<()> {
+        for _ in 0..LOG_FILES {
+            self.query("postgres", "SELECT pg_logical_emit_message(false, '', ''); SELECT pg_switch_wal()")?;
+        }
+        self.query("postgres", "CHECKPOINT").map(drop)
     }
 
     /// The postmaster's process id; all of the cluster's processes descend from it.

@@ -87,12 +87,12 @@ impl Connection {
     }
 
     /// Begins a write transaction and takes the pen: the row behind the change feed's numbers. Writers of all replicas
-    /// take turns from here to the commit, so rows, registers and numbers are seen and changed by one at a time.
-    /// Returns the last number given out, and what the calls found while the pen was held.
-    pub(crate) async fn begin(&mut self, calls: Vec<Call<'_>>) -> Result<(i64, Vec<Vec<Row>>)> {
+    /// take turns from there to the commit, so rows, registers and numbers are seen and changed by one at a time. Calls
+    /// `before_pen` may run while another writer has it: what they lock must be locked in one order by all.
+    pub(crate) async fn begin(&mut self, before_pen: Vec<Call<'_>>, under_pen: Vec<Call<'_>>) -> Result<Begun> {
         match self {
-            Self::Sqlite(connection) => connection.begin(&calls),
-            Self::Postgres(client) => client.begin(calls).await,
+            Self::Sqlite(connection) => connection.begin(&before_pen, &under_pen),
+            Self::Postgres(client) => client.begin(&before_pen, &under_pen).await,
         }
     }
 
@@ -100,7 +100,7 @@ impl Connection {
     /// being run. The first failure is returned, and the transaction is then lost.
     pub(crate) async fn run_all(&mut self, calls: Vec<Call<'_>>) -> Result<Vec<Vec<Row>>> {
         match self {
-            Self::Sqlite(connection) => calls.iter().map(|call| connection.run(call)).collect(),
+            Self::Sqlite(connection) => connection.run_all(&calls),
             Self::Postgres(client) => client.run_all(&calls).await,
         }
     }
@@ -113,11 +113,29 @@ impl Connection {
     /// Runs the last statements of a transaction and commits it.
     pub(crate) async fn finish(&mut self, calls: Vec<Call<'_>>) -> Result<()> {
         match self {
-            Self::Sqlite(connection) => {
-                calls.iter().try_for_each(|call| connection.run(call).map(drop))?;
-                connection.script("COMMIT")
-            }
+            Self::Sqlite(connection) => connection.finish(&calls),
             Self::Postgres(client) => client.finish(&calls).await,
+        }
+    }
+
+    /// [`finish`](Self::finish), and then [`begin`](Self::begin) with what `next` gives, if anything. On PostgreSQL `next` is
+    /// asked while the commit runs, and begun without waiting for it; the next transaction is lost when this one is.
+    /// `committed` is called as soon as this one is durable, whatever becomes of the next.
+    pub(crate) async fn finish_and_begin<O: Opening>(
+        &mut self,
+        calls: Vec<Call<'_>>,
+        committed: impl FnOnce(),
+        next: impl FnOnce() -> Option<O>,
+    ) -> Result<Option<(O, Begun)>> {
+        match self {
+            Self::Sqlite(connection) => {
+                connection.finish(&calls)?;
+                committed();
+                let Some(next) = next() else { return Ok(None) };
+                let begun = connection.begin(&next.before_pen(), &next.under_pen())?;
+                Ok(Some((next, begun)))
+            }
+            Self::Postgres(client) => client.finish_and_begin(&calls, committed, next).await,
         }
     }
 
@@ -148,6 +166,20 @@ impl Connection {
             Self::Postgres(_) => Dialect::Postgres,
         }
     }
+}
+
+/// What a transaction begins with: see [`Connection::begin`].
+pub(crate) trait Opening {
+    fn before_pen(&self) -> Vec<Call<'_>>;
+    fn under_pen(&self) -> Vec<Call<'_>>;
+}
+
+/// What the first calls of a transaction found.
+pub(crate) struct Begun {
+    /// The last number of the change feed that was given out.
+    pub(crate) last: i64,
+    pub(crate) before_pen: Vec<Vec<Row>>,
+    pub(crate) under_pen: Vec<Vec<Row>>,
 }
 
 /// Connections for reading: single statements, no transactions. Cheap to clone.

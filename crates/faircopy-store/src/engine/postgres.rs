@@ -1,9 +1,9 @@
 //! PostgreSQL: one client that pipelines for the writer, a pool of them for reading.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::Arc;
+use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
@@ -14,9 +14,9 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Config, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::Row;
 use super::text::{Call, Column, Dialect, Given, Value};
 use super::tls::{self, Trust};
+use super::{Begun, Opening, Row};
 use crate::error::{Error, Result};
 
 /// Connections for reading. Reads are short; the writer has a connection of its own.
@@ -127,7 +127,7 @@ pub(crate) struct Client {
     /// Moves the bytes; ends with this client.
     driver: JoinHandle<()>,
     /// Each statement of the store as prepared here.
-    prepared: HashMap<String, Prepared>,
+    prepared: Mutex<HashMap<String, Arc<Prepared>>>,
     keeps_statements: bool,
 }
 
@@ -176,35 +176,76 @@ impl Client {
                 tracing::debug!(%error, "a connection to PostgreSQL ended");
             }
         });
-        Ok(Self { client, driver, prepared: HashMap::new(), keeps_statements: target.keeps_statements })
+        Ok(Self { client, driver, prepared: Mutex::default(), keeps_statements: target.keeps_statements })
     }
 
-    pub(super) async fn begin(&mut self, calls: Vec<Call<'_>>) -> Result<(i64, Vec<Vec<Row>>)> {
-        let opening = [Call::new(SETTINGS, vec![]), Call::new(PEN, vec![])];
-        self.prepare(&opening).await?;
-        self.prepare(&calls).await?;
+    pub(super) async fn begin(&self, before_pen: &[Call<'_>], under_pen: &[Call<'_>]) -> Result<Begun> {
+        let (settings, pen) = (Call::new(SETTINGS, vec![]), Call::new(PEN, vec![]));
+        for call in [&settings].into_iter().chain(before_pen).chain([&pen]).chain(under_pen) {
+            self.prepare(call).await?;
+        }
         // Sent together, in this order.
-        let (begun, opened, found) =
-            tokio::join!(biased; self.client.batch_execute("BEGIN"), self.send(&opening), self.send(&calls));
+        let (begun, set, before_pen, pen, under_pen) = tokio::join!(
+            biased;
+            self.client.batch_execute("BEGIN"),
+            self.answer(&settings),
+            self.send(before_pen),
+            self.answer(&pen),
+            self.send(under_pen),
+        );
+        // The first failure is the cause; those after it only say that the transaction is lost.
         begun?;
-        let opened = opened?;
-        let pen = opened.last().and_then(|rows| rows.first());
-        let pen = pen.ok_or_else(|| Error::Refused("the change feed has no counter".into()))?;
-        Ok((pen.int(0)?.unwrap_or_default(), found?))
+        set?;
+        let (before_pen, pen) = (before_pen?, pen?);
+        let pen = pen.first().ok_or_else(|| Error::Refused("the change feed has no counter".into()))?;
+        Ok(Begun { last: pen.int(0)?.unwrap_or_default(), before_pen, under_pen: under_pen? })
     }
 
-    pub(super) async fn run_all(&mut self, calls: &[Call<'_>]) -> Result<Vec<Vec<Row>>> {
-        self.prepare(calls).await?;
+    pub(super) async fn run_all(&self, calls: &[Call<'_>]) -> Result<Vec<Vec<Row>>> {
+        self.prepare_all(calls).await?;
         self.send(calls).await
     }
 
-    /// The last statements and the commit in one round trip. After a failure the server has rolled back, whatever its
+    /// The last statements, as one, and the commit in one round trip. They must not touch the same rows. After a failure the server has rolled back, whatever its
     /// answer to the commit was.
-    pub(super) async fn finish(&mut self, calls: &[Call<'_>]) -> Result<()> {
-        self.prepare(calls).await?;
-        let (found, committed) = tokio::join!(biased; self.send(calls), self.client.batch_execute("COMMIT"));
+    pub(super) async fn finish(&self, calls: &[Call<'_>]) -> Result<()> {
+        let calls: Vec<&Call<'_>> = calls.iter().filter(|call| !call.is_empty()).collect();
+        let last = self.prepare_as_one(&calls).await?;
+        let values: Vec<Parameter<'_>> = calls.iter().flat_map(|call| values(&call.given)).collect();
+        let last = async {
+            match &last {
+                Some(statement) => statement.query(&self.client, &values).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        let (found, committed) = tokio::join!(biased; last, self.client.batch_execute("COMMIT"));
         found?;
         Ok(committed?)
+    }
+
+    /// The server is given the next transaction while it is still committing this one. Should this one fail, the next is
+    /// open all the same, and is to be rolled back.
+    pub(super) async fn finish_and_begin<O: Opening>(
+        &self,
+        calls: &[Call<'_>],
+        committed: impl FnOnce(),
+        next: impl FnOnce() -> Option<O>,
+    ) -> Result<Option<(O, Begun)>> {
+        self.prepare_all(calls).await?;
+        let finishing = async {
+            self.finish(calls).await?;
+            committed();
+            Ok(())
+        };
+        let beginning = async {
+            // The commit is on its way before anything else is made ready.
+            tokio::task::yield_now().await;
+            let Some(next) = next() else { return Ok(None) };
+            let begun = self.begin(&next.before_pen(), &next.under_pen()).await?;
+            Ok(Some((next, begun)))
+        };
+        let (finished, begun) = tokio::join!(biased; finishing, beginning);
+        finished.and(begun)
     }
 
     pub(super) async fn script(&self, text: &str) -> Result<()> {
@@ -235,21 +276,57 @@ impl Client {
         }
     }
 
-    /// Prepares what is new.
-    async fn prepare(&mut self, calls: &[Call<'_>]) -> Result<()> {
+    async fn prepare_all(&self, calls: &[Call<'_>]) -> Result<()> {
         for call in calls {
-            if call.is_empty() || self.prepared.contains_key(call.statement) {
-                continue;
-            }
-            let (text, types) = (call.text(Dialect::Postgres), types(&call.given));
-            let prepared = if self.keeps_statements {
-                Prepared::Kept(self.client.prepare_typed(&text, &types).await?)
-            } else {
-                Prepared::Text(text, types)
-            };
-            self.prepared.insert(call.statement.to_owned(), prepared);
+            self.prepare(call).await?;
         }
         Ok(())
+    }
+
+    /// Prepares what is new.
+    async fn prepare(&self, call: &Call<'_>) -> Result<()> {
+        if call.is_empty() || self.prepared(call.statement).is_some() {
+            return Ok(());
+        }
+        self.prepare_text(call.statement.to_owned(), call.text(Dialect::Postgres), types(&call.given)).await.map(drop)
+    }
+
+    /// Prepares several calls whose answers nobody needs as one statement: each costs the server a message and this
+    /// process a wake-up.
+    async fn prepare_as_one(&self, calls: &[&Call<'_>]) -> Result<Option<Arc<Prepared>>> {
+        let Some((last, others)) = calls.split_last() else { return Ok(None) };
+        let name = calls.iter().map(|call| call.statement).collect::<Vec<_>>().join(";");
+        if let Some(prepared) = self.prepared(&name) {
+            return Ok(Some(prepared));
+        }
+        let (mut text, mut all_types) = (String::new(), Vec::new());
+        for (at, call) in others.iter().enumerate() {
+            let with = if at == 0 { "WITH" } else { "," };
+            let part = renumbered(&call.text(Dialect::Postgres), all_types.len());
+            let _ = write!(text, "{with} part_{at} AS ({part}) ");
+            all_types.extend(types(&call.given));
+        }
+        text.push_str(&renumbered(&last.text(Dialect::Postgres), all_types.len()));
+        all_types.extend(types(&last.given));
+        self.prepare_text(name, text, all_types).await.map(Some)
+    }
+
+    async fn prepare_text(&self, name: String, text: String, types: Vec<Type>) -> Result<Arc<Prepared>> {
+        let prepared = Arc::new(if self.keeps_statements {
+            Prepared::Kept(self.client.prepare_typed(&text, &types).await?)
+        } else {
+            Prepared::Text(text, types)
+        });
+        self.statements().insert(name, prepared.clone());
+        Ok(prepared)
+    }
+
+    fn prepared(&self, statement: &str) -> Option<Arc<Prepared>> {
+        self.statements().get(statement).cloned()
+    }
+
+    fn statements(&self) -> MutexGuard<'_, HashMap<String, Arc<Prepared>>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends every call before the first answer is awaited; they must have been prepared.
@@ -267,7 +344,8 @@ impl Client {
         if call.is_empty() {
             return Ok(Vec::new());
         }
-        self.prepared[call.statement].query(&self.client, &values(&call.given)).await
+        let unknown = || Error::Refused("a statement was not prepared; this is a bug".into());
+        self.prepared(call.statement).ok_or_else(unknown)?.query(&self.client, &values(&call.given)).await
     }
 }
 
@@ -395,6 +473,18 @@ impl Readers {
 fn late(client: Object) -> Error {
     drop(Object::take(client));
     Error::Unavailable("no answer to a read in time".into())
+}
+
+/// The statement with its parameters counted from `first` instead of 0.
+fn renumbered(statement: &str, first: usize) -> String {
+    let mut parts = statement.split('$');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        let number: usize = part[..digits].parse().unwrap_or_default();
+        let _ = write!(text, "${}{}", number + first, &part[digits..]);
+    }
+    text
 }
 
 fn types(given: &Given<'_>) -> Vec<Type> {

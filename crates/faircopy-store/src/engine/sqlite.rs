@@ -10,8 +10,8 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, Statement};
 use tokio::sync::Semaphore;
 
-use super::Row;
 use super::text::{Call, Column, Dialect, Given, Rows, Value};
+use super::{Begun, Row};
 use crate::error::{Error, Result};
 
 /// Prepared statements kept per connection: more than the store has.
@@ -44,12 +44,21 @@ impl Writer {
         Ok(Self { connection, texts: HashMap::new() })
     }
 
-    pub(super) fn begin(&mut self, calls: &[Call<'_>]) -> Result<(i64, Vec<Vec<Row>>)> {
+    pub(super) fn begin(&mut self, before_pen: &[Call<'_>], under_pen: &[Call<'_>]) -> Result<Begun> {
         self.script("BEGIN IMMEDIATE")?;
+        let before_pen = self.run_all(before_pen)?;
         let last = self.run(&Call::new("SELECT sequence FROM feed", vec![]))?;
         let last = last.first().map_or(Ok(None), |row| row.int(0))?.unwrap_or_default();
-        let found = calls.iter().map(|call| self.run(call)).collect::<Result<_>>()?;
-        Ok((last, found))
+        Ok(Begun { last, before_pen, under_pen: self.run_all(under_pen)? })
+    }
+
+    pub(super) fn finish(&mut self, calls: &[Call<'_>]) -> Result<()> {
+        self.run_all(calls)?;
+        self.script("COMMIT")
+    }
+
+    pub(super) fn run_all(&mut self, calls: &[Call<'_>]) -> Result<Vec<Vec<Row>>> {
+        calls.iter().map(|call| self.run(call)).collect()
     }
 
     pub(super) fn run(&mut self, call: &Call<'_>) -> Result<Vec<Row>> {

@@ -2,8 +2,10 @@
 //! same way, because rows have one writer.
 //!
 //! There is no waiting time to be set: a delivery that comes alone commits at once, and under load batches grow by
-//! themselves. After a batch of many the worker lets half as many arrive before it begins the next, never longer than
-//! [`GATHER`], so that one half of the senders is read while the other half is committed.
+//! themselves. While one batch is committed the next is already on its way, if half as many wait by then; otherwise the
+//! worker lets half as many arrive first, never longer than [`GATHER`]. So one half of the senders is read while the other
+//! half is committed. Where replicas take turns, nearly as many: there is time while the others write, and a turn costs much
+//! the same whatever is in it.
 //!
 //! Each request gets its own outcome, and only after the commit. If a batch fails for a reason other than the connection,
 //! its members are tried one by one, and only the one that cannot be stored is quarantined.
@@ -24,7 +26,7 @@ use crate::telemetry::Metrics;
 pub const MAX_WAITING: usize = 1024;
 /// Deliveries in one transaction: past 256 a batch gains nothing more (performance.md) and only delays its first.
 pub const MAX_BATCH: usize = 256;
-/// How long the worker lets a batch grow to half the size of the one before it. Far less than a commit on a slow disk, and
+/// How long the worker lets a batch grow towards the size of the one before it. Far less than a commit on a slow disk, and
 /// nothing at all while deliveries come one by one.
 pub const GATHER: Duration = Duration::from_millis(2);
 /// Stored bytes in one transaction: 256 ordinary deliveries have 1.3 MiB, and of the largest bodies each is held several
@@ -53,21 +55,52 @@ fn answer(reply: Reply, outcome: Result<Receipt, Refusal>) {
     drop(reply.send(outcome));
 }
 
+/// Tells the senders of a batch their outcomes.
+fn answer_all(replies: Vec<Reply>, receipts: Vec<Receipt>) {
+    replies.into_iter().zip(receipts).for_each(|(reply, receipt)| answer(reply, Ok(receipt)));
+}
+
 /// The worker behind an [`Intake`].
 pub struct Worker {
-    queue: mpsc::Receiver<Waiting>,
+    queue: Queue,
     writer: Writer,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+}
+
+/// What waits, and how much of it makes a batch.
+struct Queue {
+    waiting: mpsc::Receiver<Waiting>,
     /// How many the batch before had: what is likely to come at once again.
     last_batch: usize,
+    /// Whether other replicas write too.
+    has_company: bool,
+}
+
+/// What shares a transaction, and who waits for each outcome.
+struct Batch {
+    items: Arc<[Item]>,
+    replies: Vec<Reply>,
+}
+
+/// Where the worker stands between two turns.
+enum Turn {
+    /// There is nothing at hand.
+    Rest,
+    /// This batch is to be written.
+    Write(Batch),
+    /// This batch is written, and is to be committed.
+    Finish(Batch),
 }
 
 /// An intake and its worker.
 #[must_use]
 pub fn channel(writer: Writer, clock: Arc<dyn Clock>, metrics: Metrics) -> (Intake, Worker) {
     let (sender, receiver) = mpsc::channel(MAX_WAITING);
-    (Intake { queue: sender }, Worker { queue: receiver, writer, clock, metrics, last_batch: 1 })
+    (
+        Intake { queue: sender },
+        Worker { queue: Queue { waiting: receiver, last_batch: 1, has_company: false }, writer, clock, metrics },
+    )
 }
 
 impl Intake {
@@ -108,46 +141,75 @@ impl Worker {
         while self.step().await {}
     }
 
-    /// Takes what waits, commits it and answers. `false` when nothing can come any more.
+    /// Takes what waits, commits it and answers, and goes on for as long as the next batch is there when one is written.
+    /// `false` when nothing can come any more.
     pub async fn step(&mut self) -> bool {
-        let Some(first) = self.queue.recv().await else { return false };
-        let batch = self.gather(first).await;
-        self.last_batch = batch.len();
-        self.metrics.batch(batch.len());
-        let (items, replies): (Vec<Item>, Vec<Reply>) =
-            batch.into_iter().map(|waiting| (waiting.item, waiting.reply)).unzip();
-        match self.commit(&items).await {
-            Ok(receipts) => replies.into_iter().zip(receipts).for_each(|(reply, receipt)| answer(reply, Ok(receipt))),
-            Err(error @ Error::Unavailable(_)) => {
-                let refusal = Refusal::Unavailable(error.to_string());
-                replies.into_iter().for_each(|reply| answer(reply, Err(refusal.clone())));
+        self.queue.has_company = self.writer.has_company();
+        let Some(batch) = self.queue.gather().await else { return false };
+        let mut turn = Turn::Write(batch);
+        loop {
+            turn = match turn {
+                Turn::Rest => return true,
+                Turn::Write(batch) => self.write(batch).await,
+                Turn::Finish(batch) => self.finish(batch).await,
             }
-            Err(error) => self.one_by_one(&items, replies, error).await,
         }
-        true
     }
 
-    async fn gather(&mut self, first: Waiting) -> Vec<Waiting> {
-        let mut bytes = size(&first);
-        let mut batch = vec![first];
-        let patience = tokio::time::sleep(GATHER);
-        tokio::pin!(patience);
-        while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
-            let next = match self.queue.try_recv() {
-                Ok(next) => next,
-                Err(_) if batch.len() >= self.last_batch.div_ceil(2) => break,
-                Err(_) => tokio::select! {
-                    next = self.queue.recv() => match next {
-                        Some(next) => next,
-                        None => break,
-                    },
-                    () = &mut patience => break,
-                },
-            };
-            bytes += size(&next);
-            batch.push(next);
+    async fn write(&mut self, batch: Batch) -> Turn {
+        let now = self.clock.now();
+        match in_time(self.writer.write(&batch.items, now)).await {
+            Ok(()) => Turn::Finish(batch),
+            Err(error) => {
+                self.failed(batch, error).await;
+                Turn::Rest
+            }
         }
-        batch
+    }
+
+    /// Commits what was written, and writes what has arrived meanwhile.
+    async fn finish(&mut self, batch: Batch) -> Turn {
+        self.queue.has_company = self.writer.has_company();
+        let (now, queue) = (self.clock.now(), &mut self.queue);
+        self.metrics.batch(batch.items.len());
+        let (mut replies, mut following) = (Some(batch.replies), None);
+        let committed = |receipts| answer_all(replies.take().unwrap_or_default(), receipts);
+        let next = || following.insert(queue.at_hand()?).items.clone().into();
+        let result = in_time(self.writer.finish_and_write(now, committed, next)).await;
+        match (result, replies) {
+            (Ok(_), _) => following.map_or(Turn::Rest, Turn::Finish),
+            (Err(error), Some(replies)) => {
+                self.failed(Batch { items: batch.items, replies }, error).await;
+                following.map_or(Turn::Rest, Turn::Write)
+            }
+            (Err(error), None) => {
+                if let Some(batch) = following {
+                    self.failed(batch, error).await;
+                }
+                Turn::Rest
+            }
+        }
+    }
+
+    /// Answers a batch whose transaction failed, after having tried what may help. After a lost connection that is another
+    /// try on a new one: the old one may have been idle since the database restarted, and committing twice is harmless.
+    async fn failed(&mut self, batch: Batch, error: Error) {
+        let Batch { items, replies } = batch;
+        let error = match error {
+            Error::Unavailable(reason) => {
+                tracing::warn!(reason, "the commit failed; trying once more");
+                match self.try_commit(&items).await {
+                    Ok(receipts) => return answer_all(replies, receipts),
+                    Err(error) => error,
+                }
+            }
+            error => error,
+        };
+        if let Error::Unavailable(_) = error {
+            let refusal = Refusal::Unavailable(error.to_string());
+            return replies.into_iter().for_each(|reply| answer(reply, Err(refusal.clone())));
+        }
+        self.one_by_one(&items, replies, error).await;
     }
 
     /// Tries the members of a failed batch alone, so that only the one at fault suffers. Each is answered at once: a member
@@ -201,12 +263,69 @@ impl Worker {
 
     async fn try_commit(&mut self, items: &[Item]) -> Result<Vec<Receipt>, Error> {
         let now = self.clock.now();
-        let commit = AssertUnwindSafe(self.writer.commit(items, now)).catch_unwind();
-        match tokio::time::timeout(COMMIT_DEADLINE, commit).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Error::Refused("a panic while merging; this is a bug".into())),
-            Err(_) => Err(Error::Busy("no answer within 7 s".into())),
+        in_time(self.writer.commit(items, now)).await
+    }
+}
+
+/// Gives the database its time, and makes an error of a panic.
+async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(COMMIT_DEADLINE, AssertUnwindSafe(work).catch_unwind()).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(Error::Refused("a panic while merging; this is a bug".into())),
+        Err(_) => Err(Error::Busy("no answer within 7 s".into())),
+    }
+}
+
+impl Queue {
+    /// Waits for the next batch. `None` when nothing can come any more.
+    async fn gather(&mut self) -> Option<Batch> {
+        let first = self.waiting.recv().await?;
+        let mut bytes = size(&first);
+        let mut batch = vec![first];
+        let patience = tokio::time::sleep(GATHER);
+        tokio::pin!(patience);
+        while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+            let next = match self.waiting.try_recv() {
+                Ok(next) => next,
+                Err(_) if batch.len() >= self.enough() => break,
+                Err(_) => tokio::select! {
+                    next = self.waiting.recv() => match next {
+                        Some(next) => next,
+                        None => break,
+                    },
+                    () = &mut patience => break,
+                },
+            };
+            bytes += size(&next);
+            batch.push(next);
         }
+        Some(self.batch(batch))
+    }
+
+    /// What waits now, if it is enough for a batch.
+    fn at_hand(&mut self) -> Option<Batch> {
+        if self.waiting.len() < self.enough() {
+            return None;
+        }
+        let (mut bytes, mut batch) = (0, Vec::with_capacity(self.waiting.len().min(MAX_BATCH)));
+        while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+            let Ok(next) = self.waiting.try_recv() else { break };
+            bytes += size(&next);
+            batch.push(next);
+        }
+        Some(self.batch(batch))
+    }
+
+    /// How much of what came the last time is worth a turn.
+    fn enough(&self) -> usize {
+        if self.has_company { (self.last_batch * 9).div_ceil(10) } else { self.last_batch.div_ceil(2) }
+    }
+
+    fn batch(&mut self, waiting: Vec<Waiting>) -> Batch {
+        self.last_batch = waiting.len();
+        let (items, replies): (Vec<Item>, Vec<Reply>) =
+            waiting.into_iter().map(|waiting| (waiting.item, waiting.reply)).unzip();
+        Batch { items: items.into(), replies }
     }
 }
 
