@@ -206,21 +206,12 @@ impl Client {
         self.send(calls).await
     }
 
-    /// The last statements, as one, and the commit in one round trip. They must not touch the same rows. After a failure the server has rolled back, whatever its
-    /// answer to the commit was.
+    /// The last statements, as one, and the commit in one round trip. They must not touch the same rows. After a failure the
+    /// server has rolled back, whatever its answer to the commit was.
     pub(super) async fn finish(&self, calls: &[Call<'_>]) -> Result<()> {
-        let calls: Vec<&Call<'_>> = calls.iter().filter(|call| !call.is_empty()).collect();
+        let calls = worthwhile(calls);
         let last = self.prepare_as_one(&calls).await?;
-        let values: Vec<Parameter<'_>> = calls.iter().flat_map(|call| values(&call.given)).collect();
-        let last = async {
-            match &last {
-                Some(statement) => statement.query(&self.client, &values).await.map(drop),
-                None => Ok(()),
-            }
-        };
-        let (found, committed) = tokio::join!(biased; last, self.client.batch_execute("COMMIT"));
-        found?;
-        Ok(committed?)
+        self.send_last(&calls, last.as_deref()).await
     }
 
     /// The server is given the next transaction while it is still committing this one. Should this one fail, the next is
@@ -231,9 +222,11 @@ impl Client {
         committed: impl FnOnce(),
         next: impl FnOnce() -> Option<O>,
     ) -> Result<Option<(O, Begun)>> {
-        self.prepare_all(calls).await?;
+        let calls = worthwhile(calls);
+        // From here on the first poll sends: nothing of the next transaction may come before the commit.
+        let last = self.prepare_as_one(&calls).await?;
         let finishing = async {
-            self.finish(calls).await?;
+            self.send_last(&calls, last.as_deref()).await?;
             committed();
             Ok(())
         };
@@ -246,6 +239,20 @@ impl Client {
         };
         let (finished, begun) = tokio::join!(biased; finishing, beginning);
         finished.and(begun)
+    }
+
+    /// Sends the last statement and the commit when it is first polled, and waits for both answers.
+    async fn send_last(&self, calls: &[&Call<'_>], last: Option<&Prepared>) -> Result<()> {
+        let values: Vec<Parameter<'_>> = calls.iter().flat_map(|call| values(&call.given)).collect();
+        let last = async {
+            match last {
+                Some(statement) => statement.query(&self.client, &values).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        let (found, committed) = tokio::join!(biased; last, self.client.batch_execute("COMMIT"));
+        found?;
+        Ok(committed?)
     }
 
     pub(super) async fn script(&self, text: &str) -> Result<()> {
@@ -473,6 +480,10 @@ impl Readers {
 fn late(client: Object) -> Error {
     drop(Object::take(client));
     Error::Unavailable("no answer to a read in time".into())
+}
+
+fn worthwhile<'c, 'a>(calls: &'c [Call<'a>]) -> Vec<&'c Call<'a>> {
+    calls.iter().filter(|call| !call.is_empty()).collect()
 }
 
 /// The statement with its parameters counted from `first` instead of 0.

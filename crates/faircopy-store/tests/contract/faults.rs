@@ -60,9 +60,8 @@ async fn a_dropped_call_leaves_nothing_behind(db: &Db) {
     }
 }
 
-/// A trigger stands for whatever makes a database refuse one row.
-async fn a_refusal_leaves_the_writer_usable(db: &Db) {
-    let mut writer = db.writer().await;
+/// Makes the database refuse users who are called Nobody: a trigger stands for whatever makes it refuse one row.
+pub(crate) async fn refuse_nobody(db: &Db) {
     if db.is_sqlite() {
         db.sql(
             "CREATE TRIGGER refuse BEFORE INSERT ON users WHEN NEW.first_name = 'Nobody' \
@@ -72,6 +71,11 @@ async fn a_refusal_leaves_the_writer_usable(db: &Db) {
     } else {
         db.sql("ALTER TABLE faircopy.users ADD CONSTRAINT refuse CHECK (first_name <> 'Nobody')").await;
     }
+}
+
+async fn a_refusal_leaves_the_writer_usable(db: &Db) {
+    let mut writer = db.writer().await;
+    refuse_nobody(db).await;
     let named = |id: &str, name: &str| event(&format!("msg_{id}"), "user.created", 1, &user(id, 1, name, &json!({})));
     let (bad, good) = (named("user_bad", "Nobody"), named("user_good", "Somebody"));
     assert!(matches!(writer.commit(&[good.clone(), bad.clone()], NOW).await, Err(Error::Refused(_))));

@@ -12,6 +12,7 @@
 //! | `rls` | who sees what on PostgreSQL, and does `rls check` find what is wrong? |
 //! | `rls_docs` | do the document's policies hold? |
 //! | `text` | hostile text, and nothing personal in minimal mode |
+//! | `turns` | what is durable while one batch is committed and the next has begun? |
 //! | `faults` | dropped calls, an application's foreign keys, a lock held by somebody else |
 //!
 //! PostgreSQL is the cluster of `FAIRCOPY_TEST_POSTGRES_URL`, or one that this process starts.
@@ -55,3 +56,4 @@ mod rls_docs;
 mod rules;
 mod say;
 mod text;
+mod turns;
