@@ -19,6 +19,7 @@ mod reading;
 mod records;
 mod registers;
 pub mod rls;
+mod server;
 mod standing;
 
 pub use caller::{Caller, READER_ROLE};
@@ -32,6 +33,7 @@ pub use provisional::{Of, Pair, Provisional};
 pub use public::Row;
 pub use reading::{Membership, OrganizationRecord, Person, UserRecord};
 pub use records::{Counts, OutcomeCount};
+pub use server::Server;
 pub use standing::{Freshness, Member, Standing};
 
 use engine::Readers;

@@ -96,5 +96,9 @@ fn user_id(row: &Row, column: usize) -> Result<UserId> {
 
 fn organization_id(row: &Row, column: usize) -> Result<OrganizationId> {
     let text = row.required(column)?;
-    OrganizationId::parse(&text).map_err(|_| Error::Corrupt { table: "organizations", column: "clerk_org_id", row: text })
+    OrganizationId::parse(&text).map_err(|_| Error::Corrupt {
+        table: "organizations",
+        column: "clerk_org_id",
+        row: text,
+    })
 }

@@ -317,7 +317,8 @@ impl World {
         let pairs = if filtered { query } else { "" }.split('&').filter_map(|pair| pair.split_once('='));
         let query: Vec<(&str, &str)> = pairs.collect();
         let route: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-        let all = |name: &str| query.iter().filter(|(key, _)| *key == name).map(|(_, value)| *value).collect::<Vec<_>>();
+        let all =
+            |name: &str| query.iter().filter(|(key, _)| *key == name).map(|(_, value)| *value).collect::<Vec<_>>();
         let found = |row: Option<&Value>| row.map_or_else(|| error(404, "resource_not_found"), ok);
         let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
         let (users, named, of) = (all("user_id"), all("organization_id"), |filter: &[&str], id: &str| {

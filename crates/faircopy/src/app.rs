@@ -131,8 +131,7 @@ impl App {
         let policy = config.sessions.policy();
         let clerk = Clerk::new(&config, keys.clone(), clock.clone(), metrics.clone());
         let provisional = Arc::new(Notify::new());
-        let reader =
-            clerk.clone().map(|clerk| Reader::new(clerk, store.clone(), intake.clone(), metrics.clone()));
+        let reader = clerk.clone().map(|clerk| Reader::new(clerk, store.clone(), intake.clone(), metrics.clone()));
         let confirm = clerk.clone().zip(reader.clone()).map(|(clerk, reader)| {
             let [phase] = random_bytes();
             let soon = provisional.clone();
@@ -199,13 +198,19 @@ impl Workers {
     }
 }
 
-/// Applies pending migrations and checks that the database keeps what it acknowledges.
+/// Checks the database server's version, applies pending migrations, and checks that it keeps what it acknowledges.
 pub async fn prepare(
     config: &Config,
     writer: &mut Writer,
     now: Millis,
     migrate: bool,
 ) -> Result<(), faircopy_store::Error> {
+    if let Some(server) = writer.server().await? {
+        for advisory in &server.open_advisories {
+            let version = &server.version;
+            tracing::warn!(version, advisory, code = "postgres-outdated", "PostgreSQL has a known hole");
+        }
+    }
     if migrate {
         for migration in writer.migrate(now).await? {
             tracing::info!(version = migration.version, name = migration.name, "migration applied");

@@ -271,7 +271,8 @@ impl Reader {
                 return Ok(());
             };
             offset += items.len();
-            let is_last = items.len() < MAX_PAGE || total.is_some_and(|total| usize::try_from(total).is_ok_and(|total| offset >= total));
+            let is_last = items.len() < MAX_PAGE
+                || total.is_some_and(|total| usize::try_from(total).is_ok_and(|total| offset >= total));
             for item in items {
                 found.take(item)?;
             }

@@ -198,8 +198,7 @@ mod tests {
         let body = format!(r#"{{"type":"user.updated","timestamp":1716883260000,"data":{json}}}"#);
         let kept = crate::payload::keep(body.as_bytes(), ProfileMode::Full);
         let crate::payload::Kept::Json(message) = kept else { panic!("{kept:?}") };
-        let delivered =
-            crate::event::Context { mode: ProfileMode::Full, signed_at: ASKED_AT, instance: None };
+        let delivered = crate::event::Context { mode: ProfileMode::Full, signed_at: ASKED_AT, instance: None };
         let crate::event::Reading::Observed(observations) = crate::event::read(&message, &delivered).reading else {
             panic!("not read")
         };
@@ -209,7 +208,8 @@ mod tests {
 
     #[test]
     fn an_organization_and_lists_of_either_form_are_read() {
-        let organization = object(Kind::Organization, include_str!("../../../../fixtures/api/organization.json"), &context());
+        let organization =
+            object(Kind::Organization, include_str!("../../../../fixtures/api/organization.json"), &context());
         assert_eq!(subjects(&organization.unwrap()), ["org_2g7np7Hrk0SN6kj5EDMLDaKNL0S"]);
 
         let users = page(Kind::User, include_str!("../../../../fixtures/api/users.json"), &context()).unwrap();

@@ -210,14 +210,8 @@ fn interpret(envelope: &Envelope<'_>, event_at: &mut Option<Millis>, context: &C
     }
     let data = envelope.data.ok_or(Fault::NoData)?;
     let event_at = timestamp?;
-    let reader = shape::Reader {
-        data,
-        mode: context.mode,
-        limits,
-        event_at,
-        signed_at: context.signed_at,
-        implied_user: None,
-    };
+    let reader =
+        shape::Reader { data, mode: context.mode, limits, event_at, signed_at: context.signed_at, implied_user: None };
     let facts = match kind {
         Mirrored::User => reader.user()?,
         Mirrored::UserDeleted => reader.user_deleted()?,

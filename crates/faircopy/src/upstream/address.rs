@@ -96,13 +96,17 @@ mod tests {
         for private in ["10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254", "100.64.0.1"] {
             check(private, false);
         }
-        for special in ["0.0.0.0", "0.1.2.3", "127.0.0.1", "127.8.9.1", "192.0.0.8", "192.0.2.1", "198.18.0.1", "198.19.255.255"] {
+        for special in
+            ["0.0.0.0", "0.1.2.3", "127.0.0.1", "127.8.9.1", "192.0.0.8", "192.0.2.1", "198.18.0.1", "198.19.255.255"]
+        {
             check(special, false);
         }
         for special in ["198.51.100.1", "203.0.113.1", "192.88.99.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"] {
             check(special, false);
         }
-        for special in ["::", "::1", "fe80::1", "fc00::1", "fd00::1", "ff02::1", "::ffff:10.0.0.1", "::ffff:169.254.169.254"] {
+        for special in
+            ["::", "::1", "fe80::1", "fc00::1", "fd00::1", "ff02::1", "::ffff:10.0.0.1", "::ffff:169.254.169.254"]
+        {
             check(special, false);
         }
         for wrapping in ["64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "2001:0:1::1", "2001:db8::1", "::a00:1"] {
@@ -112,7 +116,8 @@ mod tests {
 
     #[test]
     fn a_name_may_not_lead_into_the_neighbourhood() {
-        let at = |texts: &[&str]| texts.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 0)).collect::<Vec<_>>();
+        let at =
+            |texts: &[&str]| texts.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 0)).collect::<Vec<_>>();
         let check = |loopback: bool, found: &[&str], expected: &[&str]| {
             let allowed = Guarded { loopback }.filter(at(found).into_iter()).unwrap_or_default();
             assert_eq!(allowed, at(expected), "{found:?}");

@@ -58,7 +58,9 @@ async fn what_a_route_shows_is_read() {
             let body = answer.json().unwrap();
             let shown = match path {
                 "/v1/me" => body["name"] == "Ada Of-Clerk" && body["provenance"] == "api",
-                "/v1/me/organizations" => body["data"][0]["name"] == "The first" && body["data"][0]["role"] == "org:admin",
+                "/v1/me/organizations" => {
+                    body["data"][0]["name"] == "The first" && body["data"][0]["role"] == "org:admin"
+                }
                 "/v1/organization" | "/v1/workspace" => body["name"] == "The first",
                 "/v1/organization/members" => {
                     body["data"][0]["email"] == "user_ada@example.com" && body["data"][1]["name"] == "Bob Of-Clerk"

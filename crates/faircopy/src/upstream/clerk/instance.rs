@@ -152,8 +152,7 @@ impl Clerk {
             async move { self.get(url.ok_or(Fault::Malformed)?, segments[0], share).await }
         };
         let (_, document) = read(["jwks"]).await?;
-        let (published, _) =
-            Keys::from_jwks(document.unwrap_or_default().as_bytes()).map_err(|_| Fault::Malformed)?;
+        let (published, _) = Keys::from_jwks(document.unwrap_or_default().as_bytes()).map_err(|_| Fault::Malformed)?;
         let (asked_at, answer) = read(["instance"]).await?;
         let id = match answer {
             Some(json) => api::instance(&json)?,

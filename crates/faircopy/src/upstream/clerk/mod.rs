@@ -27,8 +27,8 @@ use crate::app::Clock;
 use crate::config::Config;
 use crate::telemetry::Metrics;
 pub use list::{Cut, List, MAX_NAMED, MAX_PAGE, Start};
-pub use pace::Share;
 use pace::Pace;
+pub use pace::Share;
 
 /// The version of the API that is asked for. What is read here is the same in all of them (clerk-facts.md, section 2.1).
 const API_VERSION: &str = "2026-05-12";
