@@ -131,6 +131,8 @@ impl Confirm {
                 }
                 self.period_ms
             }
+            // Both were asked at the start, and the issuer has not answered yet.
+            Err(Stop::Clerk(Fault::UnknownInstance)) => SOON_MS,
             Err(stop) => {
                 self.failures += 1;
                 let doubled = self.period_ms << (self.failures - 1).min(8);

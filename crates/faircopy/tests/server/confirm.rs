@@ -295,6 +295,20 @@ async fn a_key_must_fit_all_that_is_known_of_the_instance() {
     check(Some(INSTANCE), INSTANCE, mint::other(), "wrong instance").await;
 }
 
+/// The issuer's keys come over the network too, and may come later.
+#[tokio::test]
+async fn the_key_is_compared_with_the_issuers_once_those_are_there() {
+    let (clerk, clock) = (clerk().await, manual_clock());
+    let issuer = mint::Issuer::start(mint::Answer::Status(500, String::new())).await;
+    let app = TestApp::build().issuer(&issuer.url).clerk(&clerk).clock(&clock).start().await;
+    eventually("the issuer is asked", SOON, async || issuer.asked() > 0).await;
+    clock.advance(2_000);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!((says(&app).await.as_str(), clerk.asked().len()), ("not asked yet", 0));
+    issuer.answers(mint::Answer::Status(200, mint::jwks(&[(KID, mint::instance())])));
+    soon("the key is checked", &clock, async || says(&app).await == "ready").await;
+}
+
 /// The instance is learned from the key: deliveries of another are recorded and ignored from then on.
 #[tokio::test]
 async fn the_instance_is_learned_from_the_key() {

@@ -76,16 +76,18 @@ impl Ownership {
         checked_at.filter(|at| (0..PERIOD_MS).contains(&(now.0 - at.0))).map(|_| verdict)
     }
 
-    fn judge(&self, id: &str, published: &Keys) -> Result<Verdict, Fault> {
+    /// Whether the issuer's keys are needed for the comparison, and not at hand.
+    fn lacks_keys(&self) -> bool {
+        self.has_sessions && self.configured.is_none() && self.keys.held().is_none()
+    }
+
+    fn judge(&self, id: &str, published: &Keys) -> Verdict {
         let named = |known: Option<&str>| known.is_none_or(|known| known == id);
         if !named(self.configured.as_deref()) || !named(self.learned.get().map(String::as_str)) {
-            return Ok(Verdict::Foreign);
+            return Verdict::Foreign;
         }
-        match self.keys.held() {
-            Some(ours) if !ours.shares_a_key_with(published) => Ok(Verdict::Foreign),
-            None if self.has_sessions && self.configured.is_none() => Err(Fault::UnknownInstance),
-            _ => Ok(Verdict::Ours),
-        }
+        let is_foreign = self.keys.held().is_some_and(|ours| !ours.shares_a_key_with(published));
+        if is_foreign { Verdict::Foreign } else { Verdict::Ours }
     }
 
     /// Keeps the verdict, and says once when it has changed.
@@ -147,6 +149,9 @@ impl Clerk {
     }
 
     async fn ask(&self, share: Share) -> Result<Verdict, Fault> {
+        if self.ownership.lacks_keys() {
+            return Err(Fault::UnknownInstance);
+        }
         let read = |segments: [&'static str; 1]| {
             let url = list::address(&self.base, &segments);
             async move { self.get(url.ok_or(Fault::Malformed)?, segments[0], share).await }
@@ -162,7 +167,7 @@ impl Clerk {
                 names.find(|name| name.starts_with(PREFIX)).ok_or(Fault::Malformed)?
             }
         };
-        let verdict = self.ownership.judge(&id, &published)?;
+        let verdict = self.ownership.judge(&id, &published);
         self.ownership.settle(verdict, &id, asked_at);
         self.metrics.clerk_key_is_foreign(verdict == Verdict::Foreign);
         Ok(verdict)
