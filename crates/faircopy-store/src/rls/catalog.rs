@@ -227,26 +227,3 @@ fn path_faults(row: &Row) -> Result<Vec<String>> {
     );
     Ok(if is_fixed { Vec::new() } else { vec![fault] })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::open_advisories;
-
-    #[test]
-    fn versions_and_the_holes_that_they_have() {
-        let check = |version: i64, names: &[&str]| {
-            let found = open_advisories(version);
-            let found: Vec<&str> = found.iter().map(|text| text.split(':').next().unwrap()).collect();
-            assert_eq!(found, names, "{version}");
-        };
-        check(15_00_02, &["CVE-2023-2455", "CVE-2024-10976", "CVE-2024-10978", "CVE-2025-8713"]);
-        check(15_00_08, &["CVE-2024-10976", "CVE-2024-10978", "CVE-2025-8713"]);
-        check(15_00_09, &["CVE-2025-8713"]);
-        check(15_00_18, &[]);
-        check(16_00_04, &["CVE-2024-10976", "CVE-2024-10978", "CVE-2025-8713"]);
-        check(16_00_10, &[]);
-        check(17_00_00, &["CVE-2024-10976", "CVE-2024-10978", "CVE-2025-8713"]);
-        check(17_00_06, &[]);
-        check(18_00_00, &[]);
-    }
-}
