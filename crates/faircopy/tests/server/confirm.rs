@@ -376,6 +376,7 @@ async fn a_webhook_and_a_read_may_race() {
         clerk.has_user("user_late", "Bob");
         clerk.falls_behind();
         signs_in(&app, "user_late", "org_new").await;
+        clock.advance(25_000);
         let taken_back = async || provenances(&app, "user_late", "org_new").await[2].is_none();
         soon("the membership is taken back", &clock, taken_back).await;
         let mut joined = membership.clone();
