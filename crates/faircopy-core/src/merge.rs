@@ -62,7 +62,9 @@ pub struct Register {
     pub tombstone: Option<Millis>,
     /// Pairs: the newest generation known, live or dead.
     pub generation: Option<Generation>,
-    /// Pairs: the latest known end of any generation. A token must be younger to speak for the pair.
+    /// Pairs: the latest known end of any generation, or read of Clerk that found none. A token must be younger to speak
+    /// for the pair. Users and organizations: the latest read of Clerk that did not find them. What is partial must be
+    /// younger to be shown.
     pub last_end: Option<Millis>,
     /// Pairs: what the newest token said.
     pub token: Option<TokenWord>,
@@ -97,6 +99,8 @@ pub enum Change<T> {
     Put(T, Provenance),
     /// It is not there.
     Remove,
+    /// It is not there, and nothing below it is touched: only a part of it was known, and Clerk does not know it.
+    Withdraw,
 }
 
 /// The rows that follow from a batch. Removing a user or an organization removes its members and invitations too.
@@ -127,11 +131,11 @@ impl Observation {
         };
         match &self.fact {
             Fact::User(user, _) | Fact::PartOfUser(user, _) => vec![Key::User(user.id.clone())],
-            Fact::NoUser(id, _) => vec![Key::User(id.clone())],
+            Fact::NoUser(id, _) | Fact::UserNotFound(id, _) => vec![Key::User(id.clone())],
             Fact::Organization(organization, _) | Fact::PartOfOrganization(organization, _) => {
                 vec![Key::Organization(organization.id.clone())]
             }
-            Fact::NoOrganization(id, _) => vec![Key::Organization(id.clone())],
+            Fact::NoOrganization(id, _) | Fact::OrganizationNotFound(id, _) => vec![Key::Organization(id.clone())],
             Fact::Member(member, generation, _) => {
                 let mut keys = pair(&member.organization, &member.user);
                 keys.push(Key::Membership(generation.id.clone()));
@@ -180,6 +184,8 @@ impl Workset {
             Fact::User(user, stamp) => self.user(user, *stamp, true, source),
             Fact::PartOfUser(user, stamp) => self.user(user, *stamp, false, source),
             Fact::NoUser(id, at) => self.no_user(id, *at),
+            Fact::UserNotFound(id, at) => self.user_not_found(id, *at),
+            Fact::OrganizationNotFound(id, at) => self.organization_not_found(id, *at),
             Fact::Organization(organization, stamp) => self.organization(organization, *stamp, true, source),
             Fact::PartOfOrganization(organization, stamp) => self.organization(organization, *stamp, false, source),
             Fact::NoOrganization(id, at) => self.no_organization(id, *at),
@@ -276,6 +282,22 @@ impl Workset {
             .collect();
         self.changes.invitations.retain(|invitation, _| !invitations.contains(invitation));
         self.forget(swept);
+        verdict
+    }
+
+    fn user_not_found(&mut self, id: &UserId, at: Millis) -> Verdict {
+        let (verdict, shown) = self.update(Key::User(id.clone()), |register| register.not_found(at));
+        if !shown {
+            self.changes.users.insert(id.clone(), Change::Withdraw);
+        }
+        verdict
+    }
+
+    fn organization_not_found(&mut self, id: &OrganizationId, at: Millis) -> Verdict {
+        let (verdict, shown) = self.update(Key::Organization(id.clone()), |register| register.not_found(at));
+        if !shown {
+            self.changes.organizations.insert(id.clone(), Change::Withdraw);
+        }
         verdict
     }
 
@@ -415,7 +437,22 @@ impl Register {
             return (Verdict::Known, false);
         }
         let verdict = newest(&mut self.partial, stamp);
-        (verdict, self.partial.is_some_and(|known| known.same_content(&stamp)))
+        (verdict, self.believes_part() && self.partial.is_some_and(|known| known.same_content(&stamp)))
+    }
+
+    /// Whether what is partial is younger than the last read of Clerk that found nothing.
+    fn believes_part(&self) -> bool {
+        self.partial.is_some_and(|part| self.last_end.is_none_or(|end| part.event_at > end))
+    }
+
+    /// Takes in that a read found nothing; says whether it is news, and whether something is shown all the same. What a
+    /// tombstone removed is left to it.
+    fn not_found(&mut self, at: Millis) -> (Verdict, bool) {
+        if self.tombstone.is_some() {
+            return (Verdict::Known, true);
+        }
+        let verdict = newest(&mut self.last_end, at);
+        (verdict, self.full.is_some() || self.believes_part())
     }
 
     fn full_snapshot(&mut self, stamp: Stamp) -> Verdict {

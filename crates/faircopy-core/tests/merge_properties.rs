@@ -506,6 +506,39 @@ fn what_clerk_denies_takes_a_provisional_row_away_and_a_full_one_never() {
     assert_eq!(role(&one_end(&[believed, gone, joined])), None, "whatever the times");
 }
 
+/// A read that finds nothing takes back parts that are older, in every order, and nothing that is known in full; nothing of
+/// what is below is touched, and a younger part is shown again.
+#[test]
+fn what_clerk_does_not_find_takes_parts_back_and_never_a_full_row() {
+    let (organization, user) = pair();
+    let part = |at: i64| token((organization.as_str(), user.as_str()), at, 0).observations;
+    let (user_part, organization_part) = (part(1_000).remove(0), part(1_000).remove(1));
+    let embedded = |observation: &Observation| Observation { source: Provenance::Webhook, ..observation.clone() };
+    let no_user = |at: i64| webhook(Fact::UserNotFound(user.clone(), Millis(at)));
+    let no_organization = |at: i64| webhook(Fact::OrganizationNotFound(organization.clone(), Millis(at)));
+    let has = |observations: &[Observation]| {
+        let copy = one_end(observations);
+        (copy.rows.users.contains_key(&user), copy.rows.organizations.contains_key(&organization))
+    };
+    let both = [user_part.clone(), organization_part.clone()];
+    assert_eq!(has(&both), (true, true));
+    assert_eq!(has(&[&both[..], &[no_user(999), no_organization(999)]].concat()), (true, true), "the token is younger");
+    assert_eq!(has(&[&both[..], &[no_user(1_000)]].concat()), (false, true));
+    assert_eq!(has(&[&both[..], &[no_organization(1_001)]].concat()), (true, false));
+    assert_eq!(has(&[no_user(1_000), user_part.clone(), part(1_001).remove(0)]), (true, false), "a later token");
+    assert_eq!(has(&[no_user(1_000), embedded(&user_part), no_user(5)]), (false, false));
+
+    let person = User { id: user.clone(), profile: None, linked_workspace: None, created_at: None, updated_at: None };
+    let full = webhook(Fact::User(person, stamp(1, 1, 1)));
+    assert_eq!(has(&[user_part.clone(), no_user(9_000), full.clone(), no_user(8_000)]), (true, false));
+    let gone = webhook(Fact::NoUser(user.clone(), Millis(1)));
+    assert_eq!(has(&[user_part.clone(), no_user(9_000), full, gone]), (false, false));
+
+    let joined = joins("orgmem_a", "full", stamp(1_000, 1_000, 1));
+    let copy = one_end(&[joined, user_part, organization_part, no_user(9_000), no_organization(9_000)]);
+    assert_eq!(role(&copy), Some("full"), "what is below speaks for itself");
+}
+
 #[test]
 fn a_bare_membership_id_ends_its_pair_in_every_order() {
     let bare = |id: &str| webhook(Fact::NoMembership(generation(id).id, Millis(2_000)));

@@ -31,6 +31,9 @@ pub enum Error {
     /// The database promises less than a 2xx does.
     #[error("the database does not keep what it acknowledges: {0}")]
     UnsafeDurability(String),
+    /// The server's version lacks what is needed.
+    #[error("PostgreSQL {0} is too old; the oldest that is served is 15")]
+    ServerTooOld(String),
 }
 
 /// What the store's functions return.

@@ -13,11 +13,13 @@ mod error;
 pub mod failpoint;
 mod intake;
 mod migrate;
+mod provisional;
 mod public;
 mod reading;
 mod records;
 mod registers;
 pub mod rls;
+mod server;
 mod standing;
 
 pub use caller::{Caller, READER_ROLE};
@@ -27,9 +29,11 @@ pub use engine::Address;
 pub use error::{Error, Result};
 pub use intake::{Arrival, Content, Input, Item, Outcome, Receipt, Writer};
 pub use migrate::Migration;
+pub use provisional::{Of, Pair, Provisional};
 pub use public::Row;
 pub use reading::{Membership, OrganizationRecord, Person, UserRecord};
 pub use records::{Counts, OutcomeCount};
+pub use server::Server;
 pub use standing::{Freshness, Member, Standing};
 
 use engine::Readers;

@@ -114,17 +114,19 @@ impl<'a> Writes<'a> {
     /// What must be written for these changes, in the order of the change feed.
     pub(crate) fn of(changes: &'a Changes, now: Millis) -> Self {
         let mut writes = Self::default();
-        let (put, gone) = split(&changes.organizations);
+        let (put, gone, withdrawn) = split(&changes.organizations);
         writes.relinked_members(&put);
         writes.put_organizations(&put);
         writes.remove_organizations(&gone);
-        let (put, gone) = split(&changes.members);
+        writes.withdraw_organizations(&withdrawn);
+        let (put, gone, _) = split(&changes.members);
         writes.remove_members(&gone);
         writes.put_members(&put);
-        let (put, gone) = split(&changes.users);
+        let (put, gone, withdrawn) = split(&changes.users);
         writes.put_users(&put);
         writes.remove_users(&gone);
-        let (put, gone) = split(&changes.invitations);
+        writes.withdraw_users(&withdrawn);
+        let (put, gone, _) = split(&changes.invitations);
         writes.put_invitations(&put, now);
         writes.remove_invitations(&gone);
         writes
@@ -216,15 +218,16 @@ pub(crate) fn settled(rows: &[Row], entries: &mut Vec<Entry>) -> Result<()> {
 
 type Put<'a, K, T> = Vec<(&'a K, &'a T, Provenance)>;
 
-fn split<K: Ord, T>(changes: &std::collections::BTreeMap<K, Change<T>>) -> (Put<'_, K, T>, Vec<&K>) {
-    let (mut put, mut gone) = (Vec::new(), Vec::new());
+fn split<K: Ord, T>(changes: &std::collections::BTreeMap<K, Change<T>>) -> (Put<'_, K, T>, Vec<&K>, Vec<&K>) {
+    let (mut put, mut gone, mut withdrawn) = (Vec::new(), Vec::new(), Vec::new());
     for (key, change) in changes {
         match change {
             Change::Put(record, provenance) => put.push((key, record, *provenance)),
             Change::Remove => gone.push(key),
+            Change::Withdraw => withdrawn.push(key),
         }
     }
-    (put, gone)
+    (put, gone, withdrawn)
 }
 
 /// An upsert that touches a row only if a column really changes, or if what only a token knew is now known for sure:
@@ -385,6 +388,21 @@ impl<'a> Writes<'a> {
         self.push(Says::Changed(Entity::User, Operation::Remove), users, ids());
         self.calls.push(registers::sweep_users(gone));
         self.says.push(Says::Nothing);
+    }
+
+    /// Only the rows themselves: memberships and invitations speak for themselves.
+    fn withdraw_organizations(&mut self, withdrawn: &[&'a OrganizationId]) {
+        let ids = Rows::new(withdrawn.len()).text("id", withdrawn.iter().map(|id| Some(id.as_str())));
+        let statement =
+            "DELETE FROM {s}organizations WHERE clerk_org_id IN (SELECT v.id FROM {rows} AS v) RETURNING clerk_org_id";
+        self.push(Says::Changed(Entity::Organization, Operation::Remove), statement, ids);
+    }
+
+    fn withdraw_users(&mut self, withdrawn: &[&'a UserId]) {
+        let ids = Rows::new(withdrawn.len()).text("id", withdrawn.iter().map(|id| Some(id.as_str())));
+        let statement =
+            "DELETE FROM {s}users WHERE clerk_user_id IN (SELECT v.id FROM {rows} AS v) RETURNING clerk_user_id";
+        self.push(Says::Changed(Entity::User, Operation::Remove), statement, ids);
     }
 
     fn remove_members(&mut self, gone: &[&'a (OrganizationId, UserId)]) {

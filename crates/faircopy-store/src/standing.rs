@@ -140,8 +140,8 @@ impl Standing {
                     (Some(Change::Put(put, _)), Some(known)) => {
                         put.role != known.role || put.permissions != known.permissions
                     }
-                    (Some(Change::Put(..)), None) | (Some(Change::Remove), Some(_)) => true,
-                    (Some(Change::Remove) | None, _) => false,
+                    (Some(Change::Put(..)), None) | (Some(Change::Remove | Change::Withdraw), Some(_)) => true,
+                    (Some(Change::Remove | Change::Withdraw) | None, _) => false,
                 }
             }
             _ => true,

@@ -9,6 +9,7 @@
 //! | [`sender`] | deliveries signed by the reference library, sent once or in a closed loop with an ack journal |
 //! | [`tables`] | the public tables of either database as plain comparable rows |
 //! | [`seed`] | the seed of a random test, told when the test fails |
+//! | [`clerk`] | a small Clerk Backend API that can be made to fail, lag and lie |
 //! | [`client`] | the small HTTP client beneath `server` and `sender`: one connection, one request at a time |
 //! | [`port`] | ports that no two tests of this machine hold at once |
 //!
@@ -18,6 +19,7 @@
     reason = "the test kit waits for real processes and reads the test run's settings"
 )]
 
+pub mod clerk;
 pub mod client;
 mod difference;
 pub mod pgbouncer;

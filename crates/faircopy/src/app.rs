@@ -8,11 +8,14 @@ use faircopy_core::Millis;
 use faircopy_core::event::Context;
 use faircopy_core::token::Policy;
 use faircopy_store::{Store, Writer};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
+use crate::refresh::{Reader, Refresh};
 use crate::telemetry::Metrics;
+use crate::upstream::clerk::Clerk;
 use crate::upstream::keys::KeySet;
+use crate::worker::confirm::Confirm;
 use crate::worker::intake::{self, Intake};
 use crate::worker::janitor;
 
@@ -99,6 +102,12 @@ pub struct App {
     pub keys: Arc<KeySet>,
     /// What a session token must say.
     pub policy: Policy,
+    /// Clerk's Backend API, where a key is set.
+    pub clerk: Option<Arc<Clerk>>,
+    /// Reads Clerk for requests, where a key is set.
+    pub refresh: Option<Refresh>,
+    /// Told when a provisional row was written: it is confirmed soon.
+    pub provisional: Arc<Notify>,
     /// The figures.
     pub metrics: Metrics,
 }
@@ -109,6 +118,7 @@ pub struct Workers {
     intake: oneshot::Receiver<()>,
     janitor: tokio::task::JoinHandle<()>,
     keys: tokio::task::JoinHandle<()>,
+    confirm: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl App {
@@ -119,18 +129,35 @@ impl App {
         let (intake, worker) = intake::channel(store.writer(), clock.clone(), metrics.clone());
         let keys = KeySet::new(&config.sessions, clock.clone(), metrics.clone());
         let policy = config.sessions.policy();
+        let clerk = Clerk::new(&config, keys.clone(), clock.clone(), metrics.clone());
+        let provisional = Arc::new(Notify::new());
+        let reader = clerk.clone().map(|clerk| Reader::new(clerk, store.clone(), intake.clone(), metrics.clone()));
+        let confirm = clerk.clone().zip(reader.clone()).map(|(clerk, reader)| {
+            let [phase] = random_bytes();
+            let soon = provisional.clone();
+            Confirm::new(clerk, reader, store.clone(), clock.clone(), metrics.clone(), soon, phase)
+        });
+        let refresh = reader.map(|reader| Refresh::new(reader, clock.clone()));
         let workers = Workers {
             intake: run_alone(worker),
             janitor: tokio::spawn(janitor::run(store.writer(), clock.clone())),
             keys: tokio::spawn(keys.clone().run()),
+            confirm: confirm.map(|confirm| tokio::spawn(confirm.run())),
         };
-        (Arc::new(Self { config, store, clock, intake, keys, policy, metrics }), workers)
+        let app = Self { config, store, clock, intake, keys, policy, clerk, refresh, provisional, metrics };
+        (Arc::new(app), workers)
     }
 
     /// How a delivery that was signed at this time is read.
     #[must_use]
     pub fn context(&self, signed_at: Millis) -> Context<'_> {
-        Context { mode: self.config.profile_mode, signed_at, instance: self.config.instance_id.as_deref() }
+        Context { mode: self.config.profile_mode, signed_at, instance: self.instance() }
+    }
+
+    /// The one instance that is copied: the configured one, or else that of the API's key once Clerk has said which it is.
+    #[must_use]
+    pub fn instance(&self) -> Option<&str> {
+        self.config.instance_id.as_deref().or_else(|| self.clerk.as_ref()?.instance())
     }
 }
 
@@ -158,6 +185,9 @@ impl Workers {
     pub async fn finish(mut self) {
         self.janitor.abort();
         self.keys.abort();
+        if let Some(confirm) = &self.confirm {
+            confirm.abort();
+        }
         match tokio::time::timeout(FINISH_DEADLINE, &mut self.intake).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => tracing::error!("the intake ended badly"),
@@ -168,13 +198,19 @@ impl Workers {
     }
 }
 
-/// Applies pending migrations and checks that the database keeps what it acknowledges.
+/// Checks the database server's version, applies pending migrations, and checks that it keeps what it acknowledges.
 pub async fn prepare(
     config: &Config,
     writer: &mut Writer,
     now: Millis,
     migrate: bool,
 ) -> Result<(), faircopy_store::Error> {
+    if let Some(server) = writer.server().await? {
+        for advisory in &server.open_advisories {
+            let version = &server.version;
+            tracing::warn!(version, advisory, code = "postgres-outdated", "PostgreSQL has a known hole");
+        }
+    }
     if migrate {
         for migration in writer.migrate(now).await? {
             tracing::info!(version = migration.version, name = migration.name, "migration applied");

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod compare;
 pub mod config;
 pub mod http;
+pub mod refresh;
 pub mod replay;
 pub mod telemetry;
 pub mod upstream;

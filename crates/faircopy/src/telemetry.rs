@@ -82,6 +82,38 @@ impl Metrics {
         metrics::gauge!("faircopy_session_keys_age_seconds").set(millis as f64 / 1000.0);
     }
 
+    /// Clerk's Backend API was asked: the status, or why there was none.
+    pub fn clerk_request(&self, endpoint: &'static str, status: &'static str) {
+        metrics::counter!("faircopy_clerk_requests_total", "endpoint" => endpoint, "status" => status).increment(1);
+    }
+
+    /// Whether the key of the Backend API belongs to another instance than the one that is copied.
+    pub fn clerk_key_is_foreign(&self, is_foreign: bool) {
+        metrics::gauge!("faircopy_clerk_wrong_instance").set(f64::from(u8::from(is_foreign)));
+    }
+
+    /// So many provisional rows were found at one look.
+    pub fn provisional(&self, rows: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "a look finds at most 1500")]
+        metrics::gauge!("faircopy_provisional_rows").set(rows as f64);
+    }
+
+    /// Clerk was read about provisional rows: so many it has, so many it does not have.
+    pub fn confirmed(&self, confirmed: usize, denied: usize) {
+        metrics::counter!("faircopy_confirmations_total", "result" => "confirmed").increment(confirmed as u64);
+        metrics::counter!("faircopy_confirmations_total", "result" => "denied").increment(denied as u64);
+    }
+
+    /// Provisional rows could not be confirmed this time.
+    pub fn confirmation_failed(&self) {
+        metrics::counter!("faircopy_confirmations_total", "result" => "failed").increment(1);
+    }
+
+    /// Clerk was read for a request: `read`, or why the copy is no fresher.
+    pub fn read_through(&self, result: &'static str) {
+        metrics::counter!("faircopy_read_through_total", "result" => result).increment(1);
+    }
+
     /// A delivery was sent back to come again.
     pub fn refused(&self, reason: &'static str) {
         metrics::counter!("faircopy_deliveries_refused_total", "reason" => reason).increment(1);

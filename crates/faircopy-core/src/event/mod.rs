@@ -1,5 +1,6 @@
 //! Bytes to observations: what a delivery says about the source, or why it says nothing.
 
+pub mod api;
 mod lenient;
 mod shape;
 
@@ -47,8 +48,13 @@ pub enum Fact {
     NoMember(OrganizationId, UserId, Generation, Millis),
     /// A membership has ended of which only the id is known.
     NoMembership(MembershipId, Millis),
-    /// A read of Clerk found no membership of the pair at this time.
+    /// A read of Clerk found no membership of the pair at this time. It takes back what a token said before, and nothing
+    /// else: one read is no proof of a deletion (merge.md).
     NotAMember(OrganizationId, UserId, Millis),
+    /// A read of Clerk found no such user at this time. It takes back what is known from parts alone, and nothing else.
+    UserNotFound(UserId, Millis),
+    /// A read of Clerk found no such organization at this time. As [`Fact::UserNotFound`].
+    OrganizationNotFound(OrganizationId, Millis),
     /// A token issued at this time speaks for the pair.
     TokenMember(Member, Millis),
     /// A full snapshot of an invitation.
@@ -61,9 +67,9 @@ impl Fact {
     pub fn subject(&self) -> &str {
         match self {
             Self::User(user, _) | Self::PartOfUser(user, _) => user.id.as_str(),
-            Self::NoUser(id, _) => id.as_str(),
+            Self::NoUser(id, _) | Self::UserNotFound(id, _) => id.as_str(),
             Self::Organization(organization, _) | Self::PartOfOrganization(organization, _) => organization.id.as_str(),
-            Self::NoOrganization(id, _) => id.as_str(),
+            Self::NoOrganization(id, _) | Self::OrganizationNotFound(id, _) => id.as_str(),
             Self::Member(_, generation, _) | Self::NoMember(_, _, generation, _) => generation.id.as_str(),
             Self::NoMembership(id, _) => id.as_str(),
             Self::NotAMember(_, user, _) => user.as_str(),
@@ -203,7 +209,9 @@ fn interpret(envelope: &Envelope<'_>, event_at: &mut Option<Millis>, context: &C
         return Ok(Reading::Ignored);
     }
     let data = envelope.data.ok_or(Fault::NoData)?;
-    let reader = shape::Reader { data, mode: context.mode, limits, event_at: timestamp?, signed_at: context.signed_at };
+    let event_at = timestamp?;
+    let reader =
+        shape::Reader { data, mode: context.mode, limits, event_at, signed_at: context.signed_at, implied_user: None };
     let facts = match kind {
         Mirrored::User => reader.user()?,
         Mirrored::UserDeleted => reader.user_deleted()?,

@@ -174,6 +174,8 @@ pub(super) struct Reader<'a> {
     pub(super) limits: Limits,
     pub(super) event_at: Option<Millis>,
     pub(super) signed_at: Millis,
+    /// Whose membership this is, where it does not say so itself: it was asked for by its user.
+    pub(super) implied_user: Option<&'a UserId>,
 }
 
 impl<'a> Reader<'a> {
@@ -220,7 +222,11 @@ impl<'a> Reader<'a> {
 
     pub(super) fn member(&self) -> Result<Vec<Fact>, Fault> {
         let mut shape: MembershipShape<'_> = self.shape()?;
-        let (organization, user) = (shape.organization_id()?, shape.user_id()?);
+        let user = match (shape.user_id(), self.implied_user) {
+            (Err(Fault::MissingId(_)), Some(implied)) => implied.clone(),
+            (user, _) => user?,
+        };
+        let organization = shape.organization_id()?;
         let membership = id(&shape.id, "data.id", MembershipId::parse)?;
         let times = self.times(shape.created_at, shape.updated_at)?;
         let generation = Generation { created_at: times.created_at.unwrap_or_default(), id: membership.clone() };

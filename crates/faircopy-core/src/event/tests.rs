@@ -160,6 +160,8 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::NoMembership(..) => "no membership",
         Fact::NotAMember(..) => "not a member",
         Fact::TokenMember(..) => "token member",
+        Fact::UserNotFound(..) => "user not found",
+        Fact::OrganizationNotFound(..) => "organization not found",
         Fact::Invitation(..) => "invitation",
     }
 }

@@ -101,6 +101,16 @@ impl KeyCache {
         }
     }
 
+    /// The keys of the last good document, or of the configuration, while they are used.
+    #[must_use]
+    pub fn held(&self, now: Millis) -> Option<&Keys> {
+        match &self.held {
+            Held::Fixed(keys) => Some(keys),
+            Held::Loaded { keys, .. } if self.is_ready(now) => Some(keys),
+            Held::Nothing | Held::Loaded { .. } => None,
+        }
+    }
+
     /// How old the last good document is; `None` where there is none, or none is needed.
     #[must_use]
     pub fn age_ms(&self, now: Millis) -> Option<i64> {

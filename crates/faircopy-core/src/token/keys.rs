@@ -240,6 +240,20 @@ impl Keys {
         self.named().map(|(kid, _)| kid)
     }
 
+    /// Whether both hold the same key, whatever its name: then both are of one instance.
+    #[must_use]
+    pub fn shares_a_key_with(&self, other: &Self) -> bool {
+        self.all().any(|key| other.all().any(|theirs| key == theirs))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Key> {
+        let only = match &self.0 {
+            Held::Only(key) => Some(key),
+            Held::Named(_) => None,
+        };
+        self.named().map(|(_, key)| key).chain(only)
+    }
+
     pub(super) fn named(&self) -> impl Iterator<Item = (&Kid, &Key)> {
         match &self.0 {
             Held::Named(keys) => Some(keys),

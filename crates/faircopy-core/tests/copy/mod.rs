@@ -81,6 +81,10 @@ impl Replica {
         let Rows { users, organizations, members, invitations } = &mut self.rows;
         self.registers.extend(changes.registers);
         for (id, change) in changes.organizations {
+            if change == Change::Withdraw {
+                organizations.remove(&id);
+                continue;
+            }
             let Some(row) = put(change) else {
                 members.retain(|pair, _| pair.0 != id);
                 invitations.retain(|_, row| row.0.organization != id);
@@ -101,6 +105,10 @@ impl Replica {
             }
         }
         for (id, change) in changes.users {
+            if change == Change::Withdraw {
+                users.remove(&id);
+                continue;
+            }
             let Some(row) = put(change) else {
                 members.retain(|pair, _| pair.1 != id);
                 users.remove(&id);
@@ -138,7 +146,7 @@ fn assert_consistent(changes: &Changes) {
 fn put<T>(change: Change<T>) -> Option<Row<T>> {
     match change {
         Change::Put(record, provenance) => Some((record, provenance)),
-        Change::Remove => None,
+        Change::Remove | Change::Withdraw => None,
     }
 }
 

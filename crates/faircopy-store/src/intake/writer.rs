@@ -167,7 +167,7 @@ impl Writer {
         Ok(self.written.is_some())
     }
 
-    async fn settle<T>(&mut self, result: Result<T>) -> Result<T> {
+    pub(crate) async fn settle<T>(&mut self, result: Result<T>) -> Result<T> {
         match (&result, &mut self.connection) {
             (Ok(_), _) => self.unfinished = false,
             // A refusal leaves the connection usable once the transaction is rolled back.

@@ -3,41 +3,13 @@
 use super::{Report, Verdict, rows};
 use crate::engine::{Connection, Row};
 use crate::error::Result;
+use crate::server;
 
 /// What the migrations give every function of theirs. `pg_temp` last, or a reader's temporary table would come first.
 const FIXED_PATH: &str = "search_path=pg_catalog, pg_temp";
 /// The tables and the view that a reader may be given.
 pub(super) const READABLE: [&str; 5] =
     ["users", "organizations", "organization_members", "organization_invitations", "user_profiles"];
-
-/// A hole in PostgreSQL's own walls, and the first minor version of each major one that has it closed. Majors that are not
-/// named and newer never had it.
-struct Advisory {
-    name: &'static str,
-    says: &'static str,
-    fixed: &'static [i64],
-}
-
-/// Those that touch row-level security and roles; as `server_version_num` counts. Versions before 15 are not served: views
-/// have no `security_invoker` there.
-const ADVISORIES: &[Advisory] = &[
-    Advisory { name: "CVE-2023-2455", says: "policies of the wrong role after inlining", fixed: &[15_00_03] },
-    Advisory {
-        name: "CVE-2024-10976",
-        says: "a kept plan reads with another role's policies",
-        fixed: &[15_00_09, 16_00_05, 17_00_01],
-    },
-    Advisory {
-        name: "CVE-2024-10978",
-        says: "SET ROLE is reset to the wrong role",
-        fixed: &[15_00_09, 16_00_05, 17_00_01],
-    },
-    Advisory {
-        name: "CVE-2025-8713",
-        says: "planner statistics show rows that a policy hides",
-        fixed: &[15_00_14, 16_00_10, 17_00_06],
-    },
-];
 
 pub(super) async fn look(owner: &mut Connection, role: &str, report: &mut Report) -> Result<()> {
     server(owner, report).await?;
@@ -54,20 +26,10 @@ pub(super) async fn look(owner: &mut Connection, role: &str, report: &mut Report
 async fn server(owner: &mut Connection, report: &mut Report) -> Result<()> {
     const VERSION: &str = "SELECT current_setting('server_version'), current_setting('server_version_num')::bigint";
     for row in rows(owner, VERSION, vec![]).await? {
-        let faults = open_advisories(row.int(1)?.unwrap_or_default());
+        let faults = server::open_advisories(row.int(1)?.unwrap_or_default());
         report.judge("server", "version", faults, &format!("PostgreSQL {}", row.required(0)?));
     }
     Ok(())
-}
-
-fn open_advisories(version: i64) -> Vec<String> {
-    let major = version / 10_000;
-    let is_open = |advisory: &&Advisory| match advisory.fixed.iter().find(|fixed| *fixed / 10_000 == major) {
-        Some(fixed) => version < *fixed,
-        None => advisory.fixed.iter().all(|fixed| version < *fixed),
-    };
-    let shown = |advisory: &Advisory| format!("{}: {}; install the newest minor version", advisory.name, advisory.says);
-    ADVISORIES.iter().filter(is_open).map(shown).collect()
 }
 
 async fn attributes(owner: &mut Connection, role: &str, report: &mut Report) -> Result<()> {
@@ -264,27 +226,4 @@ fn path_faults(row: &Row) -> Result<Vec<String>> {
          ALTER FUNCTION {name} SET search_path = pg_catalog, pg_temp"
     );
     Ok(if is_fixed { Vec::new() } else { vec![fault] })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::open_advisories;
-
-    #[test]
-    fn versions_and_the_holes_that_they_have() {
-        let check = |version: i64, names: &[&str]| {
-            let found = open_advisories(version);
-            let found: Vec<&str> = found.iter().map(|text| text.split(':').next().unwrap()).collect();
-            assert_eq!(found, names, "{version}");
-        };
-        check(15_00_02, &["CVE-2023-2455", "CVE-2024-10976", "CVE-2024-10978", "CVE-2025-8713"]);
-        check(15_00_08, &["CVE-2024-10976", "CVE-2024-10978", "CVE-2025-8713"]);
-        check(15_00_09, &["CVE-2025-8713"]);
-        check(15_00_18, &[]);
-        check(16_00_04, &["CVE-2024-10976", "CVE-2024-10978", "CVE-2025-8713"]);
-        check(16_00_10, &[]);
-        check(17_00_00, &["CVE-2024-10976", "CVE-2024-10978", "CVE-2025-8713"]);
-        check(17_00_06, &[]);
-        check(18_00_00, &[]);
-    }
 }

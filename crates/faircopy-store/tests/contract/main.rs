@@ -9,6 +9,7 @@
 //! | `exact` | does any order, split and repetition of a history give the truth, and a feed without gaps? |
 //! | `outcomes` | what is a delivery called, and does a duplicate heal? |
 //! | `rules` | workspaces, deletions, generations of a membership, expiry |
+//! | `provisional` | are rows that only a token speaks for found, and do they go? |
 //! | `rls` | who sees what on PostgreSQL, and does `rls check` find what is wrong? |
 //! | `rls_docs` | do the document's policies hold? |
 //! | `text` | hostile text, and nothing personal in minimal mode |
@@ -51,6 +52,7 @@ mod exact;
 mod faults;
 mod migrations;
 mod outcomes;
+mod provisional;
 mod rls;
 mod rls_docs;
 mod rules;

@@ -90,6 +90,7 @@ impl From<faircopy_store::Error> for Failure {
             faircopy_store::Error::UnsafeDurability(_) => {
                 "\n  Switch these on in postgresql.conf, or pass --allow-unsafe-durability if losing deliveries is fine."
             }
+            faircopy_store::Error::ServerTooOld(_) => "\n  See `postgres-too-old` in docs/errors.md.",
             _ => "",
         };
         Self::Failed(format!("{error}{advice}"))

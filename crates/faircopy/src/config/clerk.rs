@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{ConfigError, Sources};
+use crate::upstream::address::is_public;
 
 /// Clerk's Backend API, unless set.
 const DEFAULT_API_URL: &str = "https://api.clerk.com";
@@ -120,19 +121,6 @@ fn address(text: &str) -> Option<String> {
     let plain =
         url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
     (scheme && public && plain).then(|| text.trim_end_matches('/').to_owned())
-}
-
-fn is_public(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
-            !(ip.is_private() || ip.is_link_local() || ip.is_unspecified() || ip.is_broadcast() || shared)
-        }
-        IpAddr::V6(ip) => {
-            let first = ip.segments()[0];
-            !(ip.is_unspecified() || first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfe80)
-        }
-    }
 }
 
 fn key_of(text: &str) -> Result<Keys, String> {

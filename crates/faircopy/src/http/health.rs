@@ -17,7 +17,8 @@ pub(super) async fn live() -> Json<serde_json::Value> {
 }
 
 /// The database answers and its schema is complete. Whether session tokens can be verified is said beside it: a replica
-/// without keys still takes deliveries, and must not lose them because Clerk cannot be reached.
+/// without keys still takes deliveries, and must not lose them because Clerk cannot be reached. So is what is known of the
+/// Backend API's key.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     match app.store.ready().await {
         Ok(true) => {
@@ -26,7 +27,8 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
                 (true, false) => "no keys",
                 (true, true) => "ready",
             };
-            Json(json!({ "status": "ready", "sessions": sessions })).into_response()
+            let clerk = app.clerk.as_ref().map_or("not configured", |clerk| clerk.verdict().as_str());
+            Json(json!({ "status": "ready", "sessions": sessions, "clerk": clerk })).into_response()
         }
         Ok(false) => {
             Problem::new("database-unavailable", "Migrations are pending: run `faircopy migrate`.").into_response()

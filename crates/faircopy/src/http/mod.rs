@@ -2,6 +2,7 @@
 
 mod admin;
 mod body;
+mod fresh;
 mod health;
 pub mod problem;
 mod records;

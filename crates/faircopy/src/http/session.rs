@@ -18,6 +18,7 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
+use super::fresh;
 use super::problem::Problem;
 use crate::app::{App, Refusal};
 
@@ -87,8 +88,10 @@ pub(super) async fn require_session(
     let session = verified(&app, &token).await?;
     wishes.wait(&app).await?;
     let standing = app.store.standing(&session.user, active(&session)).await?;
-    let caller = admitted(&app, session, standing).await?;
-    wishes.check(&app, caller.freshness)?;
+    let mut caller = admitted(&app, session, standing).await?;
+    if let Some(since) = wishes.unmet(&app, caller.freshness) {
+        fresh::read_through(&app, &mut caller, request.uri().path(), since).await?;
+    }
     let freshness = caller.freshness;
     request.extensions_mut().insert(caller);
     let mut response = next.run(request).await;
@@ -198,7 +201,7 @@ pub(super) async fn store(
     Ok(Json(Stored { identity, created: caller.created, sequence: caller.freshness.sequence }))
 }
 
-fn active(session: &Session) -> Option<&faircopy_core::OrganizationId> {
+pub(super) fn active(session: &Session) -> Option<&faircopy_core::OrganizationId> {
     session.organization.as_ref().map(|active| &active.id)
 }
 
@@ -300,6 +303,7 @@ async fn admitted(app: &Arc<App>, session: Session, standing: Standing) -> Resul
     match tokio::time::timeout(ENSURE_DEADLINE, app.intake.learn(news)).await.unwrap_or(Err(Refusal::Late)) {
         Ok(receipt) => {
             app.metrics.session_write("written");
+            app.provisional.notify_one();
             let news = new_rows.into_iter().zip(receipt.parts).filter(|(_, is_news)| *is_news);
             caller.created = news.filter_map(|(row, _)| row).collect();
             // A delivery may have been quicker, in either direction: the rows say what holds.
@@ -354,14 +358,10 @@ impl Wishes {
         tokio::time::timeout(SEQUENCE_DEADLINE, reached).await.unwrap_or_else(|_| Err(behind()))
     }
 
-    fn check(&self, app: &App, freshness: Freshness) -> Result<(), Problem> {
-        let Some(bound) = self.max_staleness_ms else { return Ok(()) };
-        let staleness = app.clock.now().0 - freshness.as_of.unwrap_or_default().0;
-        if staleness <= bound {
-            return Ok(());
-        }
-        let as_of = freshness.as_of.unwrap_or_default();
-        Err(Problem::new("copy-stale", format!("The copy is known complete up to {as_of} only.")))
+    /// Since when what is shown must be known, where the copy is staler than the reader bears.
+    fn unmet(&self, app: &App, freshness: Freshness) -> Option<Millis> {
+        let since = app.clock.now().plus(-self.max_staleness_ms?);
+        (freshness.as_of.unwrap_or_default() < since).then_some(since)
     }
 }
 

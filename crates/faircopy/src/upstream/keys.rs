@@ -111,6 +111,12 @@ impl KeySet {
         self.cache().age_ms(self.clock.now())
     }
 
+    /// The keys that session tokens are verified with now; `None` where there are none.
+    #[must_use]
+    pub fn held(&self) -> Option<Keys> {
+        self.cache().held(self.clock.now()).cloned()
+    }
+
     /// Keeps the keys fresh until it is aborted.
     pub async fn run(self: Arc<Self>) {
         if self.source.is_none() {

@@ -1,4 +1,5 @@
 //! What runs in the background: each worker owns its connection, and no request waits in one but for its own outcome.
 
+pub mod confirm;
 pub mod intake;
 pub mod janitor;

@@ -11,6 +11,7 @@ use faircopy::config::{Config, Environment, Flags};
 use faircopy::http;
 use faircopy_core::Millis;
 use faircopy_store::Store;
+use faircopy_testkit::clerk::{self, Clerk};
 use faircopy_testkit::client::{self, Response};
 use faircopy_testkit::postgres::{Database, fresh_database};
 use faircopy_testkit::sender::{Sender, Signed};
@@ -237,6 +238,11 @@ impl Builder {
 
     pub(crate) fn issuer(self, url: &str) -> Self {
         self.variable("CLERK_JWT_ISSUER_DOMAIN", url)
+    }
+
+    /// The key of this Backend API.
+    pub(crate) fn clerk(self, clerk: &Clerk) -> Self {
+        self.variable("CLERK_SECRET_KEY", clerk::KEY).variable("CLERK_API_URL", clerk.url())
     }
 
     pub(crate) fn authorized_parties(self, list: &str) -> Self {

@@ -9,6 +9,7 @@
 //! | [`content`] | faults.md W22 to W28, the 45 examples, the minimal profile mode |
 //! | [`admin`] | the route table, the token, the admin API |
 //! | [`mint`], [`sessions`] | session tokens, their stories, who may see what |
+//! | [`confirm`], [`fresh`] | Clerk's Backend API: provisional rows, reads no staler than asked (C1 to C4), whose key it is |
 //! | [`keys`] | the issuer's keys under fire (J1 to J5) |
 //! | [`health`] | liveness, readiness and figures; a database that hangs or is gone (W30, D4) |
 //! | [`overload`] | bounded queues and memory |
@@ -30,8 +31,10 @@ mod admin;
 mod answers;
 mod app;
 mod clock;
+mod confirm;
 mod content;
 mod events;
+mod fresh;
 mod health;
 mod keys;
 mod logs;
