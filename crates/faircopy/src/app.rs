@@ -20,6 +20,9 @@ use crate::worker::janitor;
 /// given up was not acknowledged. With the connections' own 12 s it stays within the 15 s in which the service must end.
 const FINISH_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How often a database that did not say whether it has a second wall is asked again. Reads for callers ask by themselves.
+const WALL_PERIOD: Duration = Duration::from_secs(5);
+
 /// What tells the time. Workers and handlers ask it; the core is told.
 pub trait Clock: Send + Sync + 'static {
     /// Now.
@@ -109,6 +112,7 @@ pub struct Workers {
     intake: oneshot::Receiver<()>,
     janitor: tokio::task::JoinHandle<()>,
     keys: tokio::task::JoinHandle<()>,
+    wall: tokio::task::JoinHandle<()>,
 }
 
 impl App {
@@ -123,6 +127,7 @@ impl App {
             intake: run_alone(worker),
             janitor: tokio::spawn(janitor::run(store.writer(), clock.clone())),
             keys: tokio::spawn(keys.clone().run()),
+            wall: tokio::spawn(look_for_second_wall(store.clone())),
         };
         (Arc::new(Self { config, store, clock, intake, keys, policy, metrics }), workers)
     }
@@ -131,6 +136,14 @@ impl App {
     #[must_use]
     pub fn context(&self, signed_at: Millis) -> Context<'_> {
         Context { mode: self.config.profile_mode, signed_at, instance: self.config.instance_id.as_deref() }
+    }
+}
+
+/// Finds out at the start, and not with the first caller, whether reads for callers run under row-level security: the log
+/// and the figures say it then.
+async fn look_for_second_wall(store: Store) {
+    while store.has_second_wall().await.is_err() {
+        tokio::time::sleep(WALL_PERIOD).await;
     }
 }
 
@@ -158,6 +171,7 @@ impl Workers {
     pub async fn finish(mut self) {
         self.janitor.abort();
         self.keys.abort();
+        self.wall.abort();
         match tokio::time::timeout(FINISH_DEADLINE, &mut self.intake).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => tracing::error!("the intake ended badly"),

@@ -41,5 +41,8 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     if let Some(age) = app.keys.age_ms() {
         app.metrics.keys_age(age);
     }
+    if let Some(found) = app.store.second_wall_if_known() {
+        app.metrics.second_wall(found);
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response()
 }

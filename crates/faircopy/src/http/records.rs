@@ -41,7 +41,7 @@ pub(super) async fn me(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<UserRecord>, Problem> {
-    Ok(Json(app.store.user(caller.user()).await?.ok_or_else(missing)?))
+    Ok(Json(app.store.user(&caller.reader()).await?.ok_or_else(missing)?))
 }
 
 /// The caller's own memberships.
@@ -51,7 +51,7 @@ pub(super) async fn my_organizations(
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<Page<Membership>>, Problem> {
     let (limit, after) = page(query)?;
-    let found = app.store.memberships_of(caller.user(), after.as_deref(), limit + 1).await?;
+    let found = app.store.memberships_of(&caller.reader(), after.as_deref(), limit + 1).await?;
     Ok(Json(paged(found, limit, |membership| &membership.clerk_org_id)))
 }
 
@@ -63,7 +63,7 @@ pub(super) async fn user(
 ) -> Result<Json<Person>, Problem> {
     // What no id can be is the id of nobody.
     let id = id.ok().and_then(|Path(id)| UserId::parse(&id).ok()).ok_or_else(missing)?;
-    Ok(Json(app.store.person(id.as_str(), caller.user()).await?.ok_or_else(missing)?))
+    Ok(Json(app.store.person(&caller.reader(), &id).await?.ok_or_else(missing)?))
 }
 
 /// The active organization.
@@ -71,7 +71,7 @@ pub(super) async fn organization(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<OrganizationRecord>, Problem> {
-    Ok(Json(app.store.organization(caller.organization()?, caller.user()).await?.ok_or_else(missing)?))
+    Ok(Json(app.store.organization(&caller.member()?).await?.ok_or_else(missing)?))
 }
 
 /// The members of the active organization, with names.
@@ -81,7 +81,7 @@ pub(super) async fn members(
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<Page<Membership>>, Problem> {
     let (limit, after) = page(query)?;
-    let found = app.store.members(caller.organization()?, caller.user(), after.as_deref(), limit + 1).await?;
+    let found = app.store.members(&caller.member()?, after.as_deref(), limit + 1).await?;
     Ok(Json(paged(found, limit, |membership| &membership.clerk_user_id)))
 }
 
@@ -105,7 +105,7 @@ pub(super) async fn workspace(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<Workspace>, Problem> {
-    let organization = app.store.organization(caller.organization()?, caller.user()).await?.ok_or_else(missing)?;
+    let organization = app.store.organization(&caller.member()?).await?.ok_or_else(missing)?;
     Ok(Json(Workspace {
         id: organization.workspace_id,
         clerk_org_id: organization.clerk_org_id,

@@ -57,14 +57,16 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    pub(super) fn user(&self) -> &str {
-        self.session.user.as_str()
+    /// Who the store reads for.
+    pub(super) fn reader(&self) -> faircopy_store::Caller {
+        let organization = active(&self.session).cloned();
+        faircopy_store::Caller { user: self.session.user.clone(), organization }
     }
 
-    /// The active organization, of which the caller is a member.
-    pub(super) fn organization(&self) -> Result<&str, Problem> {
+    /// The same, who is a member of the active organization.
+    pub(super) fn member(&self) -> Result<faircopy_store::Caller, Problem> {
         match (&self.session.organization, &self.member) {
-            (Some(active), Some(_)) => Ok(active.id.as_str()),
+            (Some(_), Some(_)) => Ok(self.reader()),
             (None, _) => Err(Problem::new("no-active-organization", "The token names no active organization.")),
             (Some(_), None) => Err(missing()),
         }
@@ -181,7 +183,7 @@ pub(super) async fn store(
     if let Some((refusal, _)) = caller.unwritten {
         return Err(refusal.into());
     }
-    let user = app.store.user(caller.session.user.as_str()).await?;
+    let user = app.store.user(&caller.reader()).await?;
     let (name, email) = user.map(|user| (user.name, user.email)).unwrap_or_default();
     let active = caller.session.organization.as_ref().filter(|_| caller.member.is_some());
     let member = caller.member.clone();

@@ -9,7 +9,7 @@ use faircopy_testkit::postgres::Postgres;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
-use crate::app::{Engine, TestApp, assert_problem, manual_clock};
+use crate::app::{Engine, TestApp, assert_problem, eventually, manual_clock};
 use crate::events::{THEN, event, user, user_created};
 use crate::mint;
 
@@ -253,6 +253,44 @@ async fn nothing_of_another_organization_is_seen() {
         assert!(page.to_string().contains("user_ada") && !page.to_string().contains("user_bob"), "{page}");
         assert_eq!(app.bearer("GET", "/v1/organization/members?after=AAAA", &ada).await.status, 400);
     }
+}
+
+/// On PostgreSQL every read for a caller goes through the policies too: where they show nothing, nothing is answered,
+/// although each statement's own condition holds.
+#[tokio::test]
+async fn the_second_wall_stands_behind_every_read() {
+    let app = TestApp::build().on_postgres().clock(&manual_clock()).sessions().start().await;
+    joins(&app, "org_a", "user_ada", "org:admin").await;
+    joins(&app, "org_a", "user_ben", "org:member").await;
+    let token = app.token("user_ada", Some(("org_a", "admin")));
+    let reads = ["/v1/me", "/v1/users/user_ben", "/v1/organization", "/v1/workspace"];
+    let lists = ["/v1/me/organizations", "/v1/organization/members"];
+    for path in reads.iter().chain(&lists) {
+        assert_eq!(app.bearer("GET", path, &token).await.status, 200, "{path}");
+    }
+    let found = async || app.get("/metrics").await.text().contains("faircopy_row_level_security 1");
+    eventually("the wall is in the figures", Duration::from_secs(5), found).await;
+    let mut owner = PgConnection::connect(&app.database_url).await.unwrap();
+    for statement in [
+        "ALTER POLICY reader ON faircopy.users USING (false)",
+        "ALTER POLICY reader ON faircopy.organizations USING (false)",
+        "ALTER POLICY reader ON faircopy.organization_members USING (false)",
+        "CREATE OR REPLACE FUNCTION faircopy.current_user_id() RETURNS text LANGUAGE sql STABLE \
+            SET search_path = pg_catalog, pg_temp AS 'SELECT NULL::text'",
+    ] {
+        owner.execute(statement).await.unwrap();
+    }
+    for path in reads {
+        assert_problem(&app.bearer("GET", path, &token).await, 404, "record-not-found");
+    }
+    for path in lists {
+        assert_eq!(app.bearer_json(path, &token).await["data"], json!([]), "{path}");
+    }
+    // Who the caller is and where he stands is the service's own to know.
+    assert_eq!(
+        told(&app.bearer("GET", "/v1/auth", &token).await),
+        (Some("user_ada"), Some("org_a"), Some("org:admin"))
+    );
 }
 
 /// Every route of the table that asks for a session refuses whoever has none, and says why.

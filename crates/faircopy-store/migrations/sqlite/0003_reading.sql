@@ -1,0 +1,1 @@
+-- SQLite has no roles to read as: this number is kept, so that migrations stay paired.
