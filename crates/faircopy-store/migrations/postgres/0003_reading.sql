@@ -10,6 +10,17 @@ $$;
 COMMENT ON FUNCTION faircopy.current_membership_ids() IS 'the ids of the caller''s live memberships, whichever organization is active';
 REVOKE ALL ON FUNCTION faircopy.current_membership_ids() FROM PUBLIC;
 
+-- Secrets that all replicas share. The cursors' key (docs/decisions/0009-sealed-cursors.md) is made here, out of 244 random
+-- bits, and so is there as soon as the schema is complete.
+CREATE TABLE faircopy.secrets (
+    name    text COLLATE "C" PRIMARY KEY,
+    secret  text NOT NULL
+);
+INSERT INTO faircopy.secrets (name, secret) VALUES ('cursors', gen_random_uuid()::text || gen_random_uuid()::text);
+ALTER TABLE faircopy.secrets ENABLE ROW LEVEL SECURITY;
+ALTER TABLE faircopy.secrets FORCE ROW LEVEL SECURITY;
+REVOKE ALL ON faircopy.secrets FROM PUBLIC;
+
 -- Like all else, what is new belongs to the owner of the tables, who need not be the one who migrates; he grants it.
 DO $$
 DECLARE holder text;
@@ -18,7 +29,9 @@ BEGIN
         GRANT EXECUTE ON FUNCTION faircopy.current_membership_ids() TO faircopy_reader;
     END IF;
     SELECT pg_get_userbyid(relowner) INTO holder FROM pg_class WHERE oid = 'faircopy.users'::regclass;
+    EXECUTE format('CREATE POLICY owner ON faircopy.secrets TO %I USING (true) WITH CHECK (true)', holder);
     IF holder <> current_user THEN
+        EXECUTE format('ALTER TABLE faircopy.secrets OWNER TO %I', holder);
         EXECUTE format('ALTER FUNCTION faircopy.current_membership_ids() OWNER TO %I', holder);
     END IF;
 END $$;

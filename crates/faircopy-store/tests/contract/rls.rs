@@ -40,7 +40,7 @@ on_postgres!(
 );
 
 const TABLES: [&str; 4] = ["users", "organizations", "organization_members", "organization_invitations"];
-const OWN: [&str; 5] = ["webhook_deliveries", "registers", "changes", "feed", "schema_migrations"];
+const OWN: [&str; 6] = ["webhook_deliveries", "registers", "changes", "feed", "schema_migrations", "secrets"];
 
 /// A copy of two organizations, its owner, and an application's role.
 struct Copy<'a> {

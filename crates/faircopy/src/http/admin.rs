@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::cursor::{Scope, Sealer};
 use super::problem::Problem;
 use crate::app::App;
 
@@ -28,6 +29,8 @@ const MINUTE_MS: i64 = 60_000;
 /// The largest page.
 const MAX_PAGE: i64 = 100;
 const DEFAULT_PAGE: i64 = 50;
+/// Whoever holds the admin token is one reader, whatever is filtered for: a place is a place in the list of all.
+const DELIVERIES: Scope<'_> = Scope { list: "/admin/v1/deliveries", user: "", organization: "" };
 
 /// Lets only the holder of the admin token in.
 #[derive(Clone)]
@@ -118,12 +121,13 @@ pub(super) async fn list(
         until: query.until.map(|text| time(&text, "until")).transpose()?,
         svix_id: None,
     };
-    let after = query.after.as_deref().map(read_cursor).transpose()?;
-    let after = after.as_ref().map(|(at, id)| (at.as_str(), id.as_str()));
+    let cursors = Sealer::of(&app).await?;
+    let place = query.after.map(|after| cursors.open(DELIVERIES, &after)).transpose()?;
+    let after = place.as_deref().map(read_place).transpose()?;
     let mut found = app.store.deliveries(&filter, after, true, limit + 1).await?;
     let more = i64::try_from(found.len()).is_ok_and(|count| count > limit);
     found.truncate(usize::try_from(limit).unwrap_or_default());
-    let next = found.last().filter(|_| more).map(write_cursor);
+    let next = found.last().filter(|_| more).map(|last| cursors.seal(DELIVERIES, &write_place(last)));
     Ok(Json(json!({ "data": found, "next": next })))
 }
 
@@ -220,15 +224,13 @@ fn id(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
     }
 }
 
-fn write_cursor(delivery: &DeliverySummary) -> String {
+/// A delivery's place in the list. A time has no `~`.
+fn write_place(delivery: &DeliverySummary) -> String {
     format!("{}~{}", delivery.received_at, delivery.svix_id)
 }
 
-fn read_cursor(text: &str) -> Result<(String, String), Problem> {
-    text.split_once('~')
-        .filter(|(_, id)| !id.contains('\0'))
-        .and_then(|(at, id)| Some((Millis::parse(at)?.to_string(), id.to_owned())))
-        .ok_or_else(|| Problem::new("invalid-parameter", "`after` is not a cursor of this list."))
+fn read_place(place: &str) -> Result<(&str, &str), Problem> {
+    place.split_once('~').ok_or_else(|| Problem::new("invalid-parameter", "`after` is not a cursor of this list."))
 }
 
 fn no_delivery(svix_id: &str) -> Problem {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod body;
+mod cursor;
 mod health;
 pub mod problem;
 mod records;

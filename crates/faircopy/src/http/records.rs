@@ -5,13 +5,11 @@ use std::sync::Arc;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use faircopy_core::UserId;
-use faircopy_core::id::MAX_ID_LENGTH;
 use faircopy_store::{Membership, OrganizationRecord, Person, UserRecord};
 use serde::{Deserialize, Serialize};
 
+use super::cursor::{Scope, Sealer};
 use super::problem::Problem;
 use super::session::{Caller, missing};
 use crate::app::App;
@@ -51,8 +49,11 @@ pub(super) async fn my_organizations(
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<Page<Membership>>, Problem> {
     let (limit, after) = page(query)?;
+    let scope = Scope { list: "/v1/me/organizations", user: caller.user(), organization: "" };
+    let cursors = Sealer::of(&app).await?;
+    let after = after.map(|after| cursors.open(scope, &after)).transpose()?;
     let found = app.store.memberships_of(&caller.reader(), after.as_deref(), limit + 1).await?;
-    Ok(Json(paged(found, limit, |membership| &membership.clerk_org_id)))
+    Ok(Json(paged(found, limit, |last| cursors.seal(scope, &last.clerk_org_id))))
 }
 
 /// A user that the caller is, or shares an organization with.
@@ -81,8 +82,12 @@ pub(super) async fn members(
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<Page<Membership>>, Problem> {
     let (limit, after) = page(query)?;
-    let found = app.store.members(&caller.member()?, after.as_deref(), limit + 1).await?;
-    Ok(Json(paged(found, limit, |membership| &membership.clerk_user_id)))
+    let (reader, cursors) = (caller.member()?, Sealer::of(&app).await?);
+    let organization = reader.organization.as_ref().map_or("", |id| id.as_str());
+    let scope = Scope { list: "/v1/organization/members", user: caller.user(), organization };
+    let after = after.map(|after| cursors.open(scope, &after)).transpose()?;
+    let found = app.store.members(&reader, after.as_deref(), limit + 1).await?;
+    Ok(Json(paged(found, limit, |last| cursors.seal(scope, &last.clerk_user_id))))
 }
 
 /// An organization's workspace.
@@ -123,22 +128,14 @@ fn page(query: Result<Query<PageQuery>, QueryRejection>) -> Result<(i64, Option<
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Problem::new("invalid-parameter", format!("`limit` must be 1 to {MAX_PAGE}.")));
     }
-    Ok((limit, query.after.map(|cursor| read_cursor(&cursor)).transpose()?))
+    Ok((limit, query.after))
 }
 
 /// Cuts what was found to a page; one more than the page was asked for, to know whether there is a next one.
-fn paged<T>(mut found: Vec<T>, limit: i64, key: impl Fn(&T) -> &str) -> Page<T> {
+fn paged<T>(mut found: Vec<T>, limit: i64, seal: impl Fn(&T) -> String) -> Page<T> {
     let limit = usize::try_from(limit).unwrap_or_default();
     let more = found.len() > limit;
     found.truncate(limit);
-    let next = found.last().filter(|_| more).map(|last| URL_SAFE_NO_PAD.encode(key(last)));
+    let next = found.last().filter(|_| more).map(seal);
     Page { data: found, next }
-}
-
-/// A place in a list that the caller may read as a whole: whoever makes one up wins nothing by it.
-fn read_cursor(cursor: &str) -> Result<String, Problem> {
-    let wrong = || Problem::new("invalid-parameter", "`after` is not a cursor of this list.");
-    let text = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(wrong)?;
-    let plain = text.len() <= MAX_ID_LENGTH && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if plain { Ok(text) } else { Err(wrong()) }
 }

@@ -57,6 +57,10 @@ pub(super) struct Caller {
 }
 
 impl Caller {
+    pub(super) fn user(&self) -> &str {
+        self.session.user.as_str()
+    }
+
     /// Who the store reads for.
     pub(super) fn reader(&self) -> faircopy_store::Caller {
         let organization = active(&self.session).cloned();

@@ -275,7 +275,7 @@ async fn bad_parameters(engine: Engine) {
     check("changes?since=1", "since").await;
     // Times at the far ends of what can be written are times.
     for time in ["0001-01-01T00:00:00Z", "9999-12-30T22:00:00Z", "-009999-01-02T01:59:59Z"] {
-        app.admin_json(&format!("/admin/v1/deliveries?since={time}&until={time}&after={time}~x")).await;
+        app.admin_json(&format!("/admin/v1/deliveries?since={time}&until={time}")).await;
     }
 }
 
