@@ -11,9 +11,11 @@ use crate::standing::permissions;
 use crate::{Caller, Store};
 
 /// A whole row of `users`.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
+#[schema(title = "User")]
 pub struct UserRecord {
     /// Whose it is.
+    #[schema(example = "user_29w83sxmDNGwOuEthce5gg56FcC")]
     pub clerk_user_id: String,
     /// The application's own id for the user.
     pub external_id: Option<String>,
@@ -32,23 +34,28 @@ pub struct UserRecord {
     /// From the public metadata, or of the oldest membership.
     pub workspace_id: Option<String>,
     /// The user's public metadata.
+    #[schema(value_type = Object, nullable)]
     pub public_metadata: Option<serde_json::Value>,
     /// Whether the user is banned.
     pub banned: Option<bool>,
     /// Whether the user is locked.
     pub locked: Option<bool>,
     /// `webhook`, `api` or `token`.
+    #[schema(example = "webhook")]
     pub provenance: String,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub created_at: Option<String>,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub updated_at: Option<String>,
 }
 
 /// A user as those see them who share an organization with them.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Person {
     /// Who it is.
+    #[schema(example = "user_29w83sxmDNGwOuEthce5gg56FcC")]
     pub clerk_user_id: String,
     /// `username`.
     pub username: Option<String>,
@@ -63,15 +70,19 @@ pub struct Person {
     /// `image_url`.
     pub image_url: Option<String>,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub created_at: Option<String>,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub updated_at: Option<String>,
 }
 
 /// A whole row of `organizations`.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
+#[schema(title = "Organization")]
 pub struct OrganizationRecord {
     /// Its id.
+    #[schema(example = "org_29w9IfBrPmcpi0IeBVaKtA7R94W")]
     pub clerk_org_id: String,
     /// `null` until a delivery names it, where only a token is known.
     pub name: Option<String>,
@@ -82,28 +93,35 @@ pub struct OrganizationRecord {
     /// The user who created it.
     pub created_by: Option<String>,
     /// Its public metadata.
+    #[schema(value_type = Object, nullable)]
     pub settings: Option<serde_json::Value>,
     /// The workspace that the public metadata names.
     pub workspace_id: Option<String>,
     /// `webhook`, `api` or `token`.
+    #[schema(example = "webhook")]
     pub provenance: String,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub created_at: Option<String>,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub updated_at: Option<String>,
 }
 
 /// A membership, with what a list shows of its other side: of the user where an organization's members are listed, of
 /// the organization where a user's memberships are.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Membership {
     /// The organization.
+    #[schema(example = "org_29w9IfBrPmcpi0IeBVaKtA7R94W")]
     pub clerk_org_id: String,
     /// The user.
+    #[schema(example = "user_29w83sxmDNGwOuEthce5gg56FcC")]
     pub clerk_user_id: String,
     /// `null` while only a token speaks for it.
     pub clerk_membership_id: Option<String>,
     /// In Clerk's own form: `org:admin`.
+    #[schema(example = "org:admin")]
     pub role: Option<String>,
     /// The role's permissions.
     pub permissions: Vec<String>,
@@ -118,10 +136,13 @@ pub struct Membership {
     /// The user's, or the organization's.
     pub image_url: Option<String>,
     /// `webhook`, `api` or `token`.
+    #[schema(example = "webhook")]
     pub provenance: String,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub created_at: Option<String>,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub updated_at: Option<String>,
 }
 

@@ -1,4 +1,5 @@
 //! The read API: what the caller may see of the copy, and nothing of what else there is.
+#![allow(unused_qualifications, reason = "what utoipa makes of `params(…)` qualifies the name that it was given")]
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use axum::{Extension, Json};
 use faircopy_core::UserId;
 use faircopy_store::{Membership, OrganizationRecord, Person, UserRecord};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::cursor::{Scope, Sealer};
 use super::problem::Problem;
@@ -20,21 +22,29 @@ const MAX_PAGE: i64 = 100;
 const DEFAULT_PAGE: i64 = 50;
 
 /// A page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Page<T> {
-    data: Vec<T>,
+    /// In the order of the list.
+    pub(super) data: Vec<T>,
     /// The `after` of the next page; `null` on the last.
-    next: Option<String>,
+    pub(super) next: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
+    /// How many at most.
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 100, default = 50)]
     limit: Option<i64>,
+    /// The `next` of the page before.
+    #[param(value_type = String, required = false)]
     after: Option<String>,
 }
 
 /// The caller's own record.
+#[utoipa::path(get, path = "/v1/me", operation_id = "getMe", tag = "records",
+    responses((status = 200, description = "The whole row.", body = UserRecord)))]
 pub(super) async fn me(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -43,6 +53,10 @@ pub(super) async fn me(
 }
 
 /// The caller's own memberships.
+#[utoipa::path(get, path = "/v1/me/organizations", operation_id = "listMyOrganizations", tag = "records",
+    params(PageQuery), responses((status = 200, description = "A page of memberships, with the organizations' names.",
+        body = Page<Membership>, links(("next" = (operation_id = "listMyOrganizations", parameters(
+            ("after" = "$response.body#/next"))))))))]
 pub(super) async fn my_organizations(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -57,6 +71,10 @@ pub(super) async fn my_organizations(
 }
 
 /// A user that the caller is, or shares an organization with.
+#[utoipa::path(get, path = "/v1/users/{clerk_user_id}", operation_id = "getUser", tag = "records",
+    params(("clerk_user_id" = String, Path, description = "The user's id.",
+        example = "user_29w83sxmDNGwOuEthce5gg56FcC")),
+    responses((status = 200, description = "The user, as their colleagues see them.", body = Person)))]
 pub(super) async fn user(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -68,6 +86,8 @@ pub(super) async fn user(
 }
 
 /// The active organization.
+#[utoipa::path(get, path = "/v1/organization", operation_id = "getOrganization", tag = "records",
+    responses((status = 200, description = "The whole row.", body = OrganizationRecord)))]
 pub(super) async fn organization(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -76,6 +96,12 @@ pub(super) async fn organization(
 }
 
 /// The members of the active organization, with names.
+#[utoipa::path(get, path = "/v1/organization/members", operation_id = "listMembers", tag = "records",
+    params(PageQuery), responses((status = 200, description = "A page of members.", body = Page<Membership>,
+        links(
+            ("member" = (operation_id = "getUser", parameters(
+                ("clerk_user_id" = "$response.body#/data/0/clerk_user_id")))),
+            ("next" = (operation_id = "listMembers", parameters(("after" = "$response.body#/next"))))))))]
 pub(super) async fn members(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -91,7 +117,7 @@ pub(super) async fn members(
 }
 
 /// An organization's workspace.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Workspace {
     /// The one that the organization is linked to by its public metadata.
     id: Option<String>,
@@ -99,13 +125,19 @@ pub(super) struct Workspace {
     name: Option<String>,
     /// Who created the organization.
     owner_id: Option<String>,
+    #[schema(format = DateTime)]
     created_at: Option<String>,
     /// Nothing is kept of these yet (docs/sessions.md).
+    #[schema(value_type = Vec<serde_json::Value>, max_items = 0)]
     channels: [(); 0],
+    /// Nor of these.
+    #[schema(value_type = Vec<serde_json::Value>, max_items = 0)]
     rooms: [(); 0],
 }
 
 /// The active organization's workspace and its owner.
+#[utoipa::path(get, path = "/v1/workspace", operation_id = "getWorkspace", tag = "records",
+    responses((status = 200, description = "The workspace.", body = Workspace)))]
 pub(super) async fn workspace(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

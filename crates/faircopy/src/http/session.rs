@@ -17,6 +17,7 @@ use faircopy_store::{Freshness, Member, Standing};
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 use crate::app::{App, Refusal};
@@ -102,7 +103,15 @@ pub(super) async fn require_session(
     Ok(response)
 }
 
-/// `GET /v1/auth`: for reverse proxies. The copy cannot make it fail: while it cannot be read, the token alone speaks.
+/// Forward-auth, for reverse proxies and any back end: who is signed in, in headers.
+///
+/// The copy cannot make it fail: while it cannot be read, the token alone speaks, and the answer has no
+/// `Faircopy-Sequence`.
+#[utoipa::path(get, path = "/v1/auth", operation_id = "authenticate", tag = "sessions",
+    responses((status = 200, description = "Signed in.", headers(
+        ("X-Auth-User-Id" = String, description = "The user."),
+        ("X-Auth-Org-Id" = String, description = "The active organization, if they are a member of it."),
+        ("X-Auth-Org-Role" = String, description = "Their role there, in Clerk's own form.")))))]
 pub(super) async fn auth(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
     let session = signed_in(&app, &headers).await?;
     let read = app.store.standing(&session.user, active(&session));
@@ -159,7 +168,7 @@ fn identified(user: &str, member: Option<(&str, Option<&str>)>) -> Response {
 }
 
 /// Who is signed in, and what the request has brought into the copy.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Stored {
     identity: Identity,
     /// Of `user`, `organization`, `membership`: the rows that were not there before.
@@ -167,7 +176,8 @@ pub(super) struct Stored {
     sequence: i64,
 }
 
-#[derive(Debug, Serialize)]
+/// Who is signed in, as the copy knows them.
+#[derive(Debug, Serialize, ToSchema)]
 struct Identity {
     clerk_user_id: String,
     session_id: Option<String>,
@@ -179,7 +189,13 @@ struct Identity {
     permissions: Vec<String>,
 }
 
-/// `POST /v1/session`: the caller is in the copy when this is answered.
+/// Stores the caller: user, organization and membership are in the copy when this is answered.
+///
+/// Safe to call on every sign-in: a token that says nothing new writes nothing.
+#[utoipa::path(post, path = "/v1/session", operation_id = "storeSession", tag = "sessions",
+    responses((status = 200, description = "The caller is in the copy.", body = Stored,
+        links(("caller" = (operation_id = "getUser", parameters(
+            ("clerk_user_id" = "$response.body#/identity/clerk_user_id"))))))))]
 pub(super) async fn store(
     State(app): State<Arc<App>>,
     axum::Extension(caller): axum::Extension<Caller>,

@@ -114,11 +114,16 @@ async fn whoever_guesses_is_told_to_wait() {
     let clock = manual_clock();
     let app = TestApp::build().clock(&clock).start().await;
     let guess = async || app.request("GET", "/admin/v1/statistics", &[("authorization", "Bearer guess")], "").await;
+    // To ask without any token is no guess.
+    for _ in 0..20 {
+        assert_problem(&app.get("/admin/v1/statistics").await, 401, "unauthorized");
+    }
     for _ in 0..10 {
         assert_problem(&guess().await, 401, "unauthorized");
     }
     for _ in 0..3 {
         assert_problem(&guess().await, 429, "too-many-attempts");
+        assert_problem(&app.get("/admin/v1/statistics").await, 401, "unauthorized");
     }
     // Whoever knows the token is not kept out by others behind the same address.
     assert_eq!(app.admin("GET", "/admin/v1/statistics").await.status, 200);

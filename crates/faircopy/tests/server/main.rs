@@ -10,6 +10,7 @@
 //! | [`admin`] | the route table, the token, the admin API |
 //! | [`mint`], [`sessions`] | session tokens, their stories, who may see what |
 //! | [`keys`] | the issuer's keys under fire (J1 to J5) |
+//! | [`description`] | OpenAPI, and the page that shows it |
 //! | [`health`] | liveness, readiness and figures; a database that hangs or is gone (W30, D4) |
 //! | [`overload`] | bounded queues and memory |
 //! | [`clock`] | a clock that is wrong and jumps (P6) |
@@ -31,6 +32,7 @@ mod answers;
 mod app;
 mod clock;
 mod content;
+mod description;
 mod events;
 mod health;
 mod keys;
