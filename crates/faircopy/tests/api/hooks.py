@@ -12,6 +12,8 @@ from requests.auth import AuthBase
 WEBHOOK = "/webhooks/clerk"
 SEQUENCE = "Faircopy-Min-Sequence"
 STALENESS = "Faircopy-Max-Staleness"
+# The largest number that is valid; what is beyond it must be refused.
+LARGEST = 2**63 - 1
 # The lists whose cursors are sealed; the `after` of the change feed is a number that anybody may name.
 SEALED = {"/v1/me/organizations", "/v1/organization/members", "/admin/v1/deliveries"}
 given_out = {path: set() for path in SEALED}
@@ -50,7 +52,7 @@ def before_call(context, case, kwargs):
     # A change that is not here yet is waited for, 2 seconds each time: tests/server/sessions.rs tries that. Here numbers
     # that are valid become 0 or 1, which the copy has.
     wanted = (case.headers or {}).get(SEQUENCE)
-    if valid and wanted is not None and _text(wanted).isdigit():
+    if wanted is not None and _text(wanted).isdecimal() and int(_text(wanted)) <= LARGEST:
         case.headers[SEQUENCE] = str(int(_text(wanted)) % 2)
 
 

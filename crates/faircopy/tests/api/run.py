@@ -75,11 +75,14 @@ def schemathesis(url, settings, session_token):
     }
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
-        "--config-file", str(HERE / "schemathesis.toml"), "--no-color", "run", f"{url}/openapi.json",
+        "--config-file", str(HERE / "schemathesis.toml"), "--no-color", "run", "openapi.json", "--url", url,
         "--phases", "examples,coverage,fuzzing,stateful", "--checks", "all",
     ]
-    # A folder that goes with the run: Schemathesis leaves files where it works.
+    # A folder that goes with the run: Schemathesis leaves files where it works. The description is the served one, but out
+    # of a file: Schemathesis leaves out the operation that it has loaded a description from.
     with tempfile.TemporaryDirectory() as folder:
+        with urllib.request.urlopen(f"{url}/openapi.json", timeout=5) as answer:
+            (Path(folder) / "openapi.json").write_bytes(answer.read())
         return subprocess.run(command, env=environment, cwd=folder, check=False).returncode
 
 
