@@ -43,17 +43,21 @@ impl Operation {
 }
 
 /// One change. It names the row and does not repeat it: readers read the row as it is now.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[schema(title = "Change", as = Change)]
 pub struct Entry {
     /// Its number: each commit's numbers follow those of the commit before, without a gap.
     pub sequence: i64,
     /// `user`, `organization`, `member` or `invitation`.
+    #[schema(example = "member")]
     pub entity: String,
     /// The row's id; of a member `<organization>/<user>`.
     pub id: String,
     /// `put` or `remove`.
+    #[schema(example = "put")]
     pub operation: String,
     /// When it was committed.
+    #[schema(format = DateTime)]
     pub changed_at: String,
 }
 

@@ -7,17 +7,20 @@ use crate::engine::{Row, Value};
 use crate::error::Result;
 
 /// One delivery without its payload.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct DeliverySummary {
     /// The message id.
+    #[schema(example = "msg_2gVLh9rP3kDKQV8pvN1PmjW2zNE")]
     pub svix_id: String,
     /// `type`.
+    #[schema(example = "user.created")]
     pub event_type: String,
     /// `data.id`.
     pub entity_id: Option<String>,
     /// `instance_id`.
     pub instance_id: Option<String>,
     /// `applied`, `stale`, `ignored` or `quarantined`.
+    #[schema(example = "applied")]
     pub outcome: String,
     /// How often the id has arrived.
     pub attempts: i64,
@@ -26,15 +29,18 @@ pub struct DeliverySummary {
     /// Why it is quarantined.
     pub error: Option<String>,
     /// When the event happened.
+    #[schema(format = DateTime)]
     pub event_at: Option<String>,
     /// When the first attempt was signed.
+    #[schema(format = DateTime)]
     pub signed_at: String,
     /// When the first attempt arrived.
+    #[schema(format = DateTime)]
     pub received_at: String,
 }
 
 /// One delivery with what is stored of its body.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Delivery {
     /// All but the payload.
     #[serde(flatten)]
@@ -43,6 +49,7 @@ pub struct Delivery {
     pub payload: Option<String>,
     /// The hash of the body as signed.
     #[serde(skip)]
+    #[schema(ignore)]
     pub body_hash: i64,
 }
 

@@ -19,6 +19,7 @@ mod reading;
 mod records;
 mod registers;
 pub mod rls;
+mod secrets;
 mod server;
 mod standing;
 
@@ -44,6 +45,7 @@ pub struct Store {
     address: Address,
     readers: Readers,
     second_wall: caller::SecondWall,
+    cursor_key: secrets::Kept,
 }
 
 impl Store {
@@ -51,7 +53,7 @@ impl Store {
     #[must_use]
     pub fn new(address: Address) -> Self {
         let readers = Readers::open(&address);
-        Self { address, readers, second_wall: caller::SecondWall::default() }
+        Self { address, readers, second_wall: caller::SecondWall::default(), cursor_key: secrets::Kept::default() }
     }
 
     /// Where it is.

@@ -28,7 +28,11 @@ macro_rules! migrations {
     };
 }
 
-migrations!(1 "copy" "0001_copy.sql", 2 "row_level_security" "0002_row_level_security.sql");
+migrations!(
+    1 "copy" "0001_copy.sql",
+    2 "row_level_security" "0002_row_level_security.sql",
+    3 "reading" "0003_reading.sql",
+);
 
 /// Any two processes that migrate at once take turns: the lock ends with the transaction, so poolers can carry it.
 const POSTGRES_LOCK: &str = "BEGIN; SELECT pg_advisory_xact_lock(4801923340411205377); \

@@ -76,6 +76,12 @@ impl Store {
         self.readers.read(statement, vec![id.into(), limit]).await?.iter().map(pair).collect()
     }
 
+    /// Whether the copy shows a user.
+    pub async fn has_user(&self, id: &UserId) -> Result<bool> {
+        const STATEMENT: &str = "SELECT clerk_user_id FROM {s}users WHERE clerk_user_id = $1";
+        Ok(!self.readers.read(STATEMENT, vec![id.as_str().into()]).await?.is_empty())
+    }
+
     /// Whether the copy shows the membership of a pair.
     pub async fn has_member(&self, pair: &Pair) -> Result<bool> {
         const STATEMENT: &str =

@@ -1,14 +1,21 @@
 //! The copy as applications read it: one user, one organization, pages of members and memberships.
 
-use crate::Store;
-use crate::engine::{Row, Value};
+use std::sync::LazyLock;
+
+use faircopy_core::id::UserId;
+
+use crate::caller::Statements;
+use crate::engine::Row;
 use crate::error::Result;
 use crate::standing::permissions;
+use crate::{Caller, Store};
 
 /// A whole row of `users`.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
+#[schema(title = "User")]
 pub struct UserRecord {
     /// Whose it is.
+    #[schema(example = "user_29w83sxmDNGwOuEthce5gg56FcC")]
     pub clerk_user_id: String,
     /// The application's own id for the user.
     pub external_id: Option<String>,
@@ -27,23 +34,28 @@ pub struct UserRecord {
     /// From the public metadata, or of the oldest membership.
     pub workspace_id: Option<String>,
     /// The user's public metadata.
+    #[schema(value_type = Object, nullable)]
     pub public_metadata: Option<serde_json::Value>,
     /// Whether the user is banned.
     pub banned: Option<bool>,
     /// Whether the user is locked.
     pub locked: Option<bool>,
     /// `webhook`, `api` or `token`.
+    #[schema(example = "webhook")]
     pub provenance: String,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub created_at: Option<String>,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub updated_at: Option<String>,
 }
 
 /// A user as those see them who share an organization with them.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Person {
     /// Who it is.
+    #[schema(example = "user_29w83sxmDNGwOuEthce5gg56FcC")]
     pub clerk_user_id: String,
     /// `username`.
     pub username: Option<String>,
@@ -58,15 +70,19 @@ pub struct Person {
     /// `image_url`.
     pub image_url: Option<String>,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub created_at: Option<String>,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub updated_at: Option<String>,
 }
 
 /// A whole row of `organizations`.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
+#[schema(title = "Organization")]
 pub struct OrganizationRecord {
     /// Its id.
+    #[schema(example = "org_29w9IfBrPmcpi0IeBVaKtA7R94W")]
     pub clerk_org_id: String,
     /// `null` until a delivery names it, where only a token is known.
     pub name: Option<String>,
@@ -77,28 +93,35 @@ pub struct OrganizationRecord {
     /// The user who created it.
     pub created_by: Option<String>,
     /// Its public metadata.
+    #[schema(value_type = Object, nullable)]
     pub settings: Option<serde_json::Value>,
     /// The workspace that the public metadata names.
     pub workspace_id: Option<String>,
     /// `webhook`, `api` or `token`.
+    #[schema(example = "webhook")]
     pub provenance: String,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub created_at: Option<String>,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub updated_at: Option<String>,
 }
 
 /// A membership, with what a list shows of its other side: of the user where an organization's members are listed, of
 /// the organization where a user's memberships are.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Membership {
     /// The organization.
+    #[schema(example = "org_29w9IfBrPmcpi0IeBVaKtA7R94W")]
     pub clerk_org_id: String,
     /// The user.
+    #[schema(example = "user_29w83sxmDNGwOuEthce5gg56FcC")]
     pub clerk_user_id: String,
     /// `null` while only a token speaks for it.
     pub clerk_membership_id: Option<String>,
     /// In Clerk's own form: `org:admin`.
+    #[schema(example = "org:admin")]
     pub role: Option<String>,
     /// The role's permissions.
     pub permissions: Vec<String>,
@@ -113,10 +136,13 @@ pub struct Membership {
     /// The user's, or the organization's.
     pub image_url: Option<String>,
     /// `webhook`, `api` or `token`.
+    #[schema(example = "webhook")]
     pub provenance: String,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub created_at: Option<String>,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     pub updated_at: Option<String>,
 }
 
@@ -124,13 +150,19 @@ pub struct Membership {
 const MEMBERSHIP: &str = "m.clerk_org_id, m.clerk_user_id, m.clerk_membership_id, m.role, {text m.permissions}, \
     m.provenance, {time m.created_at}, {time m.updated_at}";
 
+/// The columns of a [`Person`].
+const PERSON: &str = "u.clerk_user_id, u.username, u.first_name, u.last_name, u.name, u.email, u.image_url, \
+    {time u.created_at}, {time u.updated_at}";
+
+/// Every read is for a caller, and holds him to what he may see by itself: the first wall. The second is
+/// [`Store::read_for`]'s.
 impl Store {
-    /// A whole user.
-    pub async fn user(&self, id: &str) -> Result<Option<UserRecord>> {
+    /// The caller's own record.
+    pub async fn user(&self, caller: &Caller) -> Result<Option<UserRecord>> {
         let statement = "SELECT clerk_user_id, external_id, username, first_name, last_name, name, email, image_url, \
             workspace_id, {text public_metadata}, banned, locked, provenance, {time created_at}, {time updated_at} \
             FROM {s}users WHERE clerk_user_id = $1";
-        let rows = self.readers.read(statement, vec![id.into()]).await?;
+        let rows = self.read_for(caller, statement, vec![caller.user.as_str().into()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(UserRecord {
             clerk_user_id: row.required(0)?,
@@ -151,15 +183,25 @@ impl Store {
         }))
     }
 
-    /// A user whom the caller may see: the caller, or a member of an organization that the caller is a member of. Whoever
-    /// may not be seen and whoever does not exist are the same: `None`.
-    pub async fn person(&self, id: &str, seen_by: &str) -> Result<Option<Person>> {
-        let statement = "SELECT u.clerk_user_id, u.username, u.first_name, u.last_name, u.name, u.email, u.image_url, \
-            {time u.created_at}, {time u.updated_at} FROM {s}users u WHERE u.clerk_user_id = $1 \
-            AND (u.clerk_user_id = $2 OR EXISTS (SELECT 1 FROM {s}organization_members theirs \
-             JOIN {s}organization_members ours ON ours.clerk_org_id = theirs.clerk_org_id \
-             WHERE theirs.clerk_user_id = $1 AND ours.clerk_user_id = $2))";
-        let rows = self.readers.read(statement, vec![id.into(), seen_by.into()]).await?;
+    /// A user whom the caller may see: himself, or a member of an organization that he is a member of. Whoever may not be
+    /// seen and whoever does not exist are the same: `None`.
+    pub async fn person(&self, caller: &Caller, id: &UserId) -> Result<Option<Person>> {
+        static PLAIN: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT {PERSON} FROM {{s}}users u WHERE u.clerk_user_id = $1 \
+                 AND (u.clerk_user_id = $2 OR EXISTS (SELECT 1 FROM {{s}}organization_members theirs \
+                 JOIN {{s}}organization_members ours ON ours.clerk_org_id = theirs.clerk_org_id \
+                 WHERE theirs.clerk_user_id = $1 AND ours.clerk_user_id = $2))"
+            )
+        });
+        static WALLED: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT {PERSON} FROM {{s}}users u WHERE u.clerk_user_id = $1 \
+                 AND (u.clerk_user_id = $2 OR u.clerk_user_id IN (SELECT {{s}}current_colleagues()))"
+            )
+        });
+        let statements = Statements { plain: &PLAIN, walled: &WALLED };
+        let rows = self.read_behind(caller, statements, vec![id.as_str().into(), caller.user.as_str().into()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(Person {
             clerk_user_id: row.required(0)?,
@@ -174,13 +216,14 @@ impl Store {
         }))
     }
 
-    /// An organization that the caller is a member of; any other is `None`, as one that does not exist.
-    pub async fn organization(&self, id: &str, member: &str) -> Result<Option<OrganizationRecord>> {
+    /// The caller's active organization, if he is a member of it; any other is `None`, as one that does not exist.
+    pub async fn organization(&self, caller: &Caller) -> Result<Option<OrganizationRecord>> {
         let statement = "SELECT o.clerk_org_id, o.name, o.slug, o.image_url, o.created_by, {text o.settings}, \
             o.workspace_id, o.provenance, {time o.created_at}, {time o.updated_at} FROM {s}organizations o \
             JOIN {s}organization_members m ON m.clerk_org_id = o.clerk_org_id \
             WHERE o.clerk_org_id = $1 AND m.clerk_user_id = $2";
-        let rows = self.readers.read(statement, vec![id.into(), member.into()]).await?;
+        let Some(id) = &caller.organization else { return Ok(None) };
+        let rows = self.read_for(caller, statement, vec![id.as_str().into(), caller.user.as_str().into()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(OrganizationRecord {
             clerk_org_id: row.required(0)?,
@@ -196,31 +239,46 @@ impl Store {
         }))
     }
 
-    /// The members of an organization that the caller is a member of, in the order of their ids, after one of them. The
-    /// caller's own membership is part of the statement, so that nothing is shown to whoever was removed meanwhile.
-    pub async fn members(&self, id: &str, member: &str, after: Option<&str>, limit: i64) -> Result<Vec<Membership>> {
-        let statement = format!(
-            "SELECT {MEMBERSHIP}, u.name, u.email, NULL, u.image_url FROM {{s}}organization_members m \
-             LEFT JOIN {{s}}users u ON u.clerk_user_id = m.clerk_user_id \
-             WHERE m.clerk_org_id = $1 AND m.clerk_user_id > $2 AND EXISTS (SELECT 1 FROM {{s}}organization_members own \
-             WHERE own.clerk_org_id = $1 AND own.clerk_user_id = $3) ORDER BY m.clerk_user_id LIMIT $4"
-        );
-        self.memberships(&statement, vec![id.into(), after.unwrap_or_default().into(), member.into(), limit.into()])
-            .await
+    /// The members of the caller's active organization, in the order of their ids, after one of them. The caller's own
+    /// membership is part of the statement, so that nothing is shown to whoever was removed meanwhile.
+    pub async fn members(&self, caller: &Caller, after: Option<&str>, limit: i64) -> Result<Vec<Membership>> {
+        static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT {MEMBERSHIP}, u.name, u.email, NULL, u.image_url FROM {{s}}organization_members m \
+                 LEFT JOIN {{s}}users u ON u.clerk_user_id = m.clerk_user_id \
+                 WHERE m.clerk_org_id = $1 AND m.clerk_user_id > $2 AND EXISTS (SELECT 1 FROM \
+                 {{s}}organization_members own WHERE own.clerk_org_id = $1 AND own.clerk_user_id = $3) \
+                 ORDER BY m.clerk_user_id LIMIT $4"
+            )
+        });
+        let Some(id) = &caller.organization else { return Ok(Vec::new()) };
+        let user = caller.user.as_str();
+        let scalars = vec![id.as_str().into(), after.unwrap_or_default().into(), user.into(), limit.into()];
+        self.read_for(caller, &STATEMENT, scalars).await?.iter().map(membership).collect()
     }
 
-    /// The memberships of a user, in the order of the organizations' ids, after one of them.
-    pub async fn memberships_of(&self, user: &str, after: Option<&str>, limit: i64) -> Result<Vec<Membership>> {
-        let statement = format!(
-            "SELECT {MEMBERSHIP}, o.name, NULL, o.slug, o.image_url FROM {{s}}organization_members m \
-             LEFT JOIN {{s}}organizations o ON o.clerk_org_id = m.clerk_org_id \
-             WHERE m.clerk_user_id = $1 AND m.clerk_org_id > $2 ORDER BY m.clerk_org_id LIMIT $3"
-        );
-        self.memberships(&statement, vec![user.into(), after.unwrap_or_default().into(), limit.into()]).await
-    }
-
-    async fn memberships(&self, statement: &str, scalars: Vec<Value>) -> Result<Vec<Membership>> {
-        self.readers.read(statement, scalars).await?.iter().map(membership).collect()
+    /// The caller's memberships, in the order of the organizations' ids, after one of them.
+    pub async fn memberships_of(&self, caller: &Caller, after: Option<&str>, limit: i64) -> Result<Vec<Membership>> {
+        static PLAIN: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT {MEMBERSHIP}, o.name, NULL, o.slug, o.image_url FROM {{s}}organization_members m \
+                 LEFT JOIN {{s}}organizations o ON o.clerk_org_id = m.clerk_org_id \
+                 WHERE m.clerk_user_id = $1 AND m.clerk_org_id > $2 ORDER BY m.clerk_org_id LIMIT $3"
+            )
+        });
+        // The function knows nobody but the caller: his id is told, and asked for once more.
+        static WALLED: LazyLock<String> = LazyLock::new(|| {
+            let columns =
+                MEMBERSHIP.replace("m.clerk_user_id", "$1").replace("m.clerk_membership_id", "i.clerk_membership_id");
+            format!(
+                "SELECT {columns}, m.name, NULL, m.slug, m.image_url FROM {{s}}current_memberships() m \
+                 LEFT JOIN {{s}}current_membership_ids() i ON i.clerk_org_id = m.clerk_org_id \
+                 WHERE $1 = (SELECT {{s}}current_user_id()) AND m.clerk_org_id > $2 ORDER BY m.clerk_org_id LIMIT $3"
+            )
+        });
+        let statements = Statements { plain: &PLAIN, walled: &WALLED };
+        let scalars = vec![caller.user.as_str().into(), after.unwrap_or_default().into(), limit.into()];
+        self.read_behind(caller, statements, scalars).await?.iter().map(membership).collect()
     }
 }
 

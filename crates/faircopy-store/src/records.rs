@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::{Store, registers};
 
 /// How often an outcome was recorded.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct OutcomeCount {
     /// `applied`, `stale`, `ignored` or `quarantined`.
     pub outcome: String,
@@ -27,7 +27,7 @@ pub struct OutcomeCount {
 }
 
 /// How much is in the copy.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Counts {
     /// Rows of `users`.
     pub users: i64,
@@ -42,8 +42,10 @@ pub struct Counts {
     /// The last number of the change feed.
     pub sequence: i64,
     /// When the newest delivery arrived.
+    #[schema(format = DateTime)]
     pub last_delivery_at: Option<String>,
     /// When the newest event happened, as far as deliveries say.
+    #[schema(format = DateTime)]
     pub last_event_at: Option<String>,
     /// Deliveries by outcome.
     pub outcomes: Vec<OutcomeCount>,

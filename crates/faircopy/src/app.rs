@@ -23,6 +23,9 @@ use crate::worker::janitor;
 /// given up was not acknowledged. With the connections' own 12 s it stays within the 15 s in which the service must end.
 const FINISH_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How often a database that did not say whether it has a second wall is asked again. Reads for callers ask by themselves.
+const WALL_PERIOD: Duration = Duration::from_secs(5);
+
 /// What tells the time. Workers and handlers ask it; the core is told.
 pub trait Clock: Send + Sync + 'static {
     /// Now.
@@ -119,6 +122,7 @@ pub struct Workers {
     janitor: tokio::task::JoinHandle<()>,
     keys: tokio::task::JoinHandle<()>,
     confirm: Option<tokio::task::JoinHandle<()>>,
+    wall: tokio::task::JoinHandle<()>,
 }
 
 impl App {
@@ -143,6 +147,7 @@ impl App {
             janitor: tokio::spawn(janitor::run(store.writer(), clock.clone())),
             keys: tokio::spawn(keys.clone().run()),
             confirm: confirm.map(|confirm| tokio::spawn(confirm.run())),
+            wall: tokio::spawn(look_for_second_wall(store.clone())),
         };
         let app = Self { config, store, clock, intake, keys, policy, clerk, refresh, provisional, metrics };
         (Arc::new(app), workers)
@@ -158,6 +163,14 @@ impl App {
     #[must_use]
     pub fn instance(&self) -> Option<&str> {
         self.config.instance_id.as_deref().or_else(|| self.clerk.as_ref()?.instance())
+    }
+}
+
+/// Finds out at the start, and not with the first caller, whether reads for callers run under row-level security: the log
+/// and the figures say it then.
+async fn look_for_second_wall(store: Store) {
+    while store.has_second_wall().await.is_err() {
+        tokio::time::sleep(WALL_PERIOD).await;
     }
 }
 
@@ -188,6 +201,7 @@ impl Workers {
         if let Some(confirm) = &self.confirm {
             confirm.abort();
         }
+        self.wall.abort();
         match tokio::time::timeout(FINISH_DEADLINE, &mut self.intake).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => tracing::error!("the intake ended badly"),

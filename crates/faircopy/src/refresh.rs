@@ -291,7 +291,7 @@ impl Reader {
         for subject in subjects {
             let pairs = match subject {
                 Subject::User(id) => {
-                    if !found.users.contains(id) && self.store.user(id.as_str()).await?.is_some() {
+                    if !found.users.contains(id) && self.store.has_user(id).await? {
                         denied.push(Denied::User(id.clone()));
                     }
                     continue;

@@ -114,6 +114,11 @@ impl Metrics {
         metrics::counter!("faircopy_read_through_total", "result" => result).increment(1);
     }
 
+    /// Whether reads for callers run under row-level security. PostgreSQL alone has this figure.
+    pub fn second_wall(&self, found: bool) {
+        metrics::gauge!("faircopy_row_level_security").set(if found { 1.0 } else { 0.0 });
+    }
+
     /// A delivery was sent back to come again.
     pub fn refused(&self, reason: &'static str) {
         metrics::counter!("faircopy_deliveries_refused_total", "reason" => reason).increment(1);

@@ -109,7 +109,8 @@ impl Arrival {
 }
 
 /// What became of a delivery (contract.md, section 3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// It brought new information.
     Applied,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use faircopy_store::{Error, Writer};
+use faircopy_store::{Address, Error, Store, Writer};
 
 use crate::db::Db;
 use crate::say::NOW;
@@ -11,14 +11,15 @@ on_both_engines!(
     migrations_are_applied_once,
     many_writers_migrate_at_once,
     a_newer_schema_is_refused,
-    tables_are_as_promised
+    tables_are_as_promised,
+    the_cursors_key_is_the_copys_own
 );
-on_postgres!(an_administrator_may_have_made_the_schema);
+on_postgres!(an_administrator_may_have_made_the_schema, an_administrator_may_migrate);
 
 async fn migrations_are_applied_once(db: &Db) {
     let pending = db.store.pending_migrations().await.unwrap();
     let names: Vec<_> = pending.iter().map(|migration| (migration.version, migration.name)).collect();
-    assert_eq!(names, [(1, "copy"), (2, "row_level_security")]);
+    assert_eq!(names, [(1, "copy"), (2, "row_level_security"), (3, "reading")]);
     assert!(!db.store.ready().await.unwrap());
     let mut writer = db.store.writer();
     assert_eq!(writer.migrate(NOW).await.unwrap(), pending);
@@ -27,7 +28,7 @@ async fn migrations_are_applied_once(db: &Db) {
     assert_eq!(db.store.writer().migrate(NOW).await.unwrap(), []);
     assert_eq!(db.store.pending_migrations().await.unwrap(), []);
     let applied = db.sql("SELECT name FROM {s}schema_migrations ORDER BY version").await;
-    assert_eq!(applied, ["copy", "row_level_security"].map(|name| Some(name.to_owned())));
+    assert_eq!(applied, ["copy", "row_level_security", "reading"].map(|name| Some(name.to_owned())));
     assert_eq!(db.feed().await, []);
 }
 
@@ -37,7 +38,7 @@ async fn many_writers_migrate_at_once(db: &Db) {
     for task in tasks {
         applied += task.await.unwrap();
     }
-    assert_eq!(applied, 2);
+    assert_eq!(applied, 3);
     assert!(db.store.ready().await.unwrap());
 }
 
@@ -77,7 +78,63 @@ async fn tables_are_as_promised(db: &Db) {
     }
 }
 
+/// Replicas read the same key, also after another start; another copy has another.
+async fn the_cursors_key_is_the_copys_own(db: &Db) {
+    assert!(db.store.cursor_key().await.is_err(), "there is no schema yet");
+    drop(db.writer().await);
+    let key = db.store.cursor_key().await.unwrap();
+    assert!(key.len() >= 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'), "{} bytes", key.len());
+    let replica = Store::new(db.store.address().clone());
+    assert_eq!(replica.cursor_key().await.unwrap(), key);
+    replica.close().await;
+    let folder = tempfile::tempdir().unwrap();
+    let other = Store::new(Address::parse(&format!("sqlite://{}", folder.path().join("other.db").display())).unwrap());
+    other.writer().migrate(NOW).await.unwrap();
+    assert_ne!(other.cursor_key().await.unwrap(), key);
+    other.close().await;
+    // A copy that has lost it says so: it makes up none that only it would know.
+    db.sql("DELETE FROM {s}secrets").await;
+    let late = Store::new(db.store.address().clone());
+    assert!(matches!(late.cursor_key().await, Err(Error::Refused(_))));
+    late.close().await;
+}
+
+/// What is new belongs to who owns the tables, and he can use it.
+async fn an_administrator_may_migrate(db: &Db) {
+    let name = db.sql("SELECT current_database()::text").await.remove(0).unwrap();
+    let holder = format!("holder_{name}");
+    db.sql("CREATE SCHEMA faircopy").await;
+    db.sql(include_str!("../../migrations/postgres/0001_copy.sql")).await;
+    db.sql("CREATE TABLE faircopy.schema_migrations (version bigint PRIMARY KEY, name text NOT NULL, applied_at text NOT NULL)")
+        .await;
+    db.sql("INSERT INTO faircopy.schema_migrations VALUES (1, 'copy', 'before')").await;
+    db.sql(&format!("CREATE ROLE {holder} LOGIN")).await;
+    db.sql(&format!("ALTER SCHEMA faircopy OWNER TO {holder}")).await;
+    for table in [
+        "users",
+        "organizations",
+        "organization_members",
+        "organization_invitations",
+        "webhook_deliveries",
+        "registers",
+        "changes",
+        "feed",
+        "schema_migrations",
+    ] {
+        db.sql(&format!("ALTER TABLE faircopy.{table} OWNER TO {holder}")).await;
+    }
+    db.sql(&format!("ALTER VIEW faircopy.user_profiles OWNER TO {holder}")).await;
+    assert_eq!(db.store.writer().migrate(NOW).await.unwrap().len(), 2);
+    let owners = "SELECT DISTINCT pg_get_userbyid(relowner)::text FROM pg_class WHERE relnamespace = 'faircopy'::regnamespace \
+        UNION SELECT DISTINCT pg_get_userbyid(proowner)::text FROM pg_proc WHERE pronamespace = 'faircopy'::regnamespace";
+    assert_eq!(db.sql(owners).await, [Some(holder.clone())]);
+    let store = Store::new(Address::parse(&db.url_of(&holder)).unwrap());
+    assert!(store.ready().await.unwrap());
+    assert!(!store.cursor_key().await.unwrap().is_empty());
+    store.close().await;
+}
+
 async fn an_administrator_may_have_made_the_schema(db: &Db) {
     db.sql("CREATE SCHEMA faircopy").await;
-    assert_eq!(db.store.writer().migrate(NOW).await.unwrap().len(), 2);
+    assert_eq!(db.store.writer().migrate(NOW).await.unwrap().len(), 3);
 }

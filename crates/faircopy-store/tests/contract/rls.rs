@@ -29,6 +29,10 @@ on_postgres!(
     a_copy_with_rows_is_migrated,
     an_owner_who_may_make_no_roles,
     reads_for_a_caller_have_a_second_wall,
+    the_api_reads_alike_with_and_without_the_wall,
+    the_wall_needs_every_right,
+    a_wall_that_falls_lets_nobody_through,
+    callers_do_not_leak_into_one_another,
     a_dropped_read_leaves_nobody_behind,
     check_is_content_with_what_the_migrations_made,
     check_finds_what_is_planted,
@@ -36,7 +40,7 @@ on_postgres!(
 );
 
 const TABLES: [&str; 4] = ["users", "organizations", "organization_members", "organization_invitations"];
-const OWN: [&str; 5] = ["webhook_deliveries", "registers", "changes", "feed", "schema_migrations"];
+const OWN: [&str; 6] = ["webhook_deliveries", "registers", "changes", "feed", "schema_migrations", "secrets"];
 
 /// A copy of two organizations, its owner, and an application's role.
 struct Copy<'a> {
@@ -327,7 +331,8 @@ async fn every_table_is_closed_and_holds_its_owner(db: &Db) {
     assert_eq!(db.sql(loose).await, [], "functions without a fixed search_path");
     let definers = "SELECT proname::text FROM pg_proc WHERE pronamespace = 'faircopy'::regnamespace AND prosecdef \
         AND proowner = (SELECT relowner FROM pg_class WHERE oid = 'faircopy.users'::regclass) ORDER BY 1";
-    let expected = ["current_colleagues", "current_memberships"].map(|name| Some(name.to_owned()));
+    let expected =
+        ["current_colleagues", "current_membership_ids", "current_memberships"].map(|name| Some(name.to_owned()));
     assert_eq!(db.sql(definers).await, expected, "the functions with their owner's rights");
     // Without his policy the owner is held like anybody else.
     let mut owner = PgConnection::connect(&db.url_of(&copy.owner)).await.unwrap();
@@ -372,7 +377,7 @@ async fn a_copy_with_rows_is_migrated(db: &Db) {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut owner).await.unwrap();
     }
     let applied = copy.store.writer().migrate(NOW).await.unwrap();
-    assert_eq!(applied.iter().map(|migration| migration.version).collect::<Vec<_>>(), [2]);
+    assert_eq!(applied.iter().map(|migration| migration.version).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(copy.store.counts().await.unwrap().users, 2);
     copy.allow_the_app().await;
     let claims = v1("user_old", "org_old");
@@ -429,6 +434,127 @@ async fn reads_for_a_caller_have_a_second_wall(db: &Db) {
         assert_eq!(store.public_rows("organization_members").await.unwrap().len(), 5);
         store.close().await;
     }
+}
+
+/// Everything that the API reads for a caller, as it would be answered.
+async fn told(store: &Store, caller: &Caller) -> Value {
+    let mut people = Vec::new();
+    for name in ["ada", "ben", "cyd", "dan", "nobody"] {
+        people.push(store.person(caller, &UserId::parse(&format!("user_{name}")).unwrap()).await.unwrap());
+    }
+    json!({
+        "me": store.user(caller).await.unwrap(), "people": people,
+        "organization": store.organization(caller).await.unwrap(),
+        "members": store.members(caller, None, 10).await.unwrap(),
+        "rest_of_members": store.members(caller, Some("user_ben"), 1).await.unwrap(),
+        "mine": store.memberships_of(caller, None, 10).await.unwrap(),
+        "rest_of_mine": store.memberships_of(caller, Some("org_a"), 1).await.unwrap(),
+    })
+}
+
+/// Under the policies, without them, and on SQLite: the same words to everybody.
+async fn the_api_reads_alike_with_and_without_the_wall(db: &Db) {
+    let (copy, _writer) = Copy::with_people(db).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("copy.db");
+    let sqlite = Store::new(Address::parse(&format!("sqlite://{}", file.display())).unwrap());
+    let mut writer = sqlite.writer();
+    writer.migrate(NOW).await.unwrap();
+    people(&mut writer).await;
+    let bare = Store::new(Address::parse(&db.url_of(&copy.owner)).unwrap());
+    db.sql(&format!("REVOKE faircopy_reader FROM {}", copy.owner)).await;
+    assert!(!bare.has_second_wall().await.unwrap());
+    db.sql(&format!("GRANT faircopy_reader TO {}", copy.owner)).await;
+    let pooled = Store::new(Address::parse(&format!("{}?pgbouncer=true", db.url_of(&copy.owner))).unwrap());
+    assert!(copy.store.has_second_wall().await.unwrap() && pooled.has_second_wall().await.unwrap());
+    assert_eq!((copy.store.second_wall_if_known(), sqlite.second_wall_if_known()), (Some(true), None));
+    for user in ["user_ada", "user_ben", "user_cyd", "user_dan", "user_nobody"] {
+        for organization in ["org_a", "org_b", "org_none", ""] {
+            let caller = caller(user, organization);
+            let expected = told(&sqlite, &caller).await;
+            for (name, store) in [("wall", &copy.store), ("no wall", &bare), ("pooled", &pooled)] {
+                assert_eq!(told(store, &caller).await, expected, "{user} {organization} {name}");
+            }
+        }
+    }
+    // What is compared says something.
+    let dan = told(&copy.store, &caller("user_dan", "org_a")).await;
+    let seen: Vec<bool> = dan["people"].as_array().unwrap().iter().map(|person| !person.is_null()).collect();
+    assert_eq!(seen, [true, true, true, true, false]);
+    let ids = |list: &Value, id: &str| list.as_array().unwrap().iter().map(|row| row[id].clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&dan["mine"], "clerk_org_id"), ["org_a", "org_b"]);
+    assert_eq!(ids(&dan["mine"], "clerk_membership_id"), ["orgmem_org_a_user_dan", "orgmem_org_b_user_dan"]);
+    assert_eq!(ids(&dan["members"], "clerk_user_id"), ["user_ada", "user_ben", "user_dan"]);
+    assert_eq!(ids(&dan["members"], "name"), ["ada", "ben", "dan"]);
+    assert_eq!(ids(&dan["rest_of_members"], "clerk_user_id"), ["user_dan"]);
+    assert_eq!((&dan["me"]["name"], &dan["organization"]["clerk_org_id"]), (&json!("dan"), &json!("org_a")));
+    let stranger = told(&copy.store, &caller("user_ben", "org_b")).await;
+    assert_eq!((&stranger["organization"], &stranger["members"]), (&Value::Null, &json!([])));
+    for store in [sqlite, bare, pooled] {
+        store.close().await;
+    }
+}
+
+/// A role that lacks one right would only make reads fail: it is no wall. That is found out once, at the start.
+async fn the_wall_needs_every_right(db: &Db) {
+    let (copy, _writer) = Copy::with_people(db).await;
+    for right in [
+        "SELECT ON faircopy.users",
+        "SELECT ON faircopy.organizations",
+        "SELECT ON faircopy.organization_members",
+        "EXECUTE ON FUNCTION faircopy.current_memberships()",
+        "EXECUTE ON FUNCTION faircopy.current_membership_ids()",
+        "EXECUTE ON FUNCTION faircopy.current_colleagues()",
+        "USAGE ON SCHEMA faircopy",
+    ] {
+        db.sql(&format!("REVOKE {right} FROM faircopy_reader")).await;
+        let store = Store::new(Address::parse(&db.url_of(&copy.owner)).unwrap());
+        assert!(!store.has_second_wall().await.unwrap(), "{right}");
+        assert_eq!(store.second_wall_if_known(), Some(false));
+        assert!(store.organization(&caller("user_ben", "org_a")).await.unwrap().is_some(), "one wall is left");
+        assert!(store.organization(&caller("user_ben", "org_b")).await.unwrap().is_none(), "one wall is left");
+        db.sql(&format!("GRANT {right} TO faircopy_reader")).await;
+        store.close().await;
+    }
+    assert!(copy.store.has_second_wall().await.unwrap());
+}
+
+/// Once found, it is never gone without: a role that is taken away while the service runs makes reads fail.
+async fn a_wall_that_falls_lets_nobody_through(db: &Db) {
+    let (copy, _writer) = Copy::with_people(db).await;
+    let ada = caller("user_ada", "org_a");
+    assert!(copy.store.organization(&ada).await.unwrap().is_some());
+    db.sql(&format!("REVOKE faircopy_reader FROM {}", copy.owner)).await;
+    for _ in 0..20 {
+        assert!(copy.store.organization(&ada).await.is_err());
+        assert!(copy.store.memberships_of(&ada, None, 10).await.is_err());
+        assert_eq!(copy.store.counts().await.unwrap().users, 4, "the connections can still be used");
+    }
+    db.sql(&format!("GRANT faircopy_reader TO {}", copy.owner)).await;
+    assert!(copy.store.organization(&ada).await.unwrap().is_some());
+}
+
+/// Many callers and the owner share six connections: nobody is answered as who had the connection before.
+async fn callers_do_not_leak_into_one_another(db: &Db) {
+    let (copy, _writer) = Copy::with_people(db).await;
+    let cases = [
+        ("user_ada", "org_a", 3, 1),
+        ("user_cyd", "org_b", 2, 1),
+        ("user_dan", "org_b", 2, 2),
+        ("user_eve", "org_a", 0, 0),
+    ];
+    let reads = (0..400_usize).map(async |number| {
+        let (user, organization, members, mine) = cases[number % cases.len()];
+        let caller = caller(user, organization);
+        match number % 3 {
+            0 => assert_eq!(copy.store.members(&caller, None, 10).await.unwrap().len(), members, "{user}"),
+            1 => assert_eq!(copy.store.memberships_of(&caller, None, 10).await.unwrap().len(), mine, "{user}"),
+            // With no condition of its own: what is left is the wall.
+            _ => assert_eq!(copy.store.public_rows_for(&caller, "organization_members").await.unwrap().len(), members),
+        }
+        assert_eq!(copy.store.public_rows("organization_members").await.unwrap().len(), 5, "the owner sees all");
+    });
+    futures_util::future::join_all(reads).await;
 }
 
 async fn a_dropped_read_leaves_nobody_behind(db: &Db) {

@@ -1,4 +1,5 @@
 //! The admin API: what arrived, what became of it, and the change feed. For whoever holds the admin token.
+#![allow(unused_qualifications, reason = "what utoipa makes of `params(…)` qualifies the name that it was given")]
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,14 +11,16 @@ use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use faircopy_core::Millis;
-use faircopy_store::{DeliveryFilter, DeliverySummary};
+use faircopy_store::{Counts, Delivery, DeliveryFilter, DeliverySummary, Entry};
 use http::header::AUTHORIZATION;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use utoipa::{IntoParams, ToSchema};
 
+use super::cursor::{Scope, Sealer};
 use super::problem::Problem;
+use super::records::Page;
 use crate::app::App;
 
 /// Wrong tokens from one address within a minute before it is told to wait.
@@ -28,6 +31,8 @@ const MINUTE_MS: i64 = 60_000;
 /// The largest page.
 const MAX_PAGE: i64 = 100;
 const DEFAULT_PAGE: i64 = 50;
+/// Whoever holds the admin token is one reader, whatever is filtered for: a place is a place in the list of all.
+const DELIVERIES: Scope<'_> = Scope { list: "/admin/v1/deliveries", user: "", organization: "" };
 
 /// Lets only the holder of the admin token in.
 #[derive(Clone)]
@@ -69,6 +74,7 @@ pub(super) async fn require_token(
     let Some(token) = guard.app.config.admin_token_text() else {
         return Err(Problem::new("admin-disabled", "Set FAIRCOPY_ADMIN_TOKEN to at least 32 random characters."));
     };
+    let is_guess = request.headers().contains_key(AUTHORIZATION);
     let mut offered = request.headers().get_all(AUTHORIZATION).iter();
     let bearer = offered.next().and_then(|value| value.as_bytes().split_at_checked(7));
     let fits = match (bearer, offered.next()) {
@@ -78,7 +84,8 @@ pub(super) async fn require_token(
     if fits {
         return Ok(next.run(request).await);
     }
-    if guard.count(peer.ip()) {
+    // Whoever offers no token learns nothing about it.
+    if is_guess && guard.count(peer.ip()) {
         return Err(Problem::new("too-many-attempts", "More than 10 wrong tokens within a minute."));
     }
     Err(Problem::new("unauthorized", "Send `Authorization: Bearer <FAIRCOPY_ADMIN_TOKEN>`."))
@@ -89,25 +96,45 @@ fn same(offered: &[u8], token: &[u8]) -> bool {
     Sha256::digest(offered).ct_eq(&Sha256::digest(token)).into()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
+    /// Of this outcome.
+    #[param(value_type = String, required = false, pattern = "^(applied|stale|ignored|quarantined)$")]
     outcome: Option<String>,
+    /// Of this event type.
     #[serde(alias = "event_type")]
+    #[param(value_type = String, required = false, example = "user.created")]
     r#type: Option<String>,
+    /// Of this `data.id`.
     #[serde(alias = "entity_id")]
+    #[param(value_type = String, required = false)]
     entity: Option<String>,
+    /// Arrived at or after.
+    #[param(value_type = String, format = DateTime, required = false, example = "2026-01-31T12:00:00Z")]
     since: Option<String>,
+    /// Arrived before.
+    #[param(value_type = String, format = DateTime, required = false, example = "2026-02-01T00:00:00Z")]
     until: Option<String>,
+    /// How many at most.
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 100, default = 50)]
     limit: Option<i64>,
+    /// The `next` of the page before.
+    #[param(value_type = String, required = false)]
     after: Option<String>,
 }
 
 /// Deliveries, newest first.
+#[utoipa::path(get, path = "/admin/v1/deliveries", operation_id = "listDeliveries", tag = "admin", params(ListQuery),
+    responses((status = 200, description = "A page of deliveries, without their payloads.",
+        body = Page<DeliverySummary>, links(
+            ("delivery" = (operation_id = "getDelivery", parameters(("svix_id" = "$response.body#/data/0/svix_id")))),
+            ("next" = (operation_id = "listDeliveries", parameters(("after" = "$response.body#/next"))))))))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     query: Result<Query<ListQuery>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Page<DeliverySummary>>, Problem> {
     let query = checked(query)?;
     let limit = page(query.limit)?;
     let filter = DeliveryFilter {
@@ -118,30 +145,39 @@ pub(super) async fn list(
         until: query.until.map(|text| time(&text, "until")).transpose()?,
         svix_id: None,
     };
-    let after = query.after.as_deref().map(read_cursor).transpose()?;
-    let after = after.as_ref().map(|(at, id)| (at.as_str(), id.as_str()));
+    let cursors = Sealer::of(&app).await?;
+    let place = query.after.map(|after| cursors.open(DELIVERIES, &after)).transpose()?;
+    let after = place.as_deref().map(read_place).transpose()?;
     let mut found = app.store.deliveries(&filter, after, true, limit + 1).await?;
     let more = i64::try_from(found.len()).is_ok_and(|count| count > limit);
     found.truncate(usize::try_from(limit).unwrap_or_default());
-    let next = found.last().filter(|_| more).map(write_cursor);
-    Ok(Json(json!({ "data": found, "next": next })))
+    let next = found.last().filter(|_| more).map(|last| cursors.seal(DELIVERIES, &write_place(last)));
+    Ok(Json(Page { data: found, next }))
 }
 
 /// One delivery with its payload.
+#[utoipa::path(get, path = "/admin/v1/deliveries/{svix_id}", operation_id = "getDelivery", tag = "admin",
+    params(("svix_id" = String, Path, description = "The message id.",
+        example = "msg_2gVLh9rP3kDKQV8pvN1PmjW2zNE")),
+    responses((status = 200, description = "The delivery.", body = Delivery, links(
+        ("replay" = (operation_id = "replayDelivery", parameters(("svix_id" = "$response.body#/svix_id"))))))))]
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     svix_id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Delivery>, Problem> {
     let svix_id = id(svix_id)?;
-    let delivery = app.store.delivery(&svix_id).await?.ok_or_else(|| no_delivery(&svix_id))?;
-    Ok(Json(json!(delivery)))
+    Ok(Json(app.store.delivery(&svix_id).await?.ok_or_else(|| no_delivery(&svix_id))?))
 }
 
 /// Applies a stored delivery again.
+#[utoipa::path(post, path = "/admin/v1/deliveries/{svix_id}/replay", operation_id = "replayDelivery", tag = "admin",
+    params(("svix_id" = String, Path, description = "The message id.",
+        example = "msg_2gVLh9rP3kDKQV8pvN1PmjW2zNE")),
+    responses((status = 200, description = "It was merged again, durably.", body = Replayed)))]
 pub(super) async fn replay(
     State(app): State<Arc<App>>,
     svix_id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Replayed>, Problem> {
     let svix_id = id(svix_id)?;
     let delivery = app.store.delivery(&svix_id).await?.ok_or_else(|| no_delivery(&svix_id))?;
     let arrival =
@@ -150,31 +186,62 @@ pub(super) async fn replay(
         })?;
     let receipt = app.intake.submit(arrival).await?;
     let now = app.store.delivery(&svix_id).await?.ok_or_else(|| no_delivery(&svix_id))?;
-    Ok(Json(json!({ "id": svix_id, "outcome": now.summary.outcome, "sequence": receipt.sequence })))
+    Ok(Json(Replayed { id: svix_id, outcome: now.summary.outcome, sequence: receipt.sequence }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangesQuery {
+    /// The last number that is already known: the `next` of the page before.
+    #[param(value_type = i64, required = false, default = 0)]
     after: Option<i64>,
+    /// How many at most.
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 100, default = 50)]
     limit: Option<i64>,
 }
 
+/// A stretch of the change feed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Changes {
+    /// In the order of their numbers.
+    data: Vec<Entry>,
+    /// The `after` of the next stretch; at the end of the feed, that of this one.
+    next: i64,
+}
+
+/// What became of a delivery that was applied again.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Replayed {
+    /// The message id.
+    id: String,
+    /// What it is called from now on.
+    #[schema(example = "applied")]
+    outcome: String,
+    /// The last number of the change feed after it.
+    sequence: i64,
+}
+
 /// The change feed after a number: gap-free, in the order of the commits.
+#[utoipa::path(get, path = "/admin/v1/changes", operation_id = "listChanges", tag = "admin", params(ChangesQuery),
+    responses((status = 200, description = "A stretch of the feed.", body = Changes,
+        links(("next" = (operation_id = "listChanges", parameters(("after" = "$response.body#/next"))))))))]
 pub(super) async fn changes(
     State(app): State<Arc<App>>,
     query: Result<Query<ChangesQuery>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Changes>, Problem> {
     let query = checked(query)?;
     let after = query.after.unwrap_or_default();
     let entries = app.store.changes_after(after, page(query.limit)?).await?;
     let next = entries.last().map_or(after, |entry| entry.sequence);
-    Ok(Json(json!({ "data": entries, "next": next })))
+    Ok(Json(Changes { data: entries, next }))
 }
 
 /// Counts of rows and deliveries.
-pub(super) async fn statistics(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!(app.store.counts().await?)))
+#[utoipa::path(get, path = "/admin/v1/statistics", operation_id = "getStatistics", tag = "admin",
+    responses((status = 200, description = "The counts.", body = Counts)))]
+pub(super) async fn statistics(State(app): State<Arc<App>>) -> Result<Json<Counts>, Problem> {
+    Ok(Json(app.store.counts().await?))
 }
 
 fn checked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
@@ -220,15 +287,13 @@ fn id(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
     }
 }
 
-fn write_cursor(delivery: &DeliverySummary) -> String {
+/// A delivery's place in the list. A time has no `~`.
+fn write_place(delivery: &DeliverySummary) -> String {
     format!("{}~{}", delivery.received_at, delivery.svix_id)
 }
 
-fn read_cursor(text: &str) -> Result<(String, String), Problem> {
-    text.split_once('~')
-        .filter(|(_, id)| !id.contains('\0'))
-        .and_then(|(at, id)| Some((Millis::parse(at)?.to_string(), id.to_owned())))
-        .ok_or_else(|| Problem::new("invalid-parameter", "`after` is not a cursor of this list."))
+fn read_place(place: &str) -> Result<(&str, &str), Problem> {
+    place.split_once('~').ok_or_else(|| Problem::new("invalid-parameter", "`after` is not a cursor of this list."))
 }
 
 fn no_delivery(svix_id: &str) -> Problem {

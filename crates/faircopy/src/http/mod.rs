@@ -2,8 +2,10 @@
 
 mod admin;
 mod body;
+mod cursor;
 mod fresh;
 mod health;
+pub mod openapi;
 pub mod problem;
 mod records;
 pub mod server;
@@ -39,6 +41,9 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/healthz", Access::Public),
     ("GET", "/readyz", Access::Public),
     ("GET", "/metrics", Access::Public),
+    ("GET", "/openapi.json", Access::Public),
+    ("GET", "/docs", Access::Public),
+    ("GET", "/docs/scalar.js", Access::Public),
     ("POST", "/v1/session", Access::Session),
     ("GET", "/v1/auth", Access::Session),
     ("GET", "/v1/me", Access::Session),
@@ -81,6 +86,9 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/healthz", get(health::live).fallback(only_get))
         .route("/readyz", get(health::ready).fallback(only_get))
         .route("/metrics", get(health::metrics).fallback(only_get))
+        .route("/openapi.json", get(openapi::description).fallback(only_get))
+        .route("/docs", get(openapi::page).fallback(only_get))
+        .route("/docs/scalar.js", get(openapi::script).fallback(only_get))
         .nest("/v1", signed_in)
         .nest("/admin/v1", admin)
         .fallback(nothing_here);
@@ -96,7 +104,8 @@ pub fn router(app: &Arc<App>) -> Router {
 async fn harden(mut response: axum::response::Response) -> axum::response::Response {
     let headers = response.headers_mut();
     headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
-    headers.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+    // What nobody said may be kept is not.
+    headers.entry(http::header::CACHE_CONTROL).or_insert(http::HeaderValue::from_static("no-store"));
     response
 }
 

@@ -5,27 +5,37 @@ use axum::response::{IntoResponse, Response};
 use faircopy_core::{signature, token};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::app::Refusal;
 
 /// Seconds after which a sender should try again: Svix's own shortest delay.
-const RETRY_AFTER_SECONDS: &str = "5";
+pub(super) const RETRY_AFTER_SECONDS: &str = "5";
 
 /// One error as the caller sees it. Each `code` has a section in `docs/errors.md`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
+    /// `urn:faircopy:problem:` and the code.
     #[serde(rename = "type")]
     kind: String,
+    /// What the code means, in few words.
     title: &'static str,
+    /// The status of the answer.
     #[serde(serialize_with = "as_number")]
+    #[schema(value_type = i32)]
     status: StatusCode,
+    /// What to branch on.
     code: &'static str,
+    /// What happened here, in a sentence for people.
     detail: String,
     #[serde(skip)]
+    #[schema(ignore)]
     retry: bool,
     #[serde(skip)]
+    #[schema(ignore)]
     close: bool,
     #[serde(skip)]
+    #[schema(ignore)]
     allow: Option<&'static str>,
 }
 
@@ -106,6 +116,12 @@ impl Problem {
     #[must_use]
     pub fn method_not_allowed(allow: &'static str) -> Self {
         Self { allow: Some(allow), ..Self::new("method-not-allowed", format!("Allowed here: {allow}.")) }
+    }
+
+    /// The status that it is answered with.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// The stable code.

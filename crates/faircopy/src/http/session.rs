@@ -17,6 +17,7 @@ use faircopy_store::{Freshness, Member, Standing};
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::fresh;
 use super::problem::Problem;
@@ -62,10 +63,16 @@ impl Caller {
         self.session.user.as_str()
     }
 
-    /// The active organization, of which the caller is a member.
-    pub(super) fn organization(&self) -> Result<&str, Problem> {
+    /// Who the store reads for.
+    pub(super) fn reader(&self) -> faircopy_store::Caller {
+        let organization = active(&self.session).cloned();
+        faircopy_store::Caller { user: self.session.user.clone(), organization }
+    }
+
+    /// The same, who is a member of the active organization.
+    pub(super) fn member(&self) -> Result<faircopy_store::Caller, Problem> {
         match (&self.session.organization, &self.member) {
-            (Some(active), Some(_)) => Ok(active.id.as_str()),
+            (Some(_), Some(_)) => Ok(self.reader()),
             (None, _) => Err(Problem::new("no-active-organization", "The token names no active organization.")),
             (Some(_), None) => Err(missing()),
         }
@@ -99,7 +106,15 @@ pub(super) async fn require_session(
     Ok(response)
 }
 
-/// `GET /v1/auth`: for reverse proxies. The copy cannot make it fail: while it cannot be read, the token alone speaks.
+/// Forward-auth, for reverse proxies and any back end: who is signed in, in headers.
+///
+/// The copy cannot make it fail: while it cannot be read, the token alone speaks, and the answer has no
+/// `Faircopy-Sequence`.
+#[utoipa::path(get, path = "/v1/auth", operation_id = "authenticate", tag = "sessions",
+    responses((status = 200, description = "Signed in.", headers(
+        ("X-Auth-User-Id" = String, description = "The user."),
+        ("X-Auth-Org-Id" = String, description = "The active organization, if they are a member of it."),
+        ("X-Auth-Org-Role" = String, description = "Their role there, in Clerk's own form.")))))]
 pub(super) async fn auth(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
     let session = signed_in(&app, &headers).await?;
     let read = app.store.standing(&session.user, active(&session));
@@ -156,7 +171,7 @@ fn identified(user: &str, member: Option<(&str, Option<&str>)>) -> Response {
 }
 
 /// Who is signed in, and what the request has brought into the copy.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Stored {
     identity: Identity,
     /// Of `user`, `organization`, `membership`: the rows that were not there before.
@@ -164,7 +179,8 @@ pub(super) struct Stored {
     sequence: i64,
 }
 
-#[derive(Debug, Serialize)]
+/// Who is signed in, as the copy knows them.
+#[derive(Debug, Serialize, ToSchema)]
 struct Identity {
     clerk_user_id: String,
     session_id: Option<String>,
@@ -176,7 +192,13 @@ struct Identity {
     permissions: Vec<String>,
 }
 
-/// `POST /v1/session`: the caller is in the copy when this is answered.
+/// Stores the caller: user, organization and membership are in the copy when this is answered.
+///
+/// Safe to call on every sign-in: a token that says nothing new writes nothing.
+#[utoipa::path(post, path = "/v1/session", operation_id = "storeSession", tag = "sessions",
+    responses((status = 200, description = "The caller is in the copy.", body = Stored,
+        links(("caller" = (operation_id = "getUser", parameters(
+            ("clerk_user_id" = "$response.body#/identity/clerk_user_id"))))))))]
 pub(super) async fn store(
     State(app): State<Arc<App>>,
     axum::Extension(caller): axum::Extension<Caller>,
@@ -184,7 +206,7 @@ pub(super) async fn store(
     if let Some((refusal, _)) = caller.unwritten {
         return Err(refusal.into());
     }
-    let user = app.store.user(caller.session.user.as_str()).await?;
+    let user = app.store.user(&caller.reader()).await?;
     let (name, email) = user.map(|user| (user.name, user.email)).unwrap_or_default();
     let active = caller.session.organization.as_ref().filter(|_| caller.member.is_some());
     let member = caller.member.clone();

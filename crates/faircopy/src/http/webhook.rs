@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::response::{IntoResponse, Response};
 use faircopy_core::event::Event;
 use faircopy_core::signature::{self, SVIX_HEADERS, SignedHeaders, WEBHOOK_HEADERS};
-use faircopy_store::{Arrival, Content, failpoint};
+use faircopy_store::{Arrival, Content, Outcome, failpoint};
 use http::HeaderMap;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::body;
 use super::problem::Problem;
@@ -31,11 +31,41 @@ impl Endpoint {
     }
 }
 
+/// What became of a delivery, once that is durable.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Acknowledged {
+    outcome: Outcome,
+    /// The `svix-id`.
+    #[schema(example = "msg_2gVLh9rP3kDKQV8pvN1PmjW2zNE")]
+    id: String,
+}
+
+/// Receives one signed delivery.
+///
+/// A 200 means that the delivery and its effect are on the disk. The signature is an HMAC-SHA256 over
+/// `{svix-id}.{svix-timestamp}.{body}` with the endpoint's signing secret, as Svix and Standard Webhooks define it; the
+/// headers `webhook-id`, `webhook-timestamp` and `webhook-signature` are read as well where they are configured, and there
+/// may be other paths. What is signed and cannot be understood is kept aside and answered `quarantined`.
+#[utoipa::path(post, path = "/webhooks/clerk", operation_id = "receiveDelivery", tag = "webhook",
+    params(
+        ("svix-id" = String, Header, description = "The message's id, the same on every attempt.",
+            pattern = "^[A-Za-z0-9_-]{1,256}$", example = "msg_2gVLh9rP3kDKQV8pvN1PmjW2zNE"),
+        ("svix-timestamp" = String, Header, description = "When this attempt was signed, in seconds since 1970; at most \
+            300 seconds away.", pattern = "^[0-9]{1,12}$", example = "1760000000"),
+        ("svix-signature" = String, Header, description = "One or more signatures, separated by spaces.",
+            pattern = "^v1,[A-Za-z0-9+/]{43}=$", example = "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="),
+    ),
+    request_body(content = serde_json::Value, description = "Clerk's event, as it was signed; at most 1 MiB.",
+        content_type = "application/json", example = json!({
+            "type": "user.deleted", "object": "event", "timestamp": 1760000000000_i64,
+            "data": { "id": "user_29w83sxmDNGwOuEthce5gg56FcC", "object": "user", "deleted": true },
+        })),
+    responses((status = 200, description = "It is durable.", body = Acknowledged)))]
 pub(super) async fn receive(
     State(Endpoint { app, memory }): State<Endpoint>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
-) -> Result<Response, Problem> {
+) -> Result<Json<Acknowledged>, Problem> {
     failpoint::step("recv");
     let received_at = app.clock.now();
     let (parts, content) = request.into_parts();
@@ -86,7 +116,7 @@ pub(super) async fn receive(
     // `data.id` may hold anything; only what has an id's letters is known to name nobody.
     let entity = entity.filter(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')));
     tracing::debug!(svix_id = id, event_type, entity, outcome, ms = millis, "delivery");
-    Ok(Json(json!({ "outcome": outcome, "id": id })).into_response())
+    Ok(Json(Acknowledged { outcome: receipt.outcome, id }))
 }
 
 /// Reads the body; a panic in there is a bug of ours, and the sender's delivery is kept aside instead of lost.

@@ -11,6 +11,7 @@
 //! | [`mint`], [`sessions`] | session tokens, their stories, who may see what |
 //! | [`confirm`], [`fresh`] | Clerk's Backend API: provisional rows, reads no staler than asked (C1 to C4), whose key it is |
 //! | [`keys`] | the issuer's keys under fire (J1 to J5) |
+//! | [`description`] | OpenAPI, and the page that shows it |
 //! | [`health`] | liveness, readiness and figures; a database that hangs or is gone (W30, D4) |
 //! | [`overload`] | bounded queues and memory |
 //! | [`clock`] | a clock that is wrong and jumps (P6) |
@@ -33,6 +34,7 @@ mod app;
 mod clock;
 mod confirm;
 mod content;
+mod description;
 mod events;
 mod fresh;
 mod health;

@@ -9,7 +9,7 @@ use faircopy_testkit::postgres::Postgres;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
-use crate::app::{Engine, TestApp, assert_problem, manual_clock};
+use crate::app::{Engine, TestApp, assert_problem, eventually, manual_clock};
 use crate::events::{THEN, event, user, user_created};
 use crate::mint;
 
@@ -248,11 +248,100 @@ async fn nothing_of_another_organization_is_seen() {
         // A cursor of one list shows nothing of another.
         let bob = app.token("user_bob", Some(("org_b", "admin")));
         assert_eq!(app.bearer_json("/v1/organization/members?limit=1", &bob).await["next"], Value::Null);
-        // "user_", in front of everybody; and three zero bytes, which no list gave out.
-        let page = app.bearer_json("/v1/organization/members?after=dXNlcl8", &ada).await;
-        assert!(page.to_string().contains("user_ada") && !page.to_string().contains("user_bob"), "{page}");
-        assert_eq!(app.bearer("GET", "/v1/organization/members?after=AAAA", &ada).await.status, 400);
+        // "user_", in front of everybody; and three zero bytes: no list gave them out.
+        for cursor in ["dXNlcl8", "AAAA"] {
+            let answer = app.bearer("GET", &format!("/v1/organization/members?after={cursor}"), &ada).await;
+            assert_problem(&answer, 400, "invalid-parameter");
+        }
     }
+}
+
+/// A cursor holds for its list, its user and the active organization, on every replica and after every start.
+#[tokio::test]
+async fn a_cursor_is_good_for_nobody_else() {
+    for engine in ENGINES {
+        let clock = manual_clock();
+        let app = TestApp::build().on(engine).clock(&clock).sessions().start().await;
+        for organization in ["org_a", "org_b"] {
+            for user in ["user_ada", "user_ben", "user_cyd"] {
+                joins(&app, organization, user, "org:member").await;
+            }
+        }
+        let (members, mine) = ("/v1/organization/members", "/v1/me/organizations");
+        let (ada, ben) = (app.token("user_ada", Some(("org_a", "m"))), app.token("user_ben", Some(("org_a", "m"))));
+        let elsewhere = app.token("user_ada", Some(("org_b", "m")));
+        let first = async |path: &str, token: &str| {
+            let page = app.bearer_json(&format!("{path}?limit=1"), token).await;
+            page["next"].as_str().expect("there is more").to_owned()
+        };
+        let (of_members, of_mine) = (first(members, &ada).await, first(mine, &ada).await);
+        let delivery = app.admin_json("/admin/v1/deliveries?limit=1").await["next"].as_str().unwrap().to_owned();
+        for (path, token, cursor) in [
+            (members, &ben, &of_members),
+            (members, &elsewhere, &of_members),
+            (members, &ada, &of_mine),
+            (members, &ada, &delivery),
+            (mine, &ben, &of_mine),
+            (mine, &ada, &of_members),
+        ] {
+            let answer = app.bearer("GET", &format!("{path}?after={cursor}"), token).await;
+            let problem = assert_problem(&answer, 400, "invalid-parameter");
+            assert_eq!(problem["detail"], "`after` is not a cursor of this list.");
+        }
+        for cursor in [&of_members, &of_mine] {
+            let answer = app.admin("GET", &format!("/admin/v1/deliveries?after={cursor}")).await;
+            assert_problem(&answer, 400, "invalid-parameter");
+        }
+        // The next token of the same user, at another replica: what is listed of all one's organizations does not depend
+        // on which is active.
+        clock.advance(30_000);
+        let replica = TestApp::build().database_url(&app.database_url).clock(&clock).sessions().start().await;
+        let rest = replica.bearer_json(&format!("{members}?after={of_members}"), &ada).await;
+        let ids: Vec<&Value> = rest["data"].as_array().unwrap().iter().map(|row| &row["clerk_user_id"]).collect();
+        assert_eq!(ids, ["user_ben", "user_cyd"]);
+        let rest = replica.bearer_json(&format!("{mine}?after={of_mine}"), &elsewhere).await;
+        assert_eq!(rest["data"][0]["clerk_org_id"], "org_b");
+        let rest = replica.admin_json(&format!("/admin/v1/deliveries?after={delivery}&limit=100")).await;
+        assert_eq!(rest["data"].as_array().unwrap().len(), 11);
+    }
+}
+
+/// On PostgreSQL every read for a caller goes through the policies too: where they show nothing, nothing is answered,
+/// although each statement's own condition holds.
+#[tokio::test]
+async fn the_second_wall_stands_behind_every_read() {
+    let app = TestApp::build().on_postgres().clock(&manual_clock()).sessions().start().await;
+    joins(&app, "org_a", "user_ada", "org:admin").await;
+    joins(&app, "org_a", "user_ben", "org:member").await;
+    let token = app.token("user_ada", Some(("org_a", "admin")));
+    let reads = ["/v1/me", "/v1/users/user_ben", "/v1/organization", "/v1/workspace"];
+    let lists = ["/v1/me/organizations", "/v1/organization/members"];
+    for path in reads.iter().chain(&lists) {
+        assert_eq!(app.bearer("GET", path, &token).await.status, 200, "{path}");
+    }
+    let found = async || app.get("/metrics").await.text().contains("faircopy_row_level_security 1");
+    eventually("the wall is in the figures", Duration::from_secs(5), found).await;
+    let mut owner = PgConnection::connect(&app.database_url).await.unwrap();
+    for statement in [
+        "ALTER POLICY reader ON faircopy.users USING (false)",
+        "ALTER POLICY reader ON faircopy.organizations USING (false)",
+        "ALTER POLICY reader ON faircopy.organization_members USING (false)",
+        "CREATE OR REPLACE FUNCTION faircopy.current_user_id() RETURNS text LANGUAGE sql STABLE \
+            SET search_path = pg_catalog, pg_temp AS 'SELECT NULL::text'",
+    ] {
+        owner.execute(statement).await.unwrap();
+    }
+    for path in reads {
+        assert_problem(&app.bearer("GET", path, &token).await, 404, "record-not-found");
+    }
+    for path in lists {
+        assert_eq!(app.bearer_json(path, &token).await["data"], json!([]), "{path}");
+    }
+    // Who the caller is and where he stands is the service's own to know.
+    assert_eq!(
+        told(&app.bearer("GET", "/v1/auth", &token).await),
+        (Some("user_ada"), Some("org_a"), Some("org:admin"))
+    );
 }
 
 /// Every route of the table that asks for a session refuses whoever has none, and says why.
