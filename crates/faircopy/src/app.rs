@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use faircopy_core::Millis;
 use faircopy_core::event::Context;
-use faircopy_core::token::Policy;
+use faircopy_core::token::{Policy, Verified};
 use faircopy_store::{Store, Writer};
 use tokio::sync::oneshot;
 
@@ -99,6 +99,8 @@ pub struct App {
     pub keys: Arc<KeySet>,
     /// What a session token must say.
     pub policy: Policy,
+    /// The signatures of session tokens that were found good lately.
+    pub verified: Verified,
     /// The figures.
     pub metrics: Metrics,
 }
@@ -124,7 +126,8 @@ impl App {
             janitor: tokio::spawn(janitor::run(store.writer(), clock.clone())),
             keys: tokio::spawn(keys.clone().run()),
         };
-        (Arc::new(Self { config, store, clock, intake, keys, policy, metrics }), workers)
+        let verified = Verified::default();
+        (Arc::new(Self { config, store, clock, intake, keys, policy, verified, metrics }), workers)
     }
 
     /// How a delivery that was signed at this time is read.

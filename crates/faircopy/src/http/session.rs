@@ -212,7 +212,7 @@ async fn verified(app: &App, token: &str) -> Result<Session, Problem> {
 async fn check(app: &App, token: &str) -> Result<Session, Rejection> {
     let token = token::open(token)?;
     let key = app.keys.find(token.kid()).await?;
-    token.verify(&key, app.clock.now(), &app.policy)
+    token.verify_again(&key, app.clock.now(), &app.policy, &app.verified)
 }
 
 /// The user of a request that may carry its token in the header, in Clerk's cookie, or in both. A browser sends both, made
