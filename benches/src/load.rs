@@ -241,6 +241,10 @@ impl Worker {
                 Ok(Ok(200)) => self.count(from.elapsed()),
                 Ok(Ok(status)) => *self.tally.refused.entry(status).or_default() += 1,
                 Ok(Err(_)) | Err(_) => {
+                    eprintln!(
+                        "  a request got no answer: {}",
+                        answer.map_or("late".into(), |error| format!("{error:?}"))
+                    );
                     *self.tally.refused.entry(0).or_default() += 1;
                     self.connection = reconnect(self.target).await?;
                 }

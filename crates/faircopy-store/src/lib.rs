@@ -8,6 +8,7 @@
 mod caller;
 mod changes;
 mod deliveries;
+mod desk;
 mod engine;
 mod error;
 pub mod failpoint;
@@ -40,6 +41,7 @@ pub struct Store {
     address: Address,
     readers: Readers,
     second_wall: caller::SecondWall,
+    desk: standing::Questions,
 }
 
 impl Store {
@@ -47,7 +49,7 @@ impl Store {
     #[must_use]
     pub fn new(address: Address) -> Self {
         let readers = Readers::open(&address);
-        Self { address, readers, second_wall: caller::SecondWall::default() }
+        Self { address, readers, second_wall: caller::SecondWall::default(), desk: standing::Questions::default() }
     }
 
     /// Where it is.

@@ -11,6 +11,7 @@
 //! | `rules` | workspaces, deletions, generations of a membership, expiry |
 //! | `rls` | who sees what on PostgreSQL, and does `rls check` find what is wrong? |
 //! | `rls_docs` | do the document's policies hold? |
+//! | `standing` | what the copy knows of a session, asked by many at once |
 //! | `text` | hostile text, and nothing personal in minimal mode |
 //! | `faults` | dropped calls, an application's foreign keys, a lock held by somebody else |
 //!
@@ -54,4 +55,5 @@ mod rls;
 mod rls_docs;
 mod rules;
 mod say;
+mod standing;
 mod text;
