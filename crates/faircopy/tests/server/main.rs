@@ -9,6 +9,7 @@
 //! | [`content`] | faults.md W22 to W28, the 45 examples, the minimal profile mode |
 //! | [`admin`] | the route table, the token, the admin API |
 //! | [`mint`], [`sessions`] | session tokens, their stories, who may see what |
+//! | [`corpus`] | tokens of every kind, judged as Clerk's own SDK judges them |
 //! | [`keys`] | the issuer's keys under fire (J1 to J5) |
 //! | [`health`] | liveness, readiness and figures; a database that hangs or is gone (W30, D4) |
 //! | [`overload`] | bounded queues and memory |
@@ -31,6 +32,7 @@ mod answers;
 mod app;
 mod clock;
 mod content;
+mod corpus;
 mod events;
 mod health;
 mod keys;
