@@ -6,7 +6,7 @@ mod health;
 pub mod problem;
 mod records;
 pub mod server;
-mod session;
+pub(crate) mod session;
 mod webhook;
 
 use std::sync::Arc;
