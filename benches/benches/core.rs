@@ -13,6 +13,7 @@ fn core(criterion: &mut Criterion) {
     }
     let token = token::good();
     criterion.bench_function("token", |bencher| bencher.iter(|| black_box(token.verify())));
+    criterion.bench_function("token-again", |bencher| bencher.iter(|| black_box(token.verify_again())));
 }
 
 criterion_group!(benches, core);

@@ -99,7 +99,8 @@ fn build_faircopy(benches: &Path) -> Result<()> {
 }
 
 fn install_peers(peers: &Path) -> Result<()> {
-    if peers.join("node_modules").join("better-sqlite3").join("build").exists() {
+    let installed = |package: &str| peers.join("node_modules").join(package).exists();
+    if installed("better-sqlite3/build") && installed("@clerk/backend") && installed("jose") {
         return Ok(());
     }
     eprintln!("installing the peers' packages …");

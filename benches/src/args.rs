@@ -30,8 +30,8 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 32, value_parser = connections)]
     pub(crate) connections: usize,
 
-    /// Contestants, separated by commas: faircopy-postgres, plain, best, faircopy-sqlite, sqlite-peer; groups:
-    /// postgres, sqlite, faircopy, peers
+    /// Contestants, separated by commas: faircopy-postgres, plain, best, faircopy-sqlite, sqlite-peer,
+    /// token-peer, jose-peer; groups: postgres, sqlite, faircopy, peers
     #[arg(long, value_delimiter = ',', value_parser = Contestant::parse_names, value_name = "NAMES")]
     pub(crate) only: Vec<Group>,
 
@@ -58,6 +58,14 @@ pub(crate) struct Args {
     /// Mode: this many processes on one Postgres beside one process, all updating the same 100 users
     #[arg(long, group = "mode", value_name = "N")]
     pub(crate) replicas: Option<usize>,
+
+    /// Mode: checks of session tokens (GET /v1/auth) beside handlers that do the same with Clerk's SDK
+    #[arg(long, group = "mode")]
+    pub(crate) sessions: bool,
+
+    /// With --sessions: signed-in users, with a token each
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
+    pub(crate) users: u16,
 
     /// Mode: instructions of the core's steps, beside what is committed; fails when a step became dearer; needs valgrind
     #[arg(long, group = "mode")]

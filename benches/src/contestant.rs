@@ -31,13 +31,22 @@ pub(crate) enum Contestant {
     FaircopySqlite,
     /// Fastify, `svix`, better-sqlite3, one transaction per delivery.
     SqlitePeer,
+    /// Fastify, `@clerk/backend`, `pg`: checks session tokens.
+    TokenPeer,
+    /// The same with `jose`.
+    JosePeer,
 }
 
-use Contestant::{Best, FaircopyPostgres, FaircopySqlite, Plain, SqlitePeer};
+use Contestant::{Best, FaircopyPostgres, FaircopySqlite, JosePeer, Plain, SqlitePeer, TokenPeer};
 
 impl Contestant {
     /// All of them, in the order of the report.
-    pub(crate) const ALL: [Contestant; 5] = [FaircopyPostgres, Plain, Best, FaircopySqlite, SqlitePeer];
+    pub(crate) const ALL: [Contestant; 7] =
+        [FaircopyPostgres, Plain, Best, FaircopySqlite, SqlitePeer, TokenPeer, JosePeer];
+    /// Those that receive deliveries.
+    pub(crate) const RECEIVERS: [Contestant; 5] = [FaircopyPostgres, Plain, Best, FaircopySqlite, SqlitePeer];
+    /// Those that check session tokens.
+    pub(crate) const CHECKERS: [Contestant; 4] = [FaircopyPostgres, FaircopySqlite, TokenPeer, JosePeer];
 
     /// The name on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -47,6 +56,8 @@ impl Contestant {
             Best => "best",
             FaircopySqlite => "faircopy-sqlite",
             SqlitePeer => "sqlite-peer",
+            TokenPeer => "token-peer",
+            JosePeer => "jose-peer",
         }
     }
 
@@ -58,6 +69,8 @@ impl Contestant {
             Best => "best peer (Fastify, native HMAC, one statement)",
             FaircopySqlite => "Faircopy, SQLite",
             SqlitePeer => "SQLite peer (Fastify, `svix`, better-sqlite3)",
+            TokenPeer => "token peer (Fastify, `@clerk/backend`, `pg`)",
+            JosePeer => "the same with `jose`",
         }
     }
 
@@ -68,7 +81,7 @@ impl Contestant {
 
     /// Whether its database is Postgres.
     pub(crate) fn on_postgres(self) -> bool {
-        matches!(self, FaircopyPostgres | Plain | Best)
+        !matches!(self, FaircopySqlite | SqlitePeer)
     }
 
     /// The Postgres schema of its tables, with the dot; empty in SQLite.
@@ -77,6 +90,7 @@ impl Contestant {
             FaircopyPostgres => "faircopy.",
             Plain => "plain.",
             Best => "best.",
+            TokenPeer | JosePeer => "checks.",
             FaircopySqlite | SqlitePeer => "",
         }
     }
@@ -94,6 +108,8 @@ impl Contestant {
             "best" => &[Best],
             "faircopy-sqlite" => &[FaircopySqlite],
             "sqlite-peer" => &[SqlitePeer],
+            "token-peer" => &[TokenPeer],
+            "jose-peer" => &[JosePeer],
             "postgres" => &[FaircopyPostgres, Plain, Best],
             "sqlite" => &[FaircopySqlite, SqlitePeer],
             "faircopy" => &[FaircopyPostgres, FaircopySqlite],
@@ -115,6 +131,8 @@ impl Contestant {
             Plain => "plain.mjs",
             Best => "best.mjs",
             SqlitePeer => "sqlite.mjs",
+            TokenPeer => "token.mjs",
+            JosePeer => "jose.mjs",
         };
         let mut command = bound_to_us(OsStr::new("node"));
         command.arg(arena.peers.join(script)).env("PORT", port.to_string()).env("NODE_ENV", "production");
@@ -134,6 +152,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a process on the database behind `url` and waits until it is ready.
     pub(crate) fn start(arena: &Arena, contestant: Contestant, url: &str) -> Result<Server> {
+        Server::start_with(arena, contestant, url, &[])
+    }
+
+    /// The same with more variables in its environment.
+    pub(crate) fn start_with(
+        arena: &Arena,
+        contestant: Contestant,
+        url: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<Server> {
         let port = Port::take();
         let log = arena.log_file(contestant)?;
         let mut command = contestant.command(arena, port.number());
@@ -141,6 +169,7 @@ impl Server {
         command
             .env("DATABASE_URL", url)
             .env("CLERK_WEBHOOK_SIGNING_SECRET", &arena.secret)
+            .envs(variables.iter().copied())
             .current_dir(arena.scratch())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

@@ -69,6 +69,17 @@ impl Answer {
     }
 }
 
+/// The head of the answer to one `GET` with more header lines, on a connection of its own.
+pub(crate) fn get(address: SocketAddr, path: &str, lines: &str) -> io::Result<String> {
+    let mut stream = std::net::TcpStream::connect_timeout(&address, LOOK_TIMEOUT)?;
+    stream.set_read_timeout(Some(LOOK_TIMEOUT))?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{lines}connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(MAX_ANSWER as u64).read_to_string(&mut answer)?;
+    Ok(answer.split_once("\r\n\r\n").map_or(answer.clone(), |(head, _)| format!("{head}\r\n")))
+}
+
 /// The status of one `GET`, on a connection of its own.
 pub(crate) fn get_status(address: SocketAddr, path: &str) -> io::Result<u16> {
     let mut stream = std::net::TcpStream::connect_timeout(&address, LOOK_TIMEOUT)?;

@@ -50,8 +50,17 @@ pub(crate) struct Plan {
     pub(crate) connections: usize,
     /// When deliveries are sent.
     pub(crate) arrivals: Arrivals,
-    /// Whose deliveries they are.
-    pub(crate) subjects: Subjects,
+    /// What is sent.
+    pub(crate) work: Work,
+}
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    /// Deliveries about these.
+    Deliveries(Subjects),
+    /// These requests in turn.
+    Requests(Arc<Vec<Vec<u8>>>),
 }
 
 /// What became of the deliveries.
@@ -148,7 +157,10 @@ async fn send_all(plan: Plan, phase: Arc<AtomicU8>) -> Result<Tally> {
         let worker = Worker {
             target,
             connection: Connection::open(target).await.with_context(|| format!("connection {index}"))?,
-            request: Request::new(Arc::clone(&layout), plan.subjects),
+            requests: match &plan.work {
+                Work::Deliveries(subjects) => Requests::Deliveries(Request::new(Arc::clone(&layout), *subjects)),
+                Work::Requests(requests) => Requests::Given(Arc::clone(requests)),
+            },
             numbers: Arc::clone(&numbers),
             phase: Arc::clone(&phase),
             schedule: schedule.clone(),
@@ -184,10 +196,27 @@ fn schedule(per_second: f64, phase: Arc<AtomicU8>) -> mpsc::Receiver<Instant> {
     receiver
 }
 
+enum Requests {
+    Deliveries(Request),
+    Given(Arc<Vec<Vec<u8>>>),
+}
+
+impl Requests {
+    fn write(&mut self, number: u64) -> &[u8] {
+        match self {
+            Requests::Deliveries(request) => request.write(number, SystemTime::now()),
+            Requests::Given(requests) => {
+                let at = number % requests.len() as u64;
+                &requests[usize::try_from(at).expect("it is less than a length")]
+            }
+        }
+    }
+}
+
 struct Worker {
     target: SocketAddr,
     connection: Connection,
-    request: Request,
+    requests: Requests,
     numbers: Arc<AtomicU64>,
     phase: Arc<AtomicU8>,
     schedule: Option<Rc<Mutex<mpsc::Receiver<Instant>>>>,
@@ -205,13 +234,17 @@ impl Worker {
                 },
             };
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-            let request = self.request.write(number, SystemTime::now());
+            let request = self.requests.write(number);
             let from = planned.unwrap_or_else(Instant::now);
             let answer = tokio::time::timeout(ANSWER_WITHIN, self.connection.exchange(request)).await;
             match answer {
                 Ok(Ok(200)) => self.count(from.elapsed()),
                 Ok(Ok(status)) => *self.tally.refused.entry(status).or_default() += 1,
                 Ok(Err(_)) | Err(_) => {
+                    eprintln!(
+                        "  a request got no answer: {}",
+                        answer.map_or("late".into(), |error| format!("{error:?}"))
+                    );
                     *self.tally.refused.entry(0).or_default() += 1;
                     self.connection = reconnect(self.target).await?;
                 }

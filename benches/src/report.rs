@@ -14,6 +14,7 @@ use crate::summary::{Ratio, Spread, Summary};
 /// A report in the making.
 pub(crate) struct Report {
     title: String,
+    counts: &'static str,
     machine: Machine,
     notes: Vec<String>,
     tables: Vec<String>,
@@ -25,7 +26,12 @@ impl Report {
     /// An empty report.
     pub(crate) fn new(title: impl Into<String>, machine: Machine) -> Report {
         let (title, data) = (title.into(), serde_json::Map::new());
-        Report { title, machine, notes: Vec::new(), tables: Vec::new(), rounds: Vec::new(), data }
+        Report { title, counts: "deliveries", machine, notes: Vec::new(), tables: Vec::new(), rounds: Vec::new(), data }
+    }
+
+    /// What is counted, where it is not deliveries.
+    pub(crate) fn counts(&mut self, what: &'static str) {
+        self.counts = what;
     }
 
     /// Adds a sentence about how the figures came about.
@@ -56,9 +62,10 @@ impl Report {
 
     /// Adds the table of throughput, CPU time, latency and memory.
     pub(crate) fn summaries(&mut self, rows: &[(String, Summary)]) {
+        let a_second = format!("{} a second", self.counts);
         let header = [
             "",
-            "deliveries a second",
+            a_second.as_str(),
             "CPU-s per 10,000",
             "… server",
             "… Postgres",
@@ -98,10 +105,8 @@ impl Report {
             let name = format!("{} / {}", ratio.of, ratio.against);
             vec![name, ratio.per_second.show(2), ratio.cpu.show(3)]
         };
-        self.table(
-            &["ratio", "deliveries a second", "CPU-s per 10,000"],
-            &ratios.iter().map(cells).collect::<Vec<_>>(),
-        );
+        let a_second = format!("{} a second", self.counts);
+        self.table(&["ratio", a_second.as_str(), "CPU-s per 10,000"], &ratios.iter().map(cells).collect::<Vec<_>>());
         self.data("ratios", json!(ratios));
     }
 
@@ -141,10 +146,11 @@ impl Report {
             let spread = |field: fn(&Round) -> f64| Spread::of(self.rounds.iter().map(field));
             lines.push(format!(
                 "While it was measured, programs without a part in it used {} cores, and the hypervisor kept {} cores \
-                 for others. The load generator took {} CPU seconds per 10,000 deliveries, counted nowhere above.",
+                 for others. The load generator took {} CPU seconds per 10,000 {}, counted nowhere above.",
                 spread(|round| round.foreign_cores).show(2),
                 spread(|round| round.stolen_cores).show(2),
                 spread(|round| round.generator_cpu).show(2),
+                self.counts,
             ));
         }
         if cfg!(debug_assertions) {

@@ -1,6 +1,7 @@
 //! One contestant under load: start, warm up, measure, kill, verify.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -9,7 +10,7 @@ use serde::Serialize;
 use crate::arena::Arena;
 use crate::contestant::{Contestant, Server, tail};
 use crate::database::Database;
-use crate::load::{Arrivals, Load, Plan, Tally};
+use crate::load::{Arrivals, Load, Plan, Tally, Work};
 use crate::procfs::{self, MachineTicks};
 use faircopy_bench::delivery::Subjects;
 
@@ -63,6 +64,19 @@ pub(crate) struct Round {
 }
 
 impl Round {
+    /// The round in a line.
+    fn line(&self) -> String {
+        let refused = if self.refused.is_empty() { String::new() } else { format!("  REFUSED {:?}", self.refused) };
+        format!(
+            "{:<20} {:>8.0}/s  {:>6.2} CPU-s/10k  p99 {:>7.2} ms  {:>5.1} MiB{refused}",
+            self.contestant.name(),
+            self.per_second,
+            self.cpu(),
+            self.p99_ms,
+            self.peak_mib,
+        )
+    }
+
     /// CPU seconds of contestant and Postgres per 10,000 deliveries.
     pub(crate) fn cpu(&self) -> f64 {
         self.server_cpu + self.postgres_cpu
@@ -88,22 +102,44 @@ pub(crate) fn run_on(arena: &Arena, database: &Database<'_>, settings: &Settings
     let before = Rows::count(database)?;
     database.settle()?;
 
-    let measured = measure(arena, &servers, settings)
+    let measured = measure(arena, &servers, settings, Work::Deliveries(settings.subjects))
         .with_context(|| format!("{} said:\n{}", contestant.name(), tail(&arena.log_path(contestant))))?;
     let peak_mib = total_mib(&servers, procfs::peak_resident)?;
     // SIGKILL, and only then the count: an acknowledged delivery does not need an orderly end.
     drop(servers);
     let verified = before.verify(database, &measured.tally, settings.subjects)?;
     let round = measured.into_round(database, settings, [idle_mib, peak_mib], verified)?;
-    eprintln!(
-        "  {:<20} {:>8.0}/s  {:>6.2} CPU-s/10k  p99 {:>7.2} ms  {:>5.1} MiB  {verified} rows verified{}",
-        contestant.name(),
-        round.per_second,
-        round.cpu(),
-        round.p99_ms,
-        round.peak_mib,
-        if round.refused.is_empty() { String::new() } else { format!("  REFUSED {:?}", round.refused) },
-    );
+    eprintln!("  {}  {verified} rows verified", round.line(),);
+    Ok(round)
+}
+
+/// Runs a round of session checks: the requests in turn, on the rows that they themselves have brought into a fresh
+/// database. `check` sends each once before, and sees that it is answered as it must be.
+pub(crate) fn run_checks(
+    arena: &Arena,
+    contestant: Contestant,
+    settings: &Settings,
+    variables: &[(&str, &str)],
+    requests: &Arc<Vec<Vec<u8>>>,
+    check: impl Fn(&Server) -> Result<()>,
+) -> Result<Round> {
+    let database = Database::create(arena, contestant)?;
+    let server = Server::start_with(arena, contestant, &database.url()?, variables)?;
+    std::thread::sleep(SETTLE);
+    let servers = [server];
+    let idle_mib = total_mib(&servers, procfs::resident)?;
+    let said = || format!("{} said:\n{}", contestant.name(), tail(&arena.log_path(contestant)));
+    check(&servers[0]).with_context(said)?;
+    database.settle()?;
+    let users = database.count("users")?;
+    let measured = measure(arena, &servers, settings, Work::Requests(Arc::clone(requests))).with_context(said)?;
+    let peak_mib = total_mib(&servers, procfs::peak_resident)?;
+    drop(servers);
+    let expected = u64::try_from(requests.len())?;
+    ensure!(users == expected, "{} stored {users} users where {expected} signed in", contestant.name());
+    ensure!(measured.tally.refused.is_empty(), "{} refused {:?}", contestant.name(), measured.tally.refused);
+    let round = measured.into_round(&database, settings, [idle_mib, peak_mib], users)?;
+    eprintln!("  {}", round.line());
     Ok(round)
 }
 
@@ -116,14 +152,14 @@ struct Measured {
     machine: MachineTicks,
 }
 
-fn measure(arena: &Arena, servers: &[Server], settings: &Settings) -> Result<Measured> {
+fn measure(arena: &Arena, servers: &[Server], settings: &Settings, work: Work) -> Result<Measured> {
     let pids: Vec<u32> = servers.iter().map(Server::pid).collect();
     let postmaster: Vec<u32> = arena.postmaster().into_iter().collect();
     let load = Load::start(Plan {
         targets: servers.iter().map(Server::address).collect(),
         connections: settings.connections,
         arrivals: settings.arrivals,
-        subjects: settings.subjects,
+        work,
     });
     std::thread::sleep(settings.warm_up);
     for &pid in &pids {

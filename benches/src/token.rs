@@ -1,22 +1,51 @@
-//! A session token as Clerk mints it, and its check.
+//! Session tokens: of the load of `--sessions`, and one whose check is timed.
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use aws_lc_rs::signature::RsaKeyPair;
 use faircopy_core::Millis;
-use faircopy_core::token::{self, Keys, Policy};
+use faircopy_core::token::{self, Key, Keys, Policy, Verified};
+use faircopy_world::token::{Draft, new_key, pem};
 use serde_json::json;
 
-const ISSUER: &str = "https://clerk.example.com";
+/// Who signs the tokens.
+pub const ISSUER: &str = "https://clerk.example.com";
+const KID: &str = "ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S";
 const NOW: i64 = 1_760_000_000;
+/// Users of one organization.
+const MEMBERS: usize = 20;
+
+/// An instance that mints tokens.
+pub struct Instance(RsaKeyPair);
+
+impl Default for Instance {
+    /// One with a key of its own.
+    fn default() -> Instance {
+        Instance(new_key())
+    }
+}
+
+impl Instance {
+    /// Its key as `CLERK_JWT_KEY`.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        pem(&self.0)
+    }
+
+    /// A token of the `number`-th user, with an active organization, issued at this second and good for so many.
+    #[must_use]
+    pub fn token(&self, number: usize, now: i64, lifetime: i64) -> String {
+        let (user, organization) = (format!("user_2{number:026}"), format!("org_2{:026}", number / MEMBERS));
+        let slug = format!("company-{}", number / MEMBERS);
+        let draft = Draft::new(&self.0, KID, ISSUER, &user, now).claim("exp", now + lifetime);
+        draft.organization(&organization, "member", &slug).sign()
+    }
+}
 
 /// A token, its key and the rules that it keeps.
 pub struct Good {
     token: String,
     keys: Keys,
     policy: Policy,
+    verified: Verified,
 }
 
 /// Mints one with a key of its own.
@@ -26,26 +55,16 @@ pub struct Good {
 /// If the machine gives no randomness.
 #[must_use]
 pub fn good() -> Good {
-    let key = RsaKeyPair::generate(KeySize::Rsa2048).expect("a key");
-    let (n, e) = (key.public_key().modulus(), key.public_key().exponent());
-    let (n, e) = (n.big_endian_without_leading_zero(), e.big_endian_without_leading_zero());
-    let jwk = json!({"use": "sig", "kty": "RSA", "kid": "ins_1", "alg": "RS256", "n": BASE64.encode(n), "e": BASE64.encode(e)});
-    let (keys, _) = Keys::from_jwks(json!({"keys": [jwk]}).to_string().as_bytes()).expect("a key set");
-    let header = json!({"alg": "RS256", "kid": "ins_1", "typ": "JWT"});
-    let claims = json!({
-        "azp": "https://app.example.com", "exp": NOW + 60, "iat": NOW, "nbf": NOW - 10, "iss": ISSUER, "sid": "sess_1",
-        "sub": "user_1", "v": 2, "sts": "active", "fva": [0, -1], "jti": "0123456789abcdef0123",
-        "o": {"id": "org_1", "rol": "admin", "slg": "acme", "per": "read,manage", "fpm": "3"}, "fea": "o:docs",
-    });
-    let signed = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(claims.to_string()));
-    let mut signature = vec![0; key.public_modulus_len()];
-    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature).expect("a signature");
+    let instance = Instance::default();
+    let organization = json!({"id": "org_1", "rol": "admin", "slg": "acme", "per": "read,manage", "fpm": "3"});
+    let draft = Draft::new(&instance.0, KID, ISSUER, "user_1", NOW).claim("o", organization).claim("fea", "o:docs");
     let good = Good {
-        token: format!("{signed}.{}", BASE64.encode(signature)),
-        keys,
+        token: draft.sign(),
+        keys: Keys::from_pem(&instance.pem()).expect("a key"),
         policy: Policy::new(Some(ISSUER.into())),
+        verified: Verified::default(),
     };
-    assert!(good.verify());
+    assert!(good.verify() && good.verify_again());
     good
 }
 
@@ -54,5 +73,16 @@ impl Good {
     #[must_use]
     pub fn verify(&self) -> bool {
         token::verify(&self.token, Millis(NOW * 1000), &self.keys, &self.policy).is_ok()
+    }
+
+    /// The same where it was found good before.
+    #[must_use]
+    pub fn verify_again(&self) -> bool {
+        let judge = || {
+            let token = token::open(&self.token).ok()?;
+            let key: &Key = self.keys.get(token.kid())?;
+            token.verify_again(key, Millis(NOW * 1000), &self.policy, &self.verified).ok()
+        };
+        judge().is_some()
     }
 }

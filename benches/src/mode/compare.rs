@@ -18,7 +18,7 @@ const PAIRS: [(Contestant, Contestant); 3] = [
 ];
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let contestants = args.contestants(&Contestant::ALL);
+    let contestants = args.contestants(&Contestant::RECEIVERS);
     let (arena, mut report) = open(args, "Faircopy beside its peers", &contestants)?;
     let mut rounds: BTreeMap<Contestant, Vec<Round>> = BTreeMap::new();
     for number in 1..=args.rounds {

@@ -18,7 +18,7 @@ use crate::summary::Spread;
 const REST: Duration = Duration::from_secs(5);
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let contestants = args.contestants(&Contestant::ALL);
+    let contestants = args.contestants(&Contestant::RECEIVERS);
     let (arena, mut report) = open(args, "Start and rest", &contestants)?;
     // One short load makes each database an existing one.
     let short = Settings { warm_up: Duration::ZERO, window: Duration::from_secs(1), ..settings(args) };

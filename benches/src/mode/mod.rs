@@ -6,6 +6,7 @@ mod half;
 mod idle;
 mod instructions;
 mod replicas;
+mod sessions;
 mod slow_fsync;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         idle::run(args)?;
     } else if args.growth {
         growth::run(args)?;
+    } else if args.sessions {
+        sessions::run(args)?;
     } else if let Some(processes) = args.replicas {
         replicas::run(args, processes)?;
     } else {

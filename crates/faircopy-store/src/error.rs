@@ -1,7 +1,7 @@
 //! Failures of the store, by what the caller can do about them.
 
 /// Why the store could not do what was asked. Absence is an `Option`, never an error.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// Another writer holds what is needed. Try again soon.
     #[error("the database is busy: {0}")]

@@ -8,6 +8,7 @@
 mod caller;
 mod changes;
 mod deliveries;
+mod desk;
 mod engine;
 mod error;
 pub mod failpoint;
@@ -46,6 +47,7 @@ pub struct Store {
     readers: Readers,
     second_wall: caller::SecondWall,
     cursor_key: secrets::Kept,
+    desk: standing::Questions,
 }
 
 impl Store {
@@ -53,7 +55,13 @@ impl Store {
     #[must_use]
     pub fn new(address: Address) -> Self {
         let readers = Readers::open(&address);
-        Self { address, readers, second_wall: caller::SecondWall::default(), cursor_key: secrets::Kept::default() }
+        Self {
+            address,
+            readers,
+            second_wall: caller::SecondWall::default(),
+            cursor_key: secrets::Kept::default(),
+            desk: standing::Questions::default(),
+        }
     }
 
     /// Where it is.

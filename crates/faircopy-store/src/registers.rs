@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 pub(crate) const COLUMNS: &str = "r.subject, r.full_updated_at, r.full_event_at, r.full_hash, r.contested, \
     r.partial_updated_at, r.partial_event_at, r.partial_hash, r.tombstone_at, r.generation_at, r.generation_id, \
     r.last_end_at, r.token, r.clerk_org_id";
+/// How many these are.
+pub(crate) const WIDTH: usize = 14;
 
 static BY_KEY: LazyLock<String> =
     LazyLock::new(|| format!("SELECT {COLUMNS} FROM {{rows}} AS v JOIN {{s}}registers r ON r.subject = v.subject"));

@@ -7,7 +7,8 @@ use faircopy_core::id::{OrganizationId, UserId};
 use faircopy_core::merge::{Change, Key, Register, Workset};
 use faircopy_core::{Millis, record};
 
-use crate::engine::Row;
+use crate::desk::Desk;
+use crate::engine::{Row, Rows};
 use crate::error::{Error, Result};
 use crate::{Store, registers};
 
@@ -47,24 +48,74 @@ pub struct Standing {
     registers: Vec<(Key, Register)>,
 }
 
+/// Where questions about standings wait for their turn.
+pub(crate) type Questions = Desk<Question, Result<Standing>>;
+
+/// One question to the copy.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    user: UserId,
+    organization: Option<OrganizationId>,
+}
+
 impl Store {
-    /// Reads what is known of a user and, where one is active, an organization.
+    /// Reads what is known of a user and, where one is active, an organization. Who asks while others are being answered
+    /// is answered with all who ask meanwhile: the read of an answer always begins after its question came.
     pub async fn standing(&self, user: &UserId, organization: Option<&OrganizationId>) -> Result<Standing> {
+        let question = Question { user: user.clone(), organization: organization.cloned() };
+        let (answer, is_new_reader) = self.desk.ask(question)?;
+        if is_new_reader {
+            let store = self.clone();
+            // A task of its own: a caller that hangs up takes nobody's answer with it.
+            tokio::spawn(async move {
+                let reader = store.desk.reader();
+                while let Some(asked) = reader.next() {
+                    let answers = store.standings(asked.questions()).await;
+                    asked.answer(answers);
+                }
+            });
+        }
+        answer.await.unwrap_or_else(|_| Err(Error::Unavailable("the read was given up".into())))
+    }
+
+    /// All of them with one statement.
+    async fn standings(&self, questions: Vec<&Question>) -> Result<Vec<Result<Standing>>> {
         static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+            let [user, organization, pair] =
+                ["ru.", "ro.", "rp."].map(|register| registers::COLUMNS.replace("r.", register));
             format!(
                 "SELECT f.sequence, (SELECT {{time max(received_at)}} FROM {{s}}webhook_deliveries), u.clerk_user_id, \
-                 o.provenance, o.slug, m.clerk_user_id, m.role, {{text m.permissions}}, {registers} FROM {{s}}feed f \
-                 LEFT JOIN {{s}}users u ON u.clerk_user_id = $1 \
-                 LEFT JOIN {{s}}organizations o ON o.clerk_org_id = $2 \
-                 LEFT JOIN {{s}}organization_members m ON m.clerk_org_id = $2 AND m.clerk_user_id = $1 \
-                 LEFT JOIN {{s}}registers r ON r.subject IN ($1, $2, $3)",
-                registers = registers::COLUMNS,
+                 o.provenance, o.slug, m.clerk_user_id, m.role, {{text m.permissions}}, v.place, \
+                 {user}, {organization}, {pair} \
+                 FROM {{rows}} AS v CROSS JOIN {{s}}feed f \
+                 LEFT JOIN {{s}}users u ON u.clerk_user_id = v.user_id \
+                 LEFT JOIN {{s}}organizations o ON o.clerk_org_id = v.org_id \
+                 LEFT JOIN {{s}}organization_members m ON m.clerk_org_id = v.org_id AND m.clerk_user_id = v.user_id \
+                 LEFT JOIN {{s}}registers ru ON ru.subject = v.user_id \
+                 LEFT JOIN {{s}}registers ro ON ro.subject = v.org_id \
+                 LEFT JOIN {{s}}registers rp ON rp.subject = v.pair",
             )
         });
-        let pair = organization.map(|id| Key::Pair(id.clone(), user.clone()).to_string()).unwrap_or_default();
-        let organization_id = organization.map_or("", OrganizationId::as_str);
-        let scalars = vec![user.as_str().into(), organization_id.into(), pair.as_str().into()];
-        read(&self.readers.read(&STATEMENT, scalars).await?, user)
+        let pair = |question: &Question| {
+            let organization = question.organization.clone()?;
+            Some(Key::Pair(organization, question.user.clone()).to_string())
+        };
+        let organization = |question: &Question| question.organization.as_ref().map(|id| id.as_str().to_owned());
+        let rows = Rows::new(questions.len())
+            .int("place", (0..).take(questions.len()).map(Some))
+            .text("user_id", questions.iter().map(|question| Some(question.user.as_str().to_owned())))
+            .text("org_id", questions.iter().map(|question| organization(question)))
+            .text("pair", questions.iter().map(|question| pair(question)));
+        let found = self.readers.read_over(&STATEMENT, rows).await?;
+        let mut answers: Vec<Option<Result<Standing>>> = questions.iter().map(|_| None).collect();
+        for row in &found {
+            let place = row.int(PLACE)?.and_then(|place| usize::try_from(place).ok());
+            if let Some((question, answer)) = place.and_then(|at| Some((questions.get(at)?, answers.get_mut(at)?))) {
+                *answer = Some(read(row, &question.user));
+            }
+        }
+        let no_counter = || Err(Error::Refused("the change feed has no counter".into()));
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(no_counter)).collect())
     }
 
     /// How fresh the copy is now.
@@ -75,14 +126,15 @@ impl Store {
     }
 }
 
-const FIRST_REGISTER: usize = 8;
+/// Where in a row its question's number is, and where its three registers begin.
+const PLACE: usize = 8;
+const REGISTERS: [usize; 3] = [9, 9 + registers::WIDTH, 9 + 2 * registers::WIDTH];
 
-fn read(rows: &[Row], user: &UserId) -> Result<Standing> {
-    let row = rows.first().ok_or_else(|| Error::Refused("the change feed has no counter".into()))?;
-    let mut registers = Vec::with_capacity(rows.len());
-    for row in rows {
-        if row.text(FIRST_REGISTER)?.is_some() {
-            registers.push(registers::read(row, FIRST_REGISTER)?);
+fn read(row: &Row, user: &UserId) -> Result<Standing> {
+    let mut registers = Vec::with_capacity(REGISTERS.len());
+    for first in REGISTERS {
+        if row.text(first)?.is_some() {
+            registers.push(registers::read(row, first)?);
         }
     }
     let provenance = row.text(3)?;

@@ -8,6 +8,7 @@
 //! | [`server`] | the real `faircopy` binary on a port of its own |
 //! | [`sender`] | deliveries signed by the reference library, sent once or in a closed loop with an ack journal |
 //! | [`tables`] | the public tables of either database as plain comparable rows |
+//! | [`node`] | programs of npm packages, installed from a committed lock file |
 //! | [`seed`] | the seed of a random test, told when the test fails |
 //! | [`clerk`] | a small Clerk Backend API that can be made to fail, lag and lie |
 //! | [`client`] | the small HTTP client beneath `server` and `sender`: one connection, one request at a time |
@@ -22,6 +23,7 @@
 pub mod clerk;
 pub mod client;
 mod difference;
+pub mod node;
 pub mod pgbouncer;
 pub mod port;
 pub mod postgres;

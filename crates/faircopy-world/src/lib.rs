@@ -26,6 +26,7 @@ mod names;
 mod shuffle;
 #[cfg(test)]
 mod tests;
+pub mod token;
 mod truth;
 mod world;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use faircopy_core::Millis;
 use faircopy_core::event::Context;
-use faircopy_core::token::Policy;
+use faircopy_core::token::{Policy, Verified};
 use faircopy_store::{Store, Writer};
 use tokio::sync::{Notify, oneshot};
 
@@ -105,6 +105,8 @@ pub struct App {
     pub keys: Arc<KeySet>,
     /// What a session token must say.
     pub policy: Policy,
+    /// The signatures of session tokens that were found good lately.
+    pub verified: Verified,
     /// Clerk's Backend API, where a key is set.
     pub clerk: Option<Arc<Clerk>>,
     /// Reads Clerk for requests, where a key is set.
@@ -149,7 +151,8 @@ impl App {
             confirm: confirm.map(|confirm| tokio::spawn(confirm.run())),
             wall: tokio::spawn(look_for_second_wall(store.clone())),
         };
-        let app = Self { config, store, clock, intake, keys, policy, clerk, refresh, provisional, metrics };
+        let verified = Verified::default();
+        let app = Self { config, store, clock, intake, keys, policy, verified, clerk, refresh, provisional, metrics };
         (Arc::new(app), workers)
     }
 

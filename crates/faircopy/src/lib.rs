@@ -1,5 +1,7 @@
 //! The edges of Faircopy: settings, the HTTP service, the background workers and the command line.
 //!
+//! A Rust application can run all of it in its own process: see [`embed`].
+//!
 //! [`app`] puts the parts together and is the only place that makes time and chance. [`http`] answers requests, [`worker`]
 //! writes; they do not import each other and meet in [`app`] and in the store.
 
@@ -7,6 +9,7 @@ pub mod app;
 pub mod cli;
 pub mod compare;
 pub mod config;
+pub mod embed;
 pub mod http;
 pub mod refresh;
 pub mod replay;

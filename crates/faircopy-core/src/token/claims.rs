@@ -70,15 +70,16 @@ fn issuer(claims: &Object<'_>, policy: &Policy) -> Result<(), Rejection> {
     expected.then_some(()).ok_or(Rejection::Issuer)
 }
 
-/// When the token was issued, and when it ends.
+/// When the token was issued, and when it ends. Each time is judged before the next is read, as Clerk's SDK does.
 fn times(claims: &Object<'_>, now: Millis, policy: &Policy) -> Result<(Millis, Millis), Rejection> {
-    let (exp, nbf, iat) = (time(claims, "exp")?, time(claims, "nbf")?, time(claims, "iat")?);
+    let exp = time(claims, "exp")?;
     if exp <= now.plus(-LEEWAY_MS) {
         return Err(Rejection::Expired);
     }
-    if nbf > now.plus(LEEWAY_MS) {
+    if time(claims, "nbf")? > now.plus(LEEWAY_MS) {
         return Err(Rejection::NotActiveYet);
     }
+    let iat = time(claims, "iat")?;
     if iat > now.plus(LEEWAY_MS) {
         return Err(Rejection::IssuedInTheFuture);
     }

@@ -78,11 +78,16 @@ impl Key {
     pub(super) fn verifies(&self, signed: &[u8], signature: &[u8]) -> bool {
         self.0.verify_sig(signed, signature).is_ok()
     }
+
+    /// What the key is, whatever it is called.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.0.as_ref().as_ref()
+    }
 }
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.0.as_ref().as_ref() == other.0.as_ref().as_ref()
+        self.bytes() == other.bytes()
     }
 }
 

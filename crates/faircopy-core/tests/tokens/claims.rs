@@ -30,14 +30,14 @@ fn organization(role: &str, permissions: &[&str]) -> ActiveOrganization {
     }
 }
 
-fn v1() -> Draft {
+fn v1() -> Draft<'static> {
     let organization = json!({
         "org_id": "org_1", "org_role": "org:admin", "org_slug": "acme", "org_permissions": ["org:teams:read"],
     });
     good().without("v").claims(organization)
 }
 
-fn v2() -> Draft {
+fn v2() -> Draft<'static> {
     let organization = json!({"id": "org_1", "rol": "member", "slg": "acme", "per": "read,manage", "fpm": "3"});
     good().claims(json!({"o": organization, "fea": "o:teams", "pla": "o:pro"}))
 }

@@ -11,6 +11,7 @@ mod cache;
 mod claims;
 mod keys;
 mod mint;
+mod verified;
 
 use aws_lc_rs::signature::{RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256};
 use faircopy_core::Millis;

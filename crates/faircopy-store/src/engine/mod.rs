@@ -16,6 +16,7 @@ use futures_util::FutureExt as _;
 use crate::error::{Error, Result};
 
 pub(crate) use postgres::Attempt;
+use text::Given;
 pub(crate) use text::{Call, Dialect, Rows, Value};
 
 /// Where the database is, checked for form.
@@ -198,9 +199,19 @@ impl Readers {
     }
 
     pub(crate) async fn read(&self, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
+        let given = Given::Scalars(scalars);
         match self {
-            Self::Sqlite(readers) => readers.read(statement, scalars).await,
-            Self::Postgres(readers) => readers.read(statement, scalars).await,
+            Self::Sqlite(readers) => readers.read(Dialect::Sqlite.fill(statement), given).await,
+            Self::Postgres(readers) => readers.read(&Dialect::Postgres.fill(statement), &given).await,
+        }
+    }
+
+    /// Reads over many rows, as [`Call::over`] says. On SQLite each row is answered by a snapshot of its own.
+    pub(crate) async fn read_over(&self, statement: &str, rows: Rows<'static>) -> Result<Vec<Row>> {
+        let given = Given::Rows(rows);
+        match self {
+            Self::Sqlite(readers) => readers.read(given.text(statement, Dialect::Sqlite), given).await,
+            Self::Postgres(readers) => readers.read_over(&given.text(statement, Dialect::Postgres), &given).await,
         }
     }
 
@@ -213,7 +224,7 @@ impl Readers {
         scalars: Vec<Value>,
     ) -> Result<Vec<Row>> {
         match self {
-            Self::Sqlite(readers) => readers.read(statement, scalars).await,
+            Self::Sqlite(_) => self.read(statement, scalars).await,
             Self::Postgres(readers) => readers.read_as(role, claims, statement, scalars).await,
         }
     }

@@ -38,6 +38,11 @@ const SETTINGS: &str = "SELECT \
     set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), \
     set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true), \
     set_config('plan_cache_mode', 'force_generic_plan', true)";
+/// What a read over many rows sets, for itself alone: each row is looked up by its key, with one plan for any number of
+/// rows. Left to itself the planner goes through whole tables while they are small, and plans anew for each small number.
+const READ_SETTINGS: &str = "SELECT set_config('enable_seqscan', 'off', true), \
+    set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), \
+    set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true)";
 /// Takes the pen.
 const PEN: &str = "SELECT sequence FROM {s}feed FOR UPDATE";
 /// The URL's parameters that the client library reads. Others are for other libraries, and are ignored as those do.
@@ -415,7 +420,8 @@ impl Readers {
         scalars: Vec<Value>,
     ) -> Result<Vec<Row>> {
         let given = Given::Scalars(scalars);
-        let (prepared, values) = (self.prepare(client, statement, &given).await?, values(&given));
+        let (prepared, values) =
+            (self.prepare(client, &Dialect::Postgres.fill(statement), &given).await?, values(&given));
         let begin = format!("BEGIN READ ONLY; SET LOCAL ROLE \"{}\"", role.replace('"', "\"\""));
         let (set, claims) =
             ("SELECT set_config('request.jwt.claims', $1, true)", [(&claims as Parameter<'_>, Type::TEXT)]);
@@ -432,25 +438,49 @@ impl Readers {
         rows
     }
 
-    pub(super) async fn read(&self, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
+    /// Reads with the plan of [`READ_SETTINGS`], in one round trip.
+    pub(super) async fn read_over(&self, text: &str, given: &Given<'_>) -> Result<Vec<Row>> {
         let client = self.client().await?;
-        match tokio::time::timeout(READ_DEADLINE, self.ask(&client, statement, scalars)).await {
+        match tokio::time::timeout(READ_DEADLINE, self.ask_over(&client, text, given)).await {
             Ok(answer) => answer,
             Err(_) => Err(late(client)),
         }
     }
 
-    async fn ask(&self, client: &Object, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
-        let given = Given::Scalars(scalars);
-        self.prepare(client, statement, &given).await?.query(client, &values(&given)).await
+    async fn ask_over(&self, client: &Object, text: &str, given: &Given<'_>) -> Result<Vec<Row>> {
+        let nothing = Given::Scalars(vec![]);
+        let settings = self.prepare(client, READ_SETTINGS, &nothing).await?;
+        let (prepared, values) = (self.prepare(client, text, given).await?, values(given));
+        let (begun, set, rows, _) = tokio::join!(
+            biased;
+            client.batch_execute("BEGIN READ ONLY"),
+            settings.query(client, &[]),
+            prepared.query(client, &values),
+            client.batch_execute("COMMIT"),
+        );
+        begun?;
+        set?;
+        rows
     }
 
-    async fn prepare(&self, client: &Object, statement: &str, given: &Given<'_>) -> Result<Prepared> {
-        let (text, types) = (Dialect::Postgres.fill(statement), types(given));
+    pub(super) async fn read(&self, text: &str, given: &Given<'_>) -> Result<Vec<Row>> {
+        let client = self.client().await?;
+        match tokio::time::timeout(READ_DEADLINE, self.ask(&client, text, given)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(late(client)),
+        }
+    }
+
+    async fn ask(&self, client: &Object, text: &str, given: &Given<'_>) -> Result<Vec<Row>> {
+        self.prepare(client, text, given).await?.query(client, &values(given)).await
+    }
+
+    async fn prepare(&self, client: &Object, text: &str, given: &Given<'_>) -> Result<Prepared> {
+        let types = types(given);
         Ok(if self.keeps_statements {
-            Prepared::Kept(client.prepare_typed_cached(&text, &types).await?)
+            Prepared::Kept(client.prepare_typed_cached(text, &types).await?)
         } else {
-            Prepared::Text(text, types)
+            Prepared::Text(text.to_owned(), types)
         })
     }
 

@@ -70,18 +70,7 @@ impl Writer {
         }
         let mut statement = self.connection.prepare_cached(&self.texts[call.statement])?;
         let mut found = Vec::new();
-        match &call.given {
-            Given::Scalars(scalars) => {
-                bind_scalars(&mut statement, scalars)?;
-                collect(&mut statement, &mut found)?;
-            }
-            Given::Rows(rows) => {
-                for at in 0..rows.length {
-                    bind_row(&mut statement, rows, at)?;
-                    collect(&mut statement, &mut found)?;
-                }
-            }
-        }
+        run(&mut statement, &call.given, &mut found)?;
         Ok(found)
     }
 
@@ -105,12 +94,12 @@ impl Readers {
         Self(Arc::new(Pool { path, turns: Semaphore::new(READERS), idle: Mutex::new(Vec::new()) }))
     }
 
-    pub(super) async fn read(&self, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
+    pub(super) async fn read(&self, text: String, given: Given<'static>) -> Result<Vec<Row>> {
         let busy = |_| Error::Unavailable("all connections for reading are in use".into());
         let turn = tokio::time::timeout(ACQUIRE_TIMEOUT, self.0.turns.acquire()).await.map_err(busy)?;
         let _turn = turn.map_err(|_| Error::Unavailable("the store is closed".into()))?;
-        let (pool, text) = (self.0.clone(), Dialect::Sqlite.fill(statement));
-        let read = tokio::task::spawn_blocking(move || pool.read(&text, &scalars));
+        let pool = self.0.clone();
+        let read = tokio::task::spawn_blocking(move || pool.read(&text, &given));
         read.await.map_err(|_| Error::Refused("a panic while reading; this is a bug".into()))?
     }
 
@@ -125,7 +114,7 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self, text: &str, scalars: &[Value]) -> Result<Vec<Row>> {
+    fn read(&self, text: &str, given: &Given<'_>) -> Result<Vec<Row>> {
         let connection = match self.idle().pop() {
             Some(connection) => connection,
             None => open(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?,
@@ -133,8 +122,7 @@ impl Pool {
         let mut found = Vec::new();
         {
             let mut statement = connection.prepare_cached(text)?;
-            bind_scalars(&mut statement, scalars)?;
-            collect(&mut statement, &mut found)?;
+            run(&mut statement, given, &mut found)?;
         }
         // A connection whose read failed is not kept.
         if !self.turns.is_closed() {
@@ -149,6 +137,20 @@ fn open(path: &Path, flags: OpenFlags) -> Result<Connection> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(connection)
+}
+
+/// Runs a statement once, or once a row.
+fn run(statement: &mut Statement<'_>, given: &Given<'_>, found: &mut Vec<Row>) -> Result<()> {
+    match given {
+        Given::Scalars(scalars) => {
+            bind_scalars(statement, scalars)?;
+            collect(statement, found)
+        }
+        Given::Rows(rows) => (0..rows.length).try_for_each(|at| {
+            bind_row(statement, rows, at)?;
+            collect(statement, found)
+        }),
+    }
 }
 
 fn bind_scalars(statement: &mut Statement<'_>, scalars: &[Value]) -> Result<()> {

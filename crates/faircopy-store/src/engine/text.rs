@@ -41,9 +41,16 @@ impl<'a> Call<'a> {
 
     /// The statement in the words of a database.
     pub(super) fn text(&self, dialect: Dialect) -> String {
-        match &self.given {
-            Given::Scalars(_) => dialect.fill(self.statement),
-            Given::Rows(rows) => dialect.fill(&self.statement.replace("{rows}", &rows.table(dialect))),
+        self.given.text(self.statement, dialect)
+    }
+}
+
+impl Given<'_> {
+    /// A statement over these in the words of a database.
+    pub(super) fn text(&self, statement: &str, dialect: Dialect) -> String {
+        match self {
+            Self::Scalars(_) => dialect.fill(statement),
+            Self::Rows(rows) => dialect.fill(&statement.replace("{rows}", &rows.table(dialect))),
         }
     }
 }

@@ -12,6 +12,7 @@
 //! | `provisional` | are rows that only a token speaks for found, and do they go? |
 //! | `rls` | who sees what on PostgreSQL, and does `rls check` find what is wrong? |
 //! | `rls_docs` | do the document's policies hold? |
+//! | `standing` | what the copy knows of a session, asked by many at once |
 //! | `text` | hostile text, and nothing personal in minimal mode |
 //! | `turns` | what is durable while one batch is committed and the next has begun? |
 //! | `faults` | dropped calls, an application's foreign keys, a lock held by somebody else |
@@ -57,5 +58,6 @@ mod rls;
 mod rls_docs;
 mod rules;
 mod say;
+mod standing;
 mod text;
 mod turns;

@@ -9,7 +9,7 @@ pub mod openapi;
 pub mod problem;
 mod records;
 pub mod server;
-mod session;
+pub(crate) mod session;
 mod webhook;
 
 use std::sync::Arc;

@@ -57,6 +57,7 @@ pub const CODES: &[(&str, StatusCode, &str)] = &[
     ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed"),
     ("no-active-organization", StatusCode::NOT_FOUND, "No organization is active"),
     ("no-signing-secret", StatusCode::SERVICE_UNAVAILABLE, "No signing secret is configured"),
+    ("not-permitted", StatusCode::FORBIDDEN, "The caller may not do this"),
     ("not-found", StatusCode::NOT_FOUND, "There is nothing here"),
     ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "Too much is waiting"),
     ("record-not-found", StatusCode::NOT_FOUND, "There is no such record"),

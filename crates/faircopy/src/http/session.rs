@@ -10,9 +10,9 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use faircopy_core::Millis;
 use faircopy_core::event::Fact;
 use faircopy_core::token::{self, Rejection, Session};
+use faircopy_core::{Millis, OrganizationId};
 use faircopy_store::{Freshness, Member, Standing};
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -106,6 +106,56 @@ pub(super) async fn require_session(
     Ok(response)
 }
 
+/// Who is signed in, as reverse proxies and embedding applications are told.
+#[derive(Debug, Clone)]
+pub(crate) struct SignedIn {
+    pub(crate) session: Arc<Session>,
+    /// The active organization, if the caller is a member of it.
+    pub(crate) organization: Option<OrganizationId>,
+    /// What the caller is there.
+    pub(crate) member: Option<Member>,
+    /// `None` while the copy cannot be read, and the token alone was gone by.
+    pub(crate) freshness: Option<Freshness>,
+}
+
+/// Judges the credentials of a request, and ensures the caller's rows. The copy cannot make it fail: while it cannot be
+/// read, the token alone speaks.
+pub(crate) async fn sign_in(app: &Arc<App>, headers: &HeaderMap) -> Result<SignedIn, Problem> {
+    let session = signed_in(app, headers).await?;
+    let read = app.store.standing(&session.user, active(&session));
+    let standing = match tokio::time::timeout(READ_DEADLINE, read).await {
+        Ok(Ok(standing)) => standing,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the copy cannot be read; the token alone is gone by");
+            app.metrics.session_unread();
+            return Ok(by_token(session));
+        }
+        Err(_) => {
+            tracing::error!("the copy did not answer within 2 s; the token alone is gone by");
+            app.metrics.session_unread();
+            return Ok(by_token(session));
+        }
+    };
+    let caller = admitted(app, session, standing).await?;
+    let (session, freshness) = (caller.session, Some(caller.freshness));
+    // A membership that could not be written leaves the copy without a say in it; it has one where it knows better.
+    let by_token = caller.unwritten.as_ref().is_some_and(|(_, membership)| *membership);
+    let member = caller.member.or_else(|| word_of(&session).filter(|_| by_token));
+    let organization = active(&session).filter(|_| member.is_some()).cloned();
+    Ok(SignedIn { session, organization, member, freshness })
+}
+
+fn by_token(session: Session) -> SignedIn {
+    let (organization, member) = (active(&session).cloned(), word_of(&session));
+    SignedIn { session: Arc::new(session), organization, member, freshness: None }
+}
+
+/// What the token itself says of the membership.
+fn word_of(session: &Session) -> Option<Member> {
+    let active = session.organization.as_ref()?;
+    Some(Member { role: active.role.clone(), permissions: active.permissions.clone() })
+}
+
 /// Forward-auth, for reverse proxies and any back end: who is signed in, in headers.
 ///
 /// The copy cannot make it fail: while it cannot be read, the token alone speaks, and the answer has no
@@ -116,39 +166,14 @@ pub(super) async fn require_session(
         ("X-Auth-Org-Id" = String, description = "The active organization, if they are a member of it."),
         ("X-Auth-Org-Role" = String, description = "Their role there, in Clerk's own form.")))))]
 pub(super) async fn auth(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
-    let session = signed_in(&app, &headers).await?;
-    let read = app.store.standing(&session.user, active(&session));
-    let standing = match tokio::time::timeout(READ_DEADLINE, read).await {
-        Ok(Ok(standing)) => standing,
-        Ok(Err(error)) => {
-            tracing::error!(%error, "the copy cannot be read; the token alone is gone by");
-            app.metrics.session_unread();
-            return Ok(by_token(&session));
-        }
-        Err(_) => {
-            tracing::error!("the copy did not answer within 2 s; the token alone is gone by");
-            app.metrics.session_unread();
-            return Ok(by_token(&session));
-        }
-    };
-    let caller = admitted(&app, session, standing).await?;
-    let session = &caller.session;
-    let member = match (&caller.member, &session.organization) {
-        (Some(member), Some(active)) => Some((active.id.as_str(), member.role.as_deref())),
-        // The membership could not be written, so the copy has no say in it; it has one where it knows better.
-        (None, Some(active)) if caller.unwritten.as_ref().is_some_and(|(_, membership)| *membership) => {
-            Some((active.id.as_str(), active.role.as_deref()))
-        }
-        _ => None,
-    };
-    let mut response = identified(session.user.as_str(), member);
-    say(&mut response, caller.freshness);
+    let caller = sign_in(&app, &headers).await?;
+    let role = caller.member.as_ref().and_then(|member| member.role.as_deref());
+    let member = caller.organization.as_ref().map(|organization| (organization.as_str(), role));
+    let mut response = identified(caller.session.user.as_str(), member);
+    if let Some(freshness) = caller.freshness {
+        say(&mut response, freshness);
+    }
     Ok(response)
-}
-
-fn by_token(session: &Session) -> Response {
-    let member = session.organization.as_ref().map(|active| (active.id.as_str(), active.role.as_deref()));
-    identified(session.user.as_str(), member)
 }
 
 /// The headers for the application behind the proxy. Where there is no organization, its headers are not there either.
@@ -223,7 +248,7 @@ pub(super) async fn store(
     Ok(Json(Stored { identity, created: caller.created, sequence: caller.freshness.sequence }))
 }
 
-pub(super) fn active(session: &Session) -> Option<&faircopy_core::OrganizationId> {
+pub(super) fn active(session: &Session) -> Option<&OrganizationId> {
     session.organization.as_ref().map(|active| &active.id)
 }
 
@@ -237,7 +262,7 @@ async fn verified(app: &App, token: &str) -> Result<Session, Problem> {
 async fn check(app: &App, token: &str) -> Result<Session, Rejection> {
     let token = token::open(token)?;
     let key = app.keys.find(token.kid()).await?;
-    token.verify(&key, app.clock.now(), &app.policy)
+    token.verify_again(&key, app.clock.now(), &app.policy, &app.verified)
 }
 
 /// The user of a request that may carry its token in the header, in Clerk's cookie, or in both. A browser sends both, made

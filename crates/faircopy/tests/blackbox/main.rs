@@ -14,6 +14,7 @@
 //! | [`overload`] | three times what fits, a flood that nobody signed |
 //! | [`input`] | what is sent: a storm of duplicates, poison, another instance's events |
 //! | [`process`] | the process's surroundings: SIGTERM, file descriptors, memory, senders that hang up |
+//! | [`embedded`] | nothing: an application with Faircopy inside |
 //! | [`commands`] | the command line, by hand |
 //!
 //! The binary must be built with the feature `failpoints` (`./test blackbox` does it). Random tests take their seed from
@@ -29,6 +30,7 @@
 mod commands;
 mod contention;
 mod disk;
+mod embedded;
 mod input;
 mod mounted;
 mod network;

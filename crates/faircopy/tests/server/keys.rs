@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::app::{Engine, TestApp, assert_problem, eventually, manual_clock};
 use crate::events::user_created;
-use crate::mint::{Answer, Issuer, KID, instance, jwks, other};
+use faircopy_world::token::jwks;
+
+use crate::mint::{Answer, Issuer, KID, instance, other};
 
 /// The kid of the key that comes next.
 const NEXT: &str = "ins_neXt";

@@ -10,6 +10,7 @@
 //! | [`admin`] | the route table, the token, the admin API |
 //! | [`mint`], [`sessions`] | session tokens, their stories, who may see what |
 //! | [`confirm`], [`fresh`] | Clerk's Backend API: provisional rows, reads no staler than asked (C1 to C4), whose key it is |
+//! | [`corpus`] | tokens of every kind, judged as Clerk's own SDK judges them |
 //! | [`keys`] | the issuer's keys under fire (J1 to J5) |
 //! | [`description`] | OpenAPI, and the page that shows it |
 //! | [`health`] | liveness, readiness and figures; a database that hangs or is gone (W30, D4) |
@@ -34,6 +35,7 @@ mod app;
 mod clock;
 mod confirm;
 mod content;
+mod corpus;
 mod description;
 mod events;
 mod fresh;

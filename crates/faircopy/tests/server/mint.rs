@@ -3,14 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::KeySize;
 pub(crate) use aws_lc_rs::signature::RsaKeyPair;
-use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use serde_json::{Value, json};
+use faircopy_world::token::{Draft, jwks};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -21,64 +15,32 @@ pub(crate) const KID: &str = "ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S";
 /// The instance's key, made once for each run.
 pub(crate) fn instance() -> &'static RsaKeyPair {
     static KEY: OnceLock<RsaKeyPair> = OnceLock::new();
-    KEY.get_or_init(|| RsaKeyPair::generate(KeySize::Rsa2048).expect("a key"))
+    KEY.get_or_init(faircopy_world::token::new_key)
 }
 
 /// A key of somebody else, or the instance's next one.
 pub(crate) fn other() -> &'static RsaKeyPair {
     static KEY: OnceLock<RsaKeyPair> = OnceLock::new();
-    KEY.get_or_init(|| RsaKeyPair::generate(KeySize::Rsa2048).expect("a key"))
+    KEY.get_or_init(faircopy_world::token::new_key)
 }
 
 /// The instance's key as `CLERK_JWT_KEY`.
 pub(crate) fn pem() -> String {
-    let der: PublicKeyX509Der<'_> = instance().public_key().as_der().expect("a public key");
-    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----", STANDARD.encode(der.as_ref()))
+    faircopy_world::token::pem(instance())
 }
 
-fn base64url(bytes: impl AsRef<[u8]>) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
+/// A good version 2 token of a user, issued at this second.
+pub(crate) fn draft(user: &str, now: i64) -> Draft<'static> {
+    Draft::new(instance(), KID, ISSUER, user, now)
 }
 
-/// A document with these keys.
-pub(crate) fn jwks(named: &[(&str, &RsaKeyPair)]) -> String {
-    let keys: Vec<Value> = named
-        .iter()
-        .map(|(kid, key)| {
-            let (n, e) = (key.public_key().modulus(), key.public_key().exponent());
-            json!({
-                "use": "sig", "kty": "RSA", "kid": kid, "alg": "RS256",
-                "n": base64url(n.big_endian_without_leading_zero()),
-                "e": base64url(e.big_endian_without_leading_zero()),
-            })
-        })
-        .collect();
-    json!({ "keys": keys }).to_string()
-}
-
-/// A version 2 token of a user, issued at this second, with an active organization as (id, role).
+/// The same with an active organization as (id, role).
 pub(crate) fn token(user: &str, organization: Option<(&str, &str)>, now: i64) -> String {
-    let mut claims = claims(user, now);
-    if let Some((id, role)) = organization {
-        claims["o"] = json!({ "id": id, "rol": role, "slg": format!("{}-slug", id.replace('_', "-")) });
+    let draft = draft(user, now);
+    match organization {
+        Some((id, role)) => draft.organization(id, role, &format!("{}-slug", id.replace('_', "-"))).sign(),
+        None => draft.sign(),
     }
-    sign(&claims, KID, instance())
-}
-
-/// The claims of a good token.
-pub(crate) fn claims(user: &str, now: i64) -> Value {
-    json!({
-        "azp": "https://app.example.com", "exp": now + 60, "fva": [0, -1], "iat": now, "iss": ISSUER, "jti": "5f2b1c",
-        "nbf": now - 10, "sid": "sess_1", "sts": "active", "sub": user, "v": 2,
-    })
-}
-
-pub(crate) fn sign(claims: &Value, kid: &str, key: &RsaKeyPair) -> String {
-    let header = json!({ "alg": "RS256", "cat": "cl_B7d4PD111AAA", "kid": kid, "typ": "JWT" });
-    let signed = format!("{}.{}", base64url(header.to_string()), base64url(claims.to_string()));
-    let mut signature = vec![0; key.public_modulus_len()];
-    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature).expect("a signature");
-    format!("{signed}.{}", base64url(signature))
 }
 
 /// What the fake issuer answers.
@@ -140,8 +102,6 @@ impl Issuer {
 
     /// A token that this issuer signed.
     pub(crate) fn token(&self, user: &str, kid: &str, key: &RsaKeyPair, now: i64) -> String {
-        let mut claims = claims(user, now);
-        claims["iss"] = self.url.clone().into();
-        sign(&claims, kid, key)
+        Draft::new(key, kid, &self.url, user, now).sign()
     }
 }

@@ -350,16 +350,12 @@ async fn every_route_refuses_bad_tokens_by_their_reason() {
     let app =
         TestApp::build().clock(&manual_clock()).sessions().authorized_parties("https://app.example.com").start().await;
     let now = app.now();
-    let with = |name: &str, value: Value| {
-        let mut claims = mint::claims("user_1", now);
-        claims[name] = value;
-        mint::sign(&claims, mint::KID, mint::instance())
-    };
+    let with = |name: &str, value: Value| mint::draft("user_1", now).claim(name, value).sign();
     let cases = [
         ("token-invalid", "not.a.token".to_owned()),
         ("token-invalid", "x".repeat(9000)),
         ("token-type-mismatch", "ak_live_123".to_owned()),
-        ("token-invalid-signature", mint::sign(&mint::claims("user_1", now), mint::KID, mint::other())),
+        ("token-invalid-signature", mint::draft("user_1", now).sign_with(mint::other())),
         ("token-expired", with("exp", json!(now - 6))),
         ("token-not-active-yet", with("nbf", json!(now + 3600))),
         ("token-iat-in-the-future", with("iat", json!(now + 30))),

@@ -1,0 +1,45 @@
+//! Programs of npm packages: installed from a committed lock file, run to their end.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The folder of a package of the test kit or the documentation, with everything in its lock file installed.
+///
+/// # Panics
+/// When npm is missing or cannot install: the message holds what it said.
+#[must_use]
+pub fn installed(folder: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let lock = fs::read(folder.join("package-lock.json")).expect("a committed lock file");
+    // Written when an installation is complete, so that one that was broken off is begun anew.
+    let marker = folder.join("node_modules").join(".installed");
+    if fs::read(&marker).is_ok_and(|installed| installed == lock) {
+        return folder;
+    }
+    let npm =
+        Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&folder).output();
+    let output = npm.unwrap_or_else(|error| panic!("npm is needed (Debian: nodejs, npm): {error}"));
+    assert!(output.status.success(), "npm ci in {}: {}", folder.display(), String::from_utf8_lossy(&output.stderr));
+    fs::write(&marker, lock).expect("a marker beside the packages");
+    folder
+}
+
+/// Runs a script of an installed folder with `input`, and gives what it prints.
+///
+/// # Panics
+/// When Node is missing or the script fails.
+#[must_use]
+pub fn run(folder: &Path, script: &str, input: &str) -> String {
+    let mut command = Command::new("node");
+    command.arg(script).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("node is needed (Debian: nodejs): {error}"));
+    let mut stdin = child.stdin.take().expect("a pipe");
+    // The scripts read everything before they print, so this cannot block.
+    stdin.write_all(input.as_bytes()).expect("the script reads its input");
+    drop(stdin);
+    let output = child.wait_with_output().expect("wait for our own child");
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
