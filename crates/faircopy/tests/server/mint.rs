@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 pub(crate) use aws_lc_rs::signature::RsaKeyPair;
-use faircopy_world::token::{Draft, jwks};
+use faircopy_world::token::Draft;
+pub(crate) use faircopy_world::token::jwks;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
