@@ -102,6 +102,7 @@ fn banner(running: &Running) -> String {
         text.push_str(&format!("   instance {instance}"));
     }
     text.push_str(&format!("\n  webhook    {url}{path}\n  health     {url}/readyz   metrics {url}/metrics\n"));
+    text.push_str(&format!("  the API    {url}/docs\n"));
     if app.config.admin_token.is_some() {
         text.push_str(&format!("  admin API  {url}/admin/v1/deliveries\n"));
     }

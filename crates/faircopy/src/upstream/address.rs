@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// Whether an address belongs to the public network. Private, link-local, shared (CGNAT), reserved and loopback ones do not,
@@ -72,9 +73,11 @@ impl Resolve for Guarded {
     }
 }
 
-/// As [`reqwest::ClientBuilder::dns_resolver`] takes it.
+/// What looks names up for this base address, as [`reqwest::ClientBuilder::dns_resolver`] takes it.
 #[must_use]
-pub fn guarded(loopback: bool) -> Arc<Guarded> {
+pub fn guarded(base: &Url) -> Arc<Guarded> {
+    let host = base.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let loopback = host.parse::<IpAddr>().map_or(host == "localhost", |ip| ip.to_canonical().is_loopback());
     Arc::new(Guarded { loopback })
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::app::Clock;
 use crate::config::Sessions;
 use crate::telemetry::Metrics;
+use crate::upstream::address;
 
 /// How long a whole fetch may take (faults.md).
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
@@ -42,7 +43,7 @@ pub struct KeySet {
 
 struct Source {
     client: reqwest::Client,
-    url: String,
+    url: reqwest::Url,
 }
 
 /// Why a fetch brought nothing. None of these holds anything of what was answered.
@@ -160,7 +161,7 @@ impl KeySet {
                 self.cache().loaded(keys, self.clock.now());
             }
             Err(fault) => {
-                tracing::warn!(url = source.url, error = %fault, "the issuer's keys could not be fetched; those at hand stay");
+                tracing::warn!(url = %source.url, error = %fault, "the issuer's keys could not be fetched; those at hand stay");
                 self.metrics.keys_fetched(fault.kind());
                 self.cache().failed();
             }
@@ -181,7 +182,9 @@ impl Fault {
 
 impl Source {
     fn new(issuer: &str) -> Option<Self> {
+        let url = reqwest::Url::parse(&format!("{issuer}/.well-known/jwks.json")).ok()?;
         let client = reqwest::Client::builder()
+            .dns_resolver(address::guarded(&url))
             .connect_timeout(CONNECT_DEADLINE)
             .timeout(FETCH_DEADLINE)
             .redirect(reqwest::redirect::Policy::none())
@@ -190,7 +193,7 @@ impl Source {
             .user_agent(concat!("faircopy/", env!("CARGO_PKG_VERSION")))
             .build();
         match client {
-            Ok(client) => Some(Self { client, url: format!("{issuer}/.well-known/jwks.json") }),
+            Ok(client) => Some(Self { client, url }),
             Err(error) => {
                 tracing::error!(%error, "the issuer's keys can never be fetched: there is no TLS");
                 None
@@ -199,7 +202,8 @@ impl Source {
     }
 
     async fn fetch(&self) -> Result<(Keys, Vec<faircopy_core::token::Ignored>), Fault> {
-        let mut response = self.client.get(&self.url).send().await.map_err(|error| Fault::Request(cause(&error)))?;
+        let mut response =
+            self.client.get(self.url.clone()).send().await.map_err(|error| Fault::Request(cause(&error)))?;
         if response.status() != reqwest::StatusCode::OK {
             return Err(Fault::Status(response.status().as_u16()));
         }

@@ -295,6 +295,29 @@ async fn a_key_must_fit_all_that_is_known_of_the_instance() {
     check(Some(INSTANCE), INSTANCE, mint::other(), "wrong instance").await;
 }
 
+/// A stand-in for the API may not tell whose key it takes: what it finds is believed, and what it does not find once it has
+/// found something of ours.
+#[tokio::test]
+async fn an_api_that_does_not_tell_whose_key_it_takes() {
+    for engine in ENGINES {
+        let (clerk, clock) = (Clerk::start("", "").await, manual_clock());
+        let app = TestApp::build().on(engine).sessions().clerk(&clerk).clock(&clock).start().await;
+        eventually("the key is checked", SOON, async || says(&app).await == "unproven").await;
+        signs_in(&app, "user_new", "org_new").await;
+        asks_again(&clerk, &clock, 30_000).await;
+        asks_again(&clerk, &clock, LONGEST_REST_MS).await;
+        assert_eq!(provenances(&app, "user_new", "org_new").await, all("token"), "nothing of ours was found");
+
+        clerk.has_user("user_new", "Ada");
+        clock.advance(LONGEST_REST_MS);
+        let settled = async || {
+            let [user, organization, member] = provenances(&app, "user_new", "org_new").await;
+            user.as_deref() == Some("api") && organization.is_none() && member.is_none()
+        };
+        soon("the user is confirmed, the rest is taken back", &clock, settled).await;
+    }
+}
+
 /// The issuer's keys come over the network too, and may come later.
 #[tokio::test]
 async fn the_key_is_compared_with_the_issuers_once_those_are_there() {

@@ -4,6 +4,11 @@
 //! The instance is the configured one, and the one whose session tokens are verified: the keys that the issuer publishes must
 //! be among those that the Backend API gives for the secret key. Where neither is configured there is nothing to compare
 //! with, and the key says which instance is copied.
+//!
+//! A stand-in for the API may lack the routes that tell. Then the key is unproven: what it finds is believed, because ids are
+//! of one instance alone, and that something is not there only after it has found a record of ours.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use faircopy_core::token::{Keys, Kid};
@@ -20,6 +25,8 @@ pub(super) struct Ownership {
     keys: Arc<KeySet>,
     /// What the key says. Once known it stays: a key that says something else later is a wrong one.
     learned: OnceLock<String>,
+    /// The key has found a record that was asked for by its id.
+    has_found: AtomicBool,
     state: Mutex<State>,
     /// One check at a time.
     turn: tokio::sync::Mutex<()>,
@@ -38,6 +45,8 @@ pub enum Verdict {
     Unknown,
     /// It belongs to the instance.
     Ours,
+    /// The API does not tell.
+    Unproven,
     /// It belongs to another one.
     Foreign,
 }
@@ -49,6 +58,7 @@ impl Verdict {
         match self {
             Self::Unknown => "not asked yet",
             Self::Ours => "ready",
+            Self::Unproven => "unproven",
             Self::Foreign => "wrong instance",
         }
     }
@@ -61,6 +71,7 @@ impl Ownership {
             has_sessions: config.sessions.are_configured(),
             keys,
             learned: OnceLock::new(),
+            has_found: AtomicBool::new(false),
             state: Mutex::new(State { checked_at: None, verdict: Verdict::Unknown }),
             turn: tokio::sync::Mutex::new(()),
         }
@@ -81,31 +92,39 @@ impl Ownership {
         self.has_sessions && self.configured.is_none() && self.keys.held().is_none()
     }
 
-    fn judge(&self, id: &str, published: &Keys) -> Verdict {
-        let named = |known: Option<&str>| known.is_none_or(|known| known == id);
-        if !named(self.configured.as_deref()) || !named(self.learned.get().map(String::as_str)) {
+    /// What follows from what the API has told of itself.
+    fn judge(&self, id: Option<&str>, published: Option<&Keys>) -> Verdict {
+        let known = [self.configured.as_deref(), self.learned.get().map(String::as_str)];
+        let contradicts = |known: Option<&str>| known.zip(id).is_some_and(|(known, id)| known != id);
+        let shared = self.keys.held().zip(published).map(|(ours, published)| ours.shares_a_key_with(published));
+        if known.into_iter().any(contradicts) || shared == Some(false) {
             return Verdict::Foreign;
         }
-        let is_foreign = self.keys.held().is_some_and(|ours| !ours.shares_a_key_with(published));
-        if is_foreign { Verdict::Foreign } else { Verdict::Ours }
+        let has_nothing_to_fit = self.configured.is_none() && !self.has_sessions;
+        let fits = shared == Some(true) || id.is_some_and(|_| self.configured.is_some() || has_nothing_to_fit);
+        if fits { Verdict::Ours } else { Verdict::Unproven }
     }
 
     /// Keeps the verdict, and says once when it has changed.
-    fn settle(&self, verdict: Verdict, id: &str, now: Millis) {
+    fn settle(&self, verdict: Verdict, id: Option<&str>, now: Millis) {
         let before = std::mem::replace(&mut *self.state(), State { checked_at: Some(now), verdict }).verdict;
         match verdict {
             Verdict::Ours => {
-                let id = self.learned.get_or_init(|| id.to_owned());
+                let id = id.map(|id| self.learned.get_or_init(|| id.to_owned()));
                 if before != verdict {
                     tracing::info!(instance = id, "CLERK_SECRET_KEY belongs to the instance that is copied");
                 }
             }
+            Verdict::Unproven if before != verdict => tracing::warn!(
+                "CLERK_API_URL does not tell whose key CLERK_SECRET_KEY is; what it does not find is believed only after it \
+                 has found something of ours"
+            ),
             Verdict::Foreign if before != verdict => tracing::error!(
                 key_of = id,
                 code = "clerk-wrong-instance",
                 "CLERK_SECRET_KEY belongs to another instance than the one that is copied; nothing is read with it"
             ),
-            Verdict::Foreign | Verdict::Unknown => {}
+            Verdict::Foreign | Verdict::Unproven | Verdict::Unknown => {}
         }
     }
 }
@@ -130,14 +149,24 @@ impl Clerk {
             Some(verdict) => verdict,
             None => self.ask_instance(share).await?,
         };
-        if verdict == Verdict::Ours { Ok(()) } else { Err(Fault::WrongInstance) }
+        if verdict == Verdict::Foreign { Err(Fault::WrongInstance) } else { Ok(()) }
     }
 
     /// As [`Clerk::check_instance`], asking in any case: before it is believed that something is not there, for a key of
     /// another instance finds nothing at all.
     pub async fn check_instance_again(&self, share: Share) -> Result<(), Fault> {
         let _turn = self.ownership.turn.lock().await;
-        if self.ask(share).await? == Verdict::Ours { Ok(()) } else { Err(Fault::WrongInstance) }
+        match self.ask(share).await? {
+            Verdict::Ours => Ok(()),
+            Verdict::Unproven if self.ownership.has_found.load(Ordering::Relaxed) => Ok(()),
+            Verdict::Unproven | Verdict::Unknown => Err(Fault::UnknownInstance),
+            Verdict::Foreign => Err(Fault::WrongInstance),
+        }
+    }
+
+    /// A record that was asked for by its id is there.
+    pub(super) fn found_ours(&self) {
+        self.ownership.has_found.store(true, Ordering::Relaxed);
     }
 
     async fn ask_instance(&self, share: Share) -> Result<Verdict, Fault> {
@@ -152,23 +181,29 @@ impl Clerk {
         if self.ownership.lacks_keys() {
             return Err(Fault::UnknownInstance);
         }
-        let read = |segments: [&'static str; 1]| {
-            let url = list::address(&self.base, &segments);
-            async move { self.get(url.ok_or(Fault::Malformed)?, segments[0], share).await }
-        };
-        let (_, document) = read(["jwks"]).await?;
-        let (published, _) = Keys::from_jwks(document.unwrap_or_default().as_bytes()).map_err(|_| Fault::Malformed)?;
-        let (asked_at, answer) = read(["instance"]).await?;
-        let id = match answer {
-            Some(json) => api::instance(&json)?,
-            // An API without that route: the key is named after its instance (clerk-facts.md, section 2.6).
-            None => {
-                let mut names = published.names().map(Kid::to_string);
-                names.find(|name| name.starts_with(PREFIX)).ok_or(Fault::Malformed)?
+        let read = |segment: &'static str| {
+            let url = list::address(&self.base, &[segment]);
+            async move {
+                match self.get(url.ok_or(Fault::Malformed)?, segment, share).await {
+                    Err(Fault::Status(404)) => Ok(None),
+                    answer => answer.map(|(_, document)| document),
+                }
             }
         };
-        let verdict = self.ownership.judge(&id, &published);
-        self.ownership.settle(verdict, &id, asked_at);
+        let published = match read("jwks").await? {
+            Some(document) => Some(Keys::from_jwks(document.as_bytes()).map_err(|_| Fault::Malformed)?.0),
+            None => None,
+        };
+        let id = match read("instance").await? {
+            Some(json) => Some(api::instance(&json)?),
+            // An API without that route: the key is named after its instance (clerk-facts.md, section 2.6).
+            None => {
+                let names = published.iter().flat_map(Keys::names).map(Kid::to_string);
+                names.into_iter().find(|name| name.starts_with(PREFIX))
+            }
+        };
+        let verdict = self.ownership.judge(id.as_deref(), published.as_ref());
+        self.ownership.settle(verdict, id.as_deref(), self.clock.now());
         self.metrics.clerk_key_is_foreign(verdict == Verdict::Foreign);
         Ok(verdict)
     }

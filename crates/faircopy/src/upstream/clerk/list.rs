@@ -70,6 +70,15 @@ impl<'a> List<'a> {
         }
     }
 
+    /// Whether an object was asked for by this id, its own.
+    pub(super) fn names(&self, id: &str) -> bool {
+        match self {
+            Self::UsersNamed(ids) => ids.iter().any(|named| named.as_str() == id),
+            Self::OrganizationsNamed(ids) => ids.iter().any(|named| named.as_str() == id),
+            _ => false,
+        }
+    }
+
     /// The user whom every object of the list belongs to, where there is one.
     pub(super) fn user(&self) -> Option<&'a UserId> {
         match self {
