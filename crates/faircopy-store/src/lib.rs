@@ -47,7 +47,7 @@ pub struct Store {
     readers: Readers,
     second_wall: caller::SecondWall,
     cursor_key: secrets::Kept,
-    desk: standing::Questions,
+    questions: standing::Questions,
 }
 
 impl Store {
@@ -60,7 +60,7 @@ impl Store {
             readers,
             second_wall: caller::SecondWall::default(),
             cursor_key: secrets::Kept::default(),
-            desk: standing::Questions::default(),
+            questions: standing::Questions::default(),
         }
     }
 

@@ -43,13 +43,39 @@ pub struct Standing {
     pub has_organization: bool,
     /// The user's membership of the organization.
     pub member: Option<Member>,
+    /// The membership is known from Clerk itself: no token changes it (merge.md, I10).
+    has_full_member: bool,
     /// The slug of an organization that is known from a token only.
     provisional_slug: Option<Option<String>>,
+    depth: Depth,
+    /// What the merge remembers.
     registers: Vec<(Key, Register)>,
 }
 
-/// Where questions about standings wait for their turn.
-pub(crate) type Questions = Desk<Question, Result<Standing>>;
+/// How much of a standing is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// The rows. They settle what most requests ask: everybody is known, and the token says nothing else.
+    Rows,
+    /// The registers too, which say why a row is not there, and which of two words is newer.
+    Registers,
+}
+
+/// Where questions about standings wait for their turn: one desk for each depth.
+#[derive(Clone, Default)]
+pub(crate) struct Questions {
+    rows: Desk<Question, Result<Standing>>,
+    registers: Desk<Question, Result<Standing>>,
+}
+
+impl Questions {
+    fn desk(&self, depth: Depth) -> &Desk<Question, Result<Standing>> {
+        match depth {
+            Depth::Rows => &self.rows,
+            Depth::Registers => &self.registers,
+        }
+    }
+}
 
 /// One question to the copy.
 #[derive(Debug, Clone)]
@@ -59,18 +85,34 @@ pub(crate) struct Question {
 }
 
 impl Store {
-    /// Reads what is known of a user and, where one is active, an organization. Who asks while others are being answered
-    /// is answered with all who ask meanwhile: the read of an answer always begins after its question came.
+    /// Reads what is known of a user and, where one is active, an organization.
     pub async fn standing(&self, user: &UserId, organization: Option<&OrganizationId>) -> Result<Standing> {
+        self.ask(user, organization, Depth::Registers).await
+    }
+
+    /// The same for a session whose token `said` this. Where the rows alone show that nothing of it is news, no more is read.
+    pub async fn standing_after(
+        &self,
+        said: &[Observation],
+        user: &UserId,
+        organization: Option<&OrganizationId>,
+    ) -> Result<Standing> {
+        let standing = self.ask(user, organization, Depth::Rows).await?;
+        if standing.holds(said) { Ok(standing) } else { self.standing(user, organization).await }
+    }
+
+    /// Who asks while others are being answered is answered with all who ask meanwhile: the read of an answer always begins
+    /// after its question came.
+    async fn ask(&self, user: &UserId, organization: Option<&OrganizationId>, depth: Depth) -> Result<Standing> {
         let question = Question { user: user.clone(), organization: organization.cloned() };
-        let (answer, is_new_reader) = self.desk.ask(question)?;
+        let (answer, is_new_reader) = self.questions.desk(depth).ask(question)?;
         if is_new_reader {
             let store = self.clone();
             // A task of its own: a caller that hangs up takes nobody's answer with it.
             tokio::spawn(async move {
-                let reader = store.desk.reader();
+                let reader = store.questions.desk(depth).reader();
                 while let Some(asked) = reader.next() {
-                    let answers = store.standings(asked.questions()).await;
+                    let answers = store.standings(asked.questions(), depth).await;
                     asked.answer(answers);
                 }
             });
@@ -79,23 +121,22 @@ impl Store {
     }
 
     /// All of them with one statement.
-    async fn standings(&self, questions: Vec<&Question>) -> Result<Vec<Result<Standing>>> {
-        static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+    async fn standings(&self, questions: Vec<&Question>, depth: Depth) -> Result<Vec<Result<Standing>>> {
+        static ROWS: LazyLock<String> = LazyLock::new(|| statement("", ""));
+        static REGISTERS: LazyLock<String> = LazyLock::new(|| {
             let [user, organization, pair] =
                 ["ru.", "ro.", "rp."].map(|register| registers::COLUMNS.replace("r.", register));
-            format!(
-                "SELECT f.sequence, (SELECT {{time max(received_at)}} FROM {{s}}webhook_deliveries), u.clerk_user_id, \
-                 o.provenance, o.slug, m.clerk_user_id, m.role, {{text m.permissions}}, v.place, \
-                 {user}, {organization}, {pair} \
-                 FROM {{rows}} AS v CROSS JOIN {{s}}feed f \
-                 LEFT JOIN {{s}}users u ON u.clerk_user_id = v.user_id \
-                 LEFT JOIN {{s}}organizations o ON o.clerk_org_id = v.org_id \
-                 LEFT JOIN {{s}}organization_members m ON m.clerk_org_id = v.org_id AND m.clerk_user_id = v.user_id \
-                 LEFT JOIN {{s}}registers ru ON ru.subject = v.user_id \
-                 LEFT JOIN {{s}}registers ro ON ro.subject = v.org_id \
-                 LEFT JOIN {{s}}registers rp ON rp.subject = v.pair",
+            statement(
+                &format!(", {user}, {organization}, {pair}"),
+                "LEFT JOIN {s}registers ru ON ru.subject = v.user_id \
+                 LEFT JOIN {s}registers ro ON ro.subject = v.org_id \
+                 LEFT JOIN {s}registers rp ON rp.subject = v.pair",
             )
         });
+        let statement = match depth {
+            Depth::Rows => &ROWS,
+            Depth::Registers => &REGISTERS,
+        };
         let pair = |question: &Question| {
             let organization = question.organization.clone()?;
             Some(Key::Pair(organization, question.user.clone()).to_string())
@@ -106,12 +147,12 @@ impl Store {
             .text("user_id", questions.iter().map(|question| Some(question.user.as_str().to_owned())))
             .text("org_id", questions.iter().map(|question| organization(question)))
             .text("pair", questions.iter().map(|question| pair(question)));
-        let found = self.readers.read_over(&STATEMENT, rows).await?;
+        let found = self.readers.read_over(statement, rows).await?;
         let mut answers: Vec<Option<Result<Standing>>> = questions.iter().map(|_| None).collect();
         for row in &found {
             let place = row.int(PLACE)?.and_then(|place| usize::try_from(place).ok());
             if let Some((question, answer)) = place.and_then(|at| Some((questions.get(at)?, answers.get_mut(at)?))) {
-                *answer = Some(read(row, &question.user));
+                *answer = Some(read(row, &question.user, depth));
             }
         }
         let no_counter = || Err(Error::Refused("the change feed has no counter".into()));
@@ -128,15 +169,30 @@ impl Store {
 
 /// Where in a row its question's number is, and where its three registers begin.
 const PLACE: usize = 8;
-const REGISTERS: [usize; 3] = [9, 9 + registers::WIDTH, 9 + 2 * registers::WIDTH];
+const REGISTERS: [usize; 3] = [10, 10 + registers::WIDTH, 10 + 2 * registers::WIDTH];
 
-fn read(row: &Row, user: &UserId) -> Result<Standing> {
+/// Asks for the rows of each question, and for `more` of what they are `joined` with.
+fn statement(more: &str, joined: &str) -> String {
+    format!(
+        "SELECT f.sequence, (SELECT {{time max(received_at)}} FROM {{s}}webhook_deliveries), u.clerk_user_id, \
+         o.provenance, o.slug, m.clerk_user_id, m.role, {{text m.permissions}}, v.place, \
+         m.provenance{more} \
+         FROM {{rows}} AS v CROSS JOIN {{s}}feed f \
+         LEFT JOIN {{s}}users u ON u.clerk_user_id = v.user_id \
+         LEFT JOIN {{s}}organizations o ON o.clerk_org_id = v.org_id \
+         LEFT JOIN {{s}}organization_members m ON m.clerk_org_id = v.org_id AND m.clerk_user_id = v.user_id {joined}"
+    )
+}
+
+fn read(row: &Row, user: &UserId, depth: Depth) -> Result<Standing> {
     let mut registers = Vec::with_capacity(REGISTERS.len());
-    for first in REGISTERS {
+    let places = if depth == Depth::Registers { &REGISTERS[..] } else { &[] };
+    for &first in places {
         if row.text(first)?.is_some() {
             registers.push(registers::read(row, first)?);
         }
     }
+    let token = record::Provenance::Token.as_str();
     let provenance = row.text(3)?;
     let member = match row.text(5)? {
         None => None,
@@ -149,10 +205,12 @@ fn read(row: &Row, user: &UserId) -> Result<Standing> {
         has_user: row.text(2)?.is_some(),
         has_organization: provenance.is_some(),
         member,
+        has_full_member: row.text(9)?.is_some_and(|provenance| provenance != token),
         provisional_slug: match provenance.as_deref() {
-            Some(known) if known == record::Provenance::Token.as_str() => Some(row.text(4)?),
+            Some(known) if known == token => Some(row.text(4)?),
             _ => None,
         },
+        depth,
         registers,
     })
 }
@@ -168,11 +226,30 @@ pub(crate) fn permissions(json: Option<String>) -> Vec<String> {
 }
 
 impl Standing {
+    /// Whether the rows already are what a token said: then the merge need not be asked. A row that is there was not deleted.
+    fn holds(&self, said: &[Observation]) -> bool {
+        said.iter().all(|observation| match &observation.fact {
+            Fact::PartOfUser(..) => self.has_user,
+            Fact::PartOfOrganization(said, _) => {
+                self.has_organization && self.provisional_slug.as_ref().is_none_or(|slug| *slug == said.slug)
+            }
+            Fact::TokenMember(member, _) => {
+                let is_known = |known: &Member| known.role == member.role && known.permissions == member.permissions;
+                self.has_full_member || self.member.as_ref().is_some_and(is_known)
+            }
+            _ => false,
+        })
+    }
+
     /// The observations, of those of a token, that would change a row. The merge itself says so: it is run on what was
     /// read, and nothing is written. A token that only confirms what the rows hold costs no write; the word that it
     /// would have left for the pair comes again with the next request.
     #[must_use]
     pub fn news(&self, observations: Vec<Observation>) -> Vec<Observation> {
+        // No more than the rows was read because they hold all of it.
+        if self.depth == Depth::Rows {
+            return Vec::new();
+        }
         let mut workset = Workset::new(self.registers.clone());
         for observation in &observations {
             workset.merge(observation);

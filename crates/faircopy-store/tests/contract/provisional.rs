@@ -16,15 +16,20 @@ fn ids(organization: &str, user: &str) -> (OrganizationId, UserId) {
     (OrganizationId::parse(organization).unwrap(), UserId::parse(user).unwrap())
 }
 
+/// What an administrator's token of this moment says.
+pub(crate) fn token(organization: &str, user: &str, n: i64) -> Vec<Observation> {
+    token_of(organization, user, n, None, "org:admin")
+}
+
 /// What a token of this moment says.
-fn token(organization: &str, user: &str, n: i64) -> Vec<Observation> {
+pub(crate) fn token_of(organization: &str, user: &str, n: i64, slug: Option<&str>, role: &str) -> Vec<Observation> {
     let (organization, user) = ids(organization, user);
     let stamp = Stamp { updated_at: Millis(0), event_at: Millis(at(n)), hash: 1 };
     let person = User { id: user.clone(), profile: None, linked_workspace: None, created_at: None, updated_at: None };
     let placeholder = Organization {
         id: organization.clone(),
         name: None,
-        slug: None,
+        slug: slug.map(Into::into),
         image_url: None,
         created_by: None,
         settings: json!({}),
@@ -35,7 +40,7 @@ fn token(organization: &str, user: &str, n: i64) -> Vec<Observation> {
         organization,
         user,
         membership: None,
-        role: Some("org:admin".into()),
+        role: Some(role.into()),
         permissions: vec![],
         created_at: None,
         updated_at: None,
@@ -49,7 +54,7 @@ fn token(organization: &str, user: &str, n: i64) -> Vec<Observation> {
     facts.into_iter().map(|fact| Observation { source, fact }).collect()
 }
 
-async fn learn(writer: &mut Writer, observations: Vec<Observation>) {
+pub(crate) async fn learn(writer: &mut Writer, observations: Vec<Observation>) {
     writer.commit(&[Item::Learned(observations)], NOW).await.unwrap();
 }
 

@@ -8,9 +8,15 @@ use faircopy_store::{Error, Standing, Store};
 use serde_json::json;
 
 use crate::db::{Db, commit, deliver};
+use crate::provisional::{learn, token_of};
 use crate::say::{NOW, event, gone, member, organization, user};
 
-on_both_engines!(each_asker_gets_their_own_answer, no_answer_is_older_than_its_question, a_failure_reaches_every_asker);
+on_both_engines!(
+    each_asker_gets_their_own_answer,
+    the_rows_alone_say_what_the_merge_says,
+    no_answer_is_older_than_its_question,
+    a_failure_reaches_every_asker,
+);
 
 /// Users 0 to 39 exist but for every fifth, who was deleted; user `n` is a member of organization `n % 4` with the role `n`.
 const USERS: usize = 40;
@@ -66,6 +72,56 @@ async fn each_asker_gets_their_own_answer(db: &Db) {
     }
     let unknown = db.store.standing(&user_id(999), Some(&organization_id(999))).await.unwrap();
     assert!(!unknown.has_user && !unknown.has_organization && unknown.member.is_none() && !unknown.is_deleted);
+}
+
+/// Where no more than the rows is read, the answer is the one that the registers would have given: for full, provisional,
+/// ended, deleted and unknown users, organizations and memberships, and tokens of before and after.
+async fn the_rows_alone_say_what_the_merge_says(db: &Db) {
+    let mut writer = db.writer().await;
+    let batch = [
+        event("o1", "organization.created", 5, &organization("org_full", 5, "O", &json!({}))),
+        event("o2", "organization.deleted", 6, &gone("organization", "org_gone")),
+        event("u1", "user.created", 5, &user("user_full", 5, "U", &json!({}))),
+        event("u2", "user.deleted", 6, &gone("user", "user_gone")),
+        event("u3", "user.created", 5, &user("user_left", 5, "L", &json!({}))),
+    ];
+    commit(&mut writer, &batch).await;
+    let joined = member("orgmem_1", "org_full", "user_full", 5, 5, "org:admin");
+    deliver(&mut writer, event("m1", "organizationMembership.created", 5, &joined)).await;
+    let left = member("orgmem_2", "org_full", "user_left", 5, 5, "org:admin");
+    deliver(&mut writer, event("m2", "organizationMembership.created", 5, &left)).await;
+    deliver(&mut writer, event("m3", "organizationMembership.deleted", 7, &left)).await;
+    for (organization, person) in [("org_full", "user_token"), ("org_token", "user_full"), ("org_token", "user_token")]
+    {
+        learn(&mut writer, token_of(organization, person, 8, Some("slug"), "org:admin")).await;
+    }
+    let (mut settled, mut news) = (0, 0);
+    for person in ["user_full", "user_token", "user_gone", "user_left", "user_new"] {
+        for organization in ["org_full", "org_token", "org_gone", "org_new"] {
+            for (n, slug, role) in [
+                (4, "slug", "org:admin"),
+                (8, "slug", "org:admin"),
+                (9, "slug", "org:member"),
+                (9, "other", "org:admin"),
+            ] {
+                let said = token_of(organization, person, n, Some(slug), role);
+                let (user, active) = (UserId::parse(person).unwrap(), OrganizationId::parse(organization).unwrap());
+                let full = db.store.standing(&user, Some(&active)).await.unwrap();
+                let found = db.store.standing_after(&said, &user, Some(&active)).await.unwrap();
+                let told = format!("{person} {organization} {n} {slug} {role}");
+                assert_eq!(
+                    (found.is_deleted, found.has_user, &found.member),
+                    (full.is_deleted, full.has_user, &full.member),
+                    "{told}"
+                );
+                assert_eq!(found.freshness, full.freshness);
+                let (found, full) = (found.news(said.clone()), full.news(said));
+                assert_eq!(found, full, "{told}");
+                if full.is_empty() { settled += 1 } else { news += 1 }
+            }
+        }
+    }
+    assert!(settled > 20 && news > 20, "{settled} settled, {news} with news");
 }
 
 /// Many ask all the time; whoever asks after a commit sees it, also through another replica's store.

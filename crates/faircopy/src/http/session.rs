@@ -10,7 +10,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use faircopy_core::event::Fact;
+use faircopy_core::event::{Fact, Observation};
 use faircopy_core::token::{self, Rejection, Session};
 use faircopy_core::{Millis, OrganizationId};
 use faircopy_store::{Freshness, Member, Standing};
@@ -94,8 +94,9 @@ pub(super) async fn require_session(
     let token = token.ok_or_else(|| Problem::new("token-missing", "Send `Authorization: Bearer <session token>`."))?;
     let session = verified(&app, &token).await?;
     wishes.wait(&app).await?;
-    let standing = app.store.standing(&session.user, active(&session)).await?;
-    let mut caller = admitted(&app, session, standing).await?;
+    let said = session.observations();
+    let standing = app.store.standing_after(&said, &session.user, active(&session)).await?;
+    let mut caller = admitted(&app, session, said, standing).await?;
     if let Some(since) = wishes.unmet(&app, caller.freshness) {
         fresh::read_through(&app, &mut caller, request.uri().path(), since).await?;
     }
@@ -122,7 +123,8 @@ pub(crate) struct SignedIn {
 /// read, the token alone speaks.
 pub(crate) async fn sign_in(app: &Arc<App>, headers: &HeaderMap) -> Result<SignedIn, Problem> {
     let session = signed_in(app, headers).await?;
-    let read = app.store.standing(&session.user, active(&session));
+    let said = session.observations();
+    let read = app.store.standing_after(&said, &session.user, active(&session));
     let standing = match tokio::time::timeout(READ_DEADLINE, read).await {
         Ok(Ok(standing)) => standing,
         Ok(Err(error)) => {
@@ -136,7 +138,7 @@ pub(crate) async fn sign_in(app: &Arc<App>, headers: &HeaderMap) -> Result<Signe
             return Ok(by_token(session));
         }
     };
-    let caller = admitted(app, session, standing).await?;
+    let caller = admitted(app, session, said, standing).await?;
     let (session, freshness) = (caller.session, Some(caller.freshness));
     // A membership that could not be written leaves the copy without a say in it; it has one where it knows better.
     let by_token = caller.unwritten.as_ref().is_some_and(|(_, membership)| *membership);
@@ -327,11 +329,16 @@ fn session_cookie(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 
 /// Ensures the rows of a session, unless the copy knows better, and says where the caller then stands. A failure to write
 /// is logged and counted; what it means is for the route to say.
-async fn admitted(app: &Arc<App>, session: Session, standing: Standing) -> Result<Caller, Problem> {
+async fn admitted(
+    app: &Arc<App>,
+    session: Session,
+    said: Vec<Observation>,
+    standing: Standing,
+) -> Result<Caller, Problem> {
     if standing.is_deleted {
         return Err(Problem::new("user-deleted", "The user of this token was deleted."));
     }
-    let news = standing.news(session.observations());
+    let news = standing.news(said);
     let session = Arc::new(session);
     let Standing { freshness, has_user, has_organization, member, .. } = standing;
     let mut caller = Caller { session, member, freshness, created: Vec::new(), unwritten: None };
