@@ -134,14 +134,20 @@ impl Problem {
 
 impl From<signature::Rejection> for Problem {
     fn from(rejection: signature::Rejection) -> Self {
-        Self::new("signature-invalid", format!("{rejection} ({}).", rejection.reason()))
+        Self::new("signature-invalid", sentence(&format!("{rejection} ({})", rejection.reason())))
     }
 }
 
 impl From<token::Rejection> for Problem {
     fn from(rejection: token::Rejection) -> Self {
-        Self::new(rejection.reason(), format!("{rejection}."))
+        Self::new(rejection.reason(), sentence(&rejection.to_string()))
     }
+}
+
+/// An error's text as people read sentences.
+fn sentence(error: &str) -> String {
+    let mut rest = error.chars();
+    rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).chain(['.']).collect())
 }
 
 impl From<Refusal> for Problem {
