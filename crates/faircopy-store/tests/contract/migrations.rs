@@ -18,8 +18,9 @@ on_postgres!(an_administrator_may_have_made_the_schema, an_administrator_may_mig
 
 async fn migrations_are_applied_once(db: &Db) {
     let pending = db.store.pending_migrations().await.unwrap();
-    let names: Vec<_> = pending.iter().map(|migration| (migration.version, migration.name)).collect();
-    assert_eq!(names, [(1, "copy"), (2, "row_level_security"), (3, "reading")]);
+    let first: Vec<_> = pending.iter().take(2).map(|migration| (migration.version, migration.name)).collect();
+    assert_eq!(first, [(1, "copy"), (2, "row_level_security")]);
+    assert!(pending.iter().map(|migration| migration.version).eq((1..).take(pending.len())), "numbered without gaps");
     assert!(!db.store.ready().await.unwrap());
     let mut writer = db.store.writer();
     assert_eq!(writer.migrate(NOW).await.unwrap(), pending);
@@ -28,17 +29,18 @@ async fn migrations_are_applied_once(db: &Db) {
     assert_eq!(db.store.writer().migrate(NOW).await.unwrap(), []);
     assert_eq!(db.store.pending_migrations().await.unwrap(), []);
     let applied = db.sql("SELECT name FROM {s}schema_migrations ORDER BY version").await;
-    assert_eq!(applied, ["copy", "row_level_security", "reading"].map(|name| Some(name.to_owned())));
+    assert_eq!(applied, pending.iter().map(|migration| Some(migration.name.to_owned())).collect::<Vec<_>>());
     assert_eq!(db.feed().await, []);
 }
 
 async fn many_writers_migrate_at_once(db: &Db) {
+    let pending = db.store.pending_migrations().await.unwrap().len();
     let tasks: Vec<_> = (0..4).map(|_| tokio::spawn(migrate(db.store.writer()))).collect();
     let mut applied = 0;
     for task in tasks {
         applied += task.await.unwrap();
     }
-    assert_eq!(applied, 3);
+    assert_eq!(applied, pending);
     assert!(db.store.ready().await.unwrap());
 }
 
@@ -124,7 +126,8 @@ async fn an_administrator_may_migrate(db: &Db) {
         db.sql(&format!("ALTER TABLE faircopy.{table} OWNER TO {holder}")).await;
     }
     db.sql(&format!("ALTER VIEW faircopy.user_profiles OWNER TO {holder}")).await;
-    assert_eq!(db.store.writer().migrate(NOW).await.unwrap().len(), 2);
+    let pending = db.store.pending_migrations().await.unwrap();
+    assert_eq!(db.store.writer().migrate(NOW).await.unwrap(), pending);
     let owners = "SELECT DISTINCT pg_get_userbyid(relowner)::text FROM pg_class WHERE relnamespace = 'faircopy'::regnamespace \
         UNION SELECT DISTINCT pg_get_userbyid(proowner)::text FROM pg_proc WHERE pronamespace = 'faircopy'::regnamespace";
     assert_eq!(db.sql(owners).await, [Some(holder.clone())]);
@@ -136,5 +139,7 @@ async fn an_administrator_may_migrate(db: &Db) {
 
 async fn an_administrator_may_have_made_the_schema(db: &Db) {
     db.sql("CREATE SCHEMA faircopy").await;
-    assert_eq!(db.store.writer().migrate(NOW).await.unwrap().len(), 3);
+    let pending = db.store.pending_migrations().await.unwrap();
+    assert_eq!(db.store.writer().migrate(NOW).await.unwrap(), pending);
+    assert!(db.store.ready().await.unwrap());
 }

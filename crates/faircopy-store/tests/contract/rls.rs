@@ -377,7 +377,8 @@ async fn a_copy_with_rows_is_migrated(db: &Db) {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut owner).await.unwrap();
     }
     let applied = copy.store.writer().migrate(NOW).await.unwrap();
-    assert_eq!(applied.iter().map(|migration| migration.version).collect::<Vec<_>>(), [2, 3]);
+    assert!(applied.len() > 1 && applied.iter().map(|migration| migration.version).eq((2..).take(applied.len())));
+    assert!(copy.store.ready().await.unwrap());
     assert_eq!(copy.store.counts().await.unwrap().users, 2);
     copy.allow_the_app().await;
     let claims = v1("user_old", "org_old");
