@@ -167,7 +167,8 @@ impl Confirm {
         turn.tally.found = rows.users.len() + rows.organizations.len() + rows.members.len();
         // Users first: a membership brings a part of its user, and the whole is wanted.
         for users in rows.users.chunks(MAX_NAMED) {
-            turn.users(users).await?;
+            let named: Vec<_> = users.iter().map(Named::User).collect();
+            turn.objects(&List::UsersNamed(users), &named).await?;
         }
         for (organization, users) in by_organization(&rows) {
             for users in users.chunks(MAX_NAMED) {
@@ -177,7 +178,8 @@ impl Confirm {
         let placeholders: Vec<OrganizationId> =
             rows.organizations.iter().filter(|id| !turn.organizations.contains(*id)).cloned().collect();
         for organizations in placeholders.chunks(MAX_NAMED) {
-            turn.organizations(organizations).await?;
+            let named: Vec<_> = organizations.iter().map(Named::Organization).collect();
+            turn.objects(&List::OrganizationsNamed(organizations), &named).await?;
         }
         let tally = turn.tally;
         self.metrics.confirmed(tally.confirmed, tally.denied);
@@ -202,24 +204,52 @@ struct Turn<'w> {
     organizations: HashSet<OrganizationId>,
 }
 
+/// What has an id of its own at Clerk's.
+enum Named<'a> {
+    User(&'a UserId),
+    Organization(&'a OrganizationId),
+}
+
+impl Named<'_> {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::User(id) => id.as_str(),
+            Self::Organization(id) => id.as_str(),
+        }
+    }
+
+    async fn read(&self, clerk: &Clerk) -> Result<Answer<Option<Item>>, Fault> {
+        match self {
+            Self::User(id) => clerk.user(id, Share::Background).await,
+            Self::Organization(id) => clerk.organization(id, Share::Background).await,
+        }
+    }
+
+    fn not_found(&self, at: Millis) -> Observation {
+        match self {
+            Self::User(id) => user_not_found(id, at),
+            Self::Organization(id) => organization_not_found(id, at),
+        }
+    }
+}
+
 impl Turn<'_> {
-    async fn users(&mut self, asked: &[UserId]) -> Result<(), Stop> {
-        let list = List::UsersNamed(asked);
-        let answer = self.page(&list, asked.len()).await?;
+    /// Reads users or organizations: first their list, and then alone whoever is missing from it.
+    async fn objects(&mut self, list: &List<'_>, asked: &[Named<'_>]) -> Result<(), Stop> {
+        let answer = self.page(list, asked.len()).await?;
         let (mut observations, mut seen) = (Vec::new(), HashSet::new());
         for item in answer.found.into_iter().flat_map(|page| page.items) {
             seen.extend(item.id.clone());
             self.take(item, &mut observations);
         }
-        // Who is missing from a list is asked for directly.
-        for id in asked.iter().filter(|id| !seen.contains(id.as_str())) {
+        for named in asked.iter().filter(|named| !seen.contains(named.as_str())) {
             if !self.may_ask() {
                 break;
             }
-            let answer = self.worker.clerk.user(id, Share::Background).await?;
+            let answer = named.read(&self.worker.clerk).await?;
             match answer.found {
                 Some(item) => self.take(item, &mut observations),
-                None => observations.push(user_not_found(id, self.deny(answer.asked_at))),
+                None => observations.push(named.not_found(self.deny(answer.asked_at))),
             }
         }
         Ok(self.worker.reader.learn(observations, Share::Background).await?)
@@ -256,26 +286,6 @@ impl Turn<'_> {
                     let at = self.deny(answer.asked_at);
                     observations.push(not_a_member(&(organization.clone(), user.clone()), at));
                 }
-            }
-        }
-        Ok(self.worker.reader.learn(observations, Share::Background).await?)
-    }
-
-    async fn organizations(&mut self, asked: &[OrganizationId]) -> Result<(), Stop> {
-        let answer = self.page(&List::OrganizationsNamed(asked), asked.len()).await?;
-        let (mut observations, mut seen) = (Vec::new(), HashSet::new());
-        for item in answer.found.into_iter().flat_map(|page| page.items) {
-            seen.extend(item.id.clone());
-            self.take(item, &mut observations);
-        }
-        for id in asked.iter().filter(|id| !seen.contains(id.as_str())) {
-            if !self.may_ask() {
-                break;
-            }
-            let answer = self.worker.clerk.organization(id, Share::Background).await?;
-            match answer.found {
-                Some(item) => self.take(item, &mut observations),
-                None => observations.push(organization_not_found(id, self.deny(answer.asked_at))),
             }
         }
         Ok(self.worker.reader.learn(observations, Share::Background).await?)
