@@ -325,8 +325,8 @@ mod tests {
             .flatten()
             .flat_map(|operation| problems(operation.operation_id.as_deref().unwrap_or_default()))
             .collect();
-        // What is answered where there is no operation.
-        told.extend(["method-not-allowed", "not-found"]);
+        // What is answered where there is no operation, and by an application that Faircopy is embedded in.
+        told.extend(["method-not-allowed", "not-found", "not-permitted"]);
         told.sort_unstable();
         told.dedup();
         assert_eq!(told, CODES.iter().map(|(code, ..)| *code).collect::<Vec<_>>());

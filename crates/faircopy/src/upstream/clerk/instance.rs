@@ -185,7 +185,8 @@ impl Clerk {
             let url = list::address(&self.base, &[segment]);
             async move {
                 match self.get(url.ok_or(Fault::Malformed)?, segment, share).await {
-                    Err(Fault::Status(404)) => Ok(None),
+                    // A page for people is no answer to whoever has had one before.
+                    Err(Fault::Status(404)) if self.instance().is_none() => Ok(None),
                     answer => answer.map(|(_, document)| document),
                 }
             }
