@@ -1,7 +1,7 @@
 //! Programs of npm packages: installed from a committed lock file, run to their end.
 
-use std::fs;
-use std::io::Write as _;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -12,7 +12,12 @@ use std::process::{Command, Stdio};
 #[must_use]
 pub fn installed(folder: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let lock = fs::read(folder.join("package-lock.json")).expect("a committed lock file");
+    // Tests are processes of their own, and npm takes a folder apart that another npm is filling: one at a time. The lock
+    // ends with the file, also when its holder is killed.
+    let mut committed = File::open(folder.join("package-lock.json")).expect("a committed lock file");
+    committed.lock().expect("lock our own file");
+    let mut lock = Vec::new();
+    committed.read_to_end(&mut lock).expect("read our own file");
     // Written when an installation is complete, so that one that was broken off is begun anew.
     let marker = folder.join("node_modules").join(".installed");
     if fs::read(&marker).is_ok_and(|installed| installed == lock) {
