@@ -1,0 +1,1 @@
+//! Deliveries: endpoints, messages, and the attempts to deliver them.
