@@ -147,6 +147,7 @@ impl Observation {
             Fact::TokenMember(member, _) => pair(&member.organization, &member.user),
             // The pair, where it is known, must be looked up by the membership's id.
             Fact::NoMembership(id, _) => vec![Key::Membership(id.clone())],
+            Fact::NoInvitation(id, _) => vec![Key::Invitation(id.clone())],
             Fact::Invitation(invitation, _) => {
                 vec![Key::Invitation(invitation.id.clone()), Key::Organization(invitation.organization.clone())]
             }
@@ -199,6 +200,7 @@ impl Workset {
             }
             Fact::TokenMember(member, issued_at) => self.token_member(member, *issued_at),
             Fact::Invitation(invitation, stamp) => self.invitation(invitation, *stamp, source),
+            Fact::NoInvitation(id, at) => self.no_invitation(id, *at),
         }
     }
 
@@ -241,7 +243,8 @@ impl Workset {
     }
 
     fn invitation(&mut self, invitation: &Invitation, stamp: Stamp, source: Provenance) -> Verdict {
-        if self.ended(&Key::Organization(invitation.organization.clone())) {
+        let parent = Key::Organization(invitation.organization.clone());
+        if self.ended(&parent) || self.ended(&Key::Invitation(invitation.id.clone())) {
             return Verdict::Known;
         }
         let (verdict, shown) = self.update(Key::Invitation(invitation.id.clone()), |register| {
@@ -251,6 +254,12 @@ impl Workset {
         if shown {
             self.changes.invitations.insert(invitation.id.clone(), Change::Put(invitation.clone(), source));
         }
+        verdict
+    }
+
+    fn no_invitation(&mut self, id: &InvitationId, at: Millis) -> Verdict {
+        let verdict = self.bury(Key::Invitation(id.clone()), at);
+        self.changes.invitations.insert(id.clone(), Change::Remove);
         verdict
     }
 

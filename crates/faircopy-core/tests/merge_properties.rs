@@ -547,3 +547,25 @@ fn a_bare_membership_id_ends_its_pair_in_every_order() {
     assert_eq!(role(&one_end(&[joined.clone(), bare("orgmem_a"), changed])), None);
     assert_eq!(role(&one_end(&[joined, bare("orgmem_other")])), Some("full"));
 }
+
+/// What a sweep has found to be gone stays gone, in every order; nothing else is touched.
+#[test]
+fn an_invitation_that_is_gone_stays_gone() {
+    let (organization, _) = pair();
+    let invitation = |status: &str, at: i64| {
+        let invitation = faircopy_core::record::Invitation {
+            id: faircopy_core::InvitationId::parse("orginv_1").unwrap(),
+            organization: organization.clone(),
+            email: None,
+            role: None,
+            status: status.into(),
+            expires_at: None,
+            created_at: Some(Millis(1)),
+            updated_at: Some(Millis(at)),
+        };
+        webhook(Fact::Invitation(invitation, stamp(at, at, at)))
+    };
+    let gone = webhook(Fact::NoInvitation(faircopy_core::InvitationId::parse("orginv_1").unwrap(), Millis(5)));
+    assert_eq!(one_end(&[invitation("pending", 1), invitation("accepted", 9)]).rows.invitations.len(), 1);
+    assert_eq!(one_end(&[invitation("pending", 1), gone, invitation("accepted", 9)]).rows.invitations.len(), 0);
+}

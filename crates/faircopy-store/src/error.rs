@@ -31,6 +31,9 @@ pub enum Error {
     /// The database promises less than a 2xx does.
     #[error("the database does not keep what it acknowledges: {0}")]
     UnsafeDurability(String),
+    /// Somebody else has taken over: nothing was written.
+    #[error("another replica has taken over the lease `{0}`")]
+    LeaseLost(&'static str),
     /// The server's version lacks what is needed.
     #[error("PostgreSQL {0} is too old; the oldest that is served is 15")]
     ServerTooOld(String),

@@ -7,12 +7,14 @@
 
 mod caller;
 mod changes;
+mod comparison;
 mod deliveries;
 mod desk;
 mod engine;
 mod error;
 pub mod failpoint;
 mod intake;
+mod leases;
 mod migrate;
 mod provisional;
 mod public;
@@ -23,13 +25,16 @@ pub mod rls;
 mod secrets;
 mod server;
 mod standing;
+mod sweeps;
 
 pub use caller::{Caller, READER_ROLE};
 pub use changes::Entry;
+pub use comparison::Difference;
 pub use deliveries::{Delivery, DeliveryFilter, DeliverySummary};
 pub use engine::Address;
 pub use error::{Error, Result};
 pub use intake::{Arrival, Content, Input, Item, Outcome, Receipt, Writer};
+pub use leases::Fence;
 pub use migrate::Migration;
 pub use provisional::{Of, Pair, Provisional};
 pub use public::Row;
@@ -37,6 +42,7 @@ pub use reading::{Membership, OrganizationRecord, Person, UserRecord};
 pub use records::{Counts, OutcomeCount};
 pub use server::Server;
 pub use standing::{Freshness, Member, Standing};
+pub use sweeps::{Absence, Progress, Sweep, Swept, Unseen};
 
 use engine::Readers;
 

@@ -33,6 +33,7 @@ migrations!(
     2 "row_level_security" "0002_row_level_security.sql",
     3 "reading" "0003_reading.sql",
     4 "provisional" "0004_provisional.sql",
+    5 "sweeps" "0005_sweeps.sql",
 );
 
 /// Any two processes that migrate at once take turns: the lock ends with the transaction, so poolers can carry it.

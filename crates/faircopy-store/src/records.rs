@@ -218,7 +218,8 @@ pub(crate) fn settled(rows: &[Row], entries: &mut Vec<Entry>) -> Result<()> {
     Ok(())
 }
 
-type Put<'a, K, T> = Vec<(&'a K, &'a T, Provenance)>;
+/// Records that rows are made of, with their keys and where they came from.
+pub(crate) type Put<'a, K, T> = Vec<(&'a K, &'a T, Provenance)>;
 
 fn split<K: Ord, T>(changes: &std::collections::BTreeMap<K, Change<T>>) -> (Put<'_, K, T>, Vec<&K>, Vec<&K>) {
     let (mut put, mut gone, mut withdrawn) = (Vec::new(), Vec::new(), Vec::new());
@@ -256,113 +257,120 @@ fn provenances<'a, K, T>(put: &Put<'_, K, T>) -> impl Iterator<Item = Option<&'a
     put.iter().map(|(_, _, provenance)| Some(provenance.as_str()))
 }
 
+pub(crate) const ORGANIZATION_COLUMNS: [&str; 9] =
+    ["name", "slug", "image_url", "created_by", "settings", "workspace_id", "provenance", "created_at", "updated_at"];
+pub(crate) const MEMBER_COLUMNS: [&str; 6] =
+    ["clerk_membership_id", "role", "permissions", "provenance", "created_at", "updated_at"];
+pub(crate) const USER_COLUMNS: [&str; 15] = [
+    "external_id",
+    "username",
+    "first_name",
+    "last_name",
+    "name",
+    "email",
+    "image_url",
+    "public_metadata",
+    "banned",
+    "locked",
+    "linked_workspace_id",
+    "provenance",
+    "created_at",
+    "updated_at",
+    "workspace_id",
+];
+pub(crate) const INVITATION_COLUMNS: [&str; 8] =
+    ["clerk_org_id", "email", "role", "status", "expires_at", "provenance", "created_at", "updated_at"];
+
+pub(crate) fn organization_rows<'a>(put: &Put<'a, OrganizationId, Organization>) -> Rows<'a> {
+    let all = || put.iter().map(|(_, organization, _)| *organization);
+    Rows::new(put.len())
+        .text("clerk_org_id", put.iter().map(|(id, _, _)| Some(id.as_str())))
+        .text("name", all().map(|o| o.name.as_deref()))
+        .text("slug", all().map(|o| o.slug.as_deref()))
+        .text("image_url", all().map(|o| o.image_url.as_deref()))
+        .text("created_by", all().map(|o| o.created_by.as_deref()))
+        .json("settings", all().map(|o| Some(o.settings.to_string())))
+        .text("workspace_id", all().map(Organization::linked_workspace))
+        .text("provenance", provenances(put))
+        .time("created_at", all().map(|o| o.created_at))
+        .time("updated_at", all().map(|o| o.updated_at))
+}
+
+pub(crate) fn member_rows<'a>(put: &Put<'a, (OrganizationId, UserId), Member>) -> Rows<'a> {
+    let all = || put.iter().map(|(_, member, _)| *member);
+    Rows::new(put.len())
+        .text("clerk_org_id", all().map(|m| Some(m.organization.as_str())))
+        .text("clerk_user_id", all().map(|m| Some(m.user.as_str())))
+        .text("clerk_membership_id", all().map(|m| m.membership.as_ref().map(MembershipId::as_str)))
+        .text("role", all().map(|m| m.role.as_deref()))
+        .json("permissions", all().map(|m| Some(serde_json::json!(m.permissions).to_string())))
+        .text("provenance", provenances(put))
+        .time("created_at", all().map(|m| m.created_at))
+        .time("updated_at", all().map(|m| m.updated_at))
+}
+
+/// Without `workspace_id`, which follows from more than the user.
+pub(crate) fn user_rows<'a>(put: &Put<'a, UserId, User>) -> Rows<'a> {
+    let all = || put.iter().map(|(_, user, _)| *user);
+    let profile =
+        |column: fn(&'a Profile) -> Option<&'a str>| all().map(move |user| user.profile.as_ref().and_then(column));
+    Rows::new(put.len())
+        .text("clerk_user_id", put.iter().map(|(id, _, _)| Some(id.as_str())))
+        .text("external_id", profile(|p| p.external_id.as_deref()))
+        .text("username", profile(|p| p.username.as_deref()))
+        .text("first_name", profile(|p| p.first_name.as_deref()))
+        .text("last_name", profile(|p| p.last_name.as_deref()))
+        .text("name", all().map(|user| user.profile.as_ref().and_then(Profile::name)))
+        .text("email", profile(|p| p.email.as_deref()))
+        .text("image_url", profile(|p| p.image_url.as_deref()))
+        .json("public_metadata", all().map(|user| user.profile.as_ref().map(|p| p.public_metadata.to_string())))
+        .bool("banned", all().map(|user| user.profile.as_ref().and_then(|p| p.banned)))
+        .bool("locked", all().map(|user| user.profile.as_ref().and_then(|p| p.locked)))
+        .text("linked_workspace_id", all().map(|user| user.linked_workspace.as_deref()))
+        .text("provenance", provenances(put))
+        .time("created_at", all().map(|user| user.created_at))
+        .time("updated_at", all().map(|user| user.updated_at))
+}
+
+pub(crate) fn invitation_rows<'a>(put: &Put<'a, InvitationId, Invitation>, now: Millis) -> Rows<'a> {
+    let all = || put.iter().map(|(_, invitation, _)| *invitation);
+    Rows::new(put.len())
+        .text("clerk_invitation_id", put.iter().map(|(id, _, _)| Some(id.as_str())))
+        .text("clerk_org_id", all().map(|i| Some(i.organization.as_str())))
+        .text("email", all().map(|i| i.email.as_deref()))
+        .text("role", all().map(|i| i.role.as_deref()))
+        .text("status", all().map(|i| Some(i.status_at(now))))
+        .time("expires_at", all().map(|i| i.expires_at))
+        .text("provenance", provenances(put))
+        .time("created_at", all().map(|i| i.created_at))
+        .time("updated_at", all().map(|i| i.updated_at))
+}
+
 impl<'a> Writes<'a> {
     fn put_organizations(&mut self, put: &Put<'a, OrganizationId, Organization>) {
-        const COLUMNS: [&str; 9] = [
-            "name",
-            "slug",
-            "image_url",
-            "created_by",
-            "settings",
-            "workspace_id",
-            "provenance",
-            "created_at",
-            "updated_at",
-        ];
         static STATEMENT: LazyLock<String> =
-            LazyLock::new(|| upsert("organizations", &["clerk_org_id"], &COLUMNS, "v.*"));
-        let all = || put.iter().map(|(_, organization, _)| *organization);
-        let rows = Rows::new(put.len())
-            .text("clerk_org_id", put.iter().map(|(id, _, _)| Some(id.as_str())))
-            .text("name", all().map(|o| o.name.as_deref()))
-            .text("slug", all().map(|o| o.slug.as_deref()))
-            .text("image_url", all().map(|o| o.image_url.as_deref()))
-            .text("created_by", all().map(|o| o.created_by.as_deref()))
-            .json("settings", all().map(|o| Some(o.settings.to_string())))
-            .text("workspace_id", all().map(Organization::linked_workspace))
-            .text("provenance", provenances(put))
-            .time("created_at", all().map(|o| o.created_at))
-            .time("updated_at", all().map(|o| o.updated_at));
-        self.push(Says::Changed(Entity::Organization, Operation::Put), &STATEMENT, rows);
+            LazyLock::new(|| upsert("organizations", &["clerk_org_id"], &ORGANIZATION_COLUMNS, "v.*"));
+        self.push(Says::Changed(Entity::Organization, Operation::Put), &STATEMENT, organization_rows(put));
     }
 
     fn put_members(&mut self, put: &Put<'a, (OrganizationId, UserId), Member>) {
-        const COLUMNS: [&str; 6] =
-            ["clerk_membership_id", "role", "permissions", "provenance", "created_at", "updated_at"];
-        static STATEMENT: LazyLock<String> =
-            LazyLock::new(|| upsert("organization_members", &["clerk_org_id", "clerk_user_id"], &COLUMNS, "v.*"));
-        let all = || put.iter().map(|(_, member, _)| *member);
-        let rows = Rows::new(put.len())
-            .text("clerk_org_id", put.iter().map(|(pair, _, _)| Some(pair.0.as_str())))
-            .text("clerk_user_id", put.iter().map(|(pair, _, _)| Some(pair.1.as_str())))
-            .text("clerk_membership_id", all().map(|m| m.membership.as_ref().map(MembershipId::as_str)))
-            .text("role", all().map(|m| m.role.as_deref()))
-            .json("permissions", all().map(|m| Some(serde_json::json!(m.permissions).to_string())))
-            .text("provenance", provenances(put))
-            .time("created_at", all().map(|m| m.created_at))
-            .time("updated_at", all().map(|m| m.updated_at));
-        self.push(Says::Member(Operation::Put), &STATEMENT, rows);
+        static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+            upsert("organization_members", &["clerk_org_id", "clerk_user_id"], &MEMBER_COLUMNS, "v.*")
+        });
+        self.push(Says::Member(Operation::Put), &STATEMENT, member_rows(put));
     }
 
     fn put_users(&mut self, put: &Put<'a, UserId, User>) {
-        const COLUMNS: [&str; 15] = [
-            "external_id",
-            "username",
-            "first_name",
-            "last_name",
-            "name",
-            "email",
-            "image_url",
-            "public_metadata",
-            "banned",
-            "locked",
-            "linked_workspace_id",
-            "provenance",
-            "created_at",
-            "updated_at",
-            "workspace_id",
-        ];
-        static STATEMENT: LazyLock<String> =
-            LazyLock::new(|| upsert("users", &["clerk_user_id"], &COLUMNS, &format!("v.*, {}", wanted_workspace("v"))));
-        let all = || put.iter().map(|(_, user, _)| *user);
-        let profile =
-            |column: fn(&'a Profile) -> Option<&'a str>| all().map(move |user| user.profile.as_ref().and_then(column));
-        let rows = Rows::new(put.len())
-            .text("clerk_user_id", put.iter().map(|(id, _, _)| Some(id.as_str())))
-            .text("external_id", profile(|p| p.external_id.as_deref()))
-            .text("username", profile(|p| p.username.as_deref()))
-            .text("first_name", profile(|p| p.first_name.as_deref()))
-            .text("last_name", profile(|p| p.last_name.as_deref()))
-            .text("name", all().map(|user| user.profile.as_ref().and_then(Profile::name)))
-            .text("email", profile(|p| p.email.as_deref()))
-            .text("image_url", profile(|p| p.image_url.as_deref()))
-            .json("public_metadata", all().map(|user| user.profile.as_ref().map(|p| p.public_metadata.to_string())))
-            .bool("banned", all().map(|user| user.profile.as_ref().and_then(|p| p.banned)))
-            .bool("locked", all().map(|user| user.profile.as_ref().and_then(|p| p.locked)))
-            .text("linked_workspace_id", all().map(|user| user.linked_workspace.as_deref()))
-            .text("provenance", provenances(put))
-            .time("created_at", all().map(|user| user.created_at))
-            .time("updated_at", all().map(|user| user.updated_at));
-        self.push(Says::Changed(Entity::User, Operation::Put), &STATEMENT, rows);
+        static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+            upsert("users", &["clerk_user_id"], &USER_COLUMNS, &format!("v.*, {}", wanted_workspace("v")))
+        });
+        self.push(Says::Changed(Entity::User, Operation::Put), &STATEMENT, user_rows(put));
     }
 
     fn put_invitations(&mut self, put: &Put<'a, InvitationId, Invitation>, now: Millis) {
-        const COLUMNS: [&str; 8] =
-            ["clerk_org_id", "email", "role", "status", "expires_at", "provenance", "created_at", "updated_at"];
         static STATEMENT: LazyLock<String> =
-            LazyLock::new(|| upsert("organization_invitations", &["clerk_invitation_id"], &COLUMNS, "v.*"));
-        let all = || put.iter().map(|(_, invitation, _)| *invitation);
-        let rows = Rows::new(put.len())
-            .text("clerk_invitation_id", put.iter().map(|(id, _, _)| Some(id.as_str())))
-            .text("clerk_org_id", all().map(|i| Some(i.organization.as_str())))
-            .text("email", all().map(|i| i.email.as_deref()))
-            .text("role", all().map(|i| i.role.as_deref()))
-            .text("status", all().map(|i| Some(i.status_at(now))))
-            .time("expires_at", all().map(|i| i.expires_at))
-            .text("provenance", provenances(put))
-            .time("created_at", all().map(|i| i.created_at))
-            .time("updated_at", all().map(|i| i.updated_at));
-        self.push(Says::Changed(Entity::Invitation, Operation::Put), &STATEMENT, rows);
+            LazyLock::new(|| upsert("organization_invitations", &["clerk_invitation_id"], &INVITATION_COLUMNS, "v.*"));
+        self.push(Says::Changed(Entity::Invitation, Operation::Put), &STATEMENT, invitation_rows(put, now));
     }
 
     fn remove_organizations(&mut self, gone: &[&'a OrganizationId]) {
@@ -437,7 +445,7 @@ impl<'a> Writes<'a> {
 /// A user's workspace: the one that the public metadata names, or else that of the oldest live membership, literally
 /// the oldest, even when its organization has none (product.md, system A). A provisional membership has no age yet and
 /// comes last.
-fn wanted_workspace(user: &str) -> String {
+pub(crate) fn wanted_workspace(user: &str) -> String {
     format!(
         "COALESCE({user}.linked_workspace_id, (SELECT o.workspace_id FROM {{s}}organization_members m \
          LEFT JOIN {{s}}organizations o ON o.clerk_org_id = m.clerk_org_id \

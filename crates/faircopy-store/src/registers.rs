@@ -28,6 +28,11 @@ pub(crate) fn by_key<'a>(keys: impl ExactSizeIterator<Item = &'a Key>) -> Call<'
     Call::over(&BY_KEY, rows)
 }
 
+/// The statement of [`by_key`], for whoever reads.
+pub(crate) fn by_key_statement() -> &'static str {
+    &BY_KEY
+}
+
 /// Finds the pairs whose newest generation is one of these memberships.
 pub(crate) fn by_membership<'a>(memberships: impl ExactSizeIterator<Item = &'a MembershipId>) -> Call<'a> {
     let rows = Rows::new(memberships.len()).text("id", memberships.map(|id| Some(id.as_str())));

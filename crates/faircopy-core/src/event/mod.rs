@@ -7,7 +7,7 @@ mod shape;
 use serde::Deserialize;
 
 use crate::ProfileMode;
-use crate::id::{IdError, MAX_ID_LENGTH, MembershipId, OrganizationId, UserId};
+use crate::id::{IdError, InvitationId, MAX_ID_LENGTH, MembershipId, OrganizationId, UserId};
 use crate::payload::{Key, Message};
 use crate::record::{Generation, Invitation, Member, Organization, Provenance, Stamp, User, column_text};
 use crate::time::Millis;
@@ -59,6 +59,8 @@ pub enum Fact {
     TokenMember(Member, Millis),
     /// A full snapshot of an invitation.
     Invitation(Invitation, Stamp),
+    /// The invitation is gone. Clerk has no event for it: an invitation goes with its organization.
+    NoInvitation(InvitationId, Millis),
 }
 
 impl Fact {
@@ -75,6 +77,7 @@ impl Fact {
             Self::NotAMember(_, user, _) => user.as_str(),
             Self::TokenMember(member, _) => member.user.as_str(),
             Self::Invitation(invitation, _) => invitation.id.as_str(),
+            Self::NoInvitation(id, _) => id.as_str(),
         }
     }
 }

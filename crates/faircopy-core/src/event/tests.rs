@@ -163,6 +163,7 @@ fn kind(fact: &Fact) -> &'static str {
         Fact::UserNotFound(..) => "user not found",
         Fact::OrganizationNotFound(..) => "organization not found",
         Fact::Invitation(..) => "invitation",
+        Fact::NoInvitation(..) => "no invitation",
     }
 }
 

@@ -74,7 +74,8 @@ impl Dialect {
             rest = after;
         }
         out.push_str(rest);
-        out
+        // To SQLite `$2` is a name, numbered by where it stands first; `?2` is the second.
+        if self == Self::Sqlite { out.replace('$', "?") } else { out }
     }
 
     fn word(self, word: &str) -> Cow<'_, str> {
@@ -134,6 +135,21 @@ pub(super) enum Column<'a> {
     Time(Vec<Option<i64>>),
 }
 
+impl Column<'_> {
+    fn into_owned(self) -> Column<'static> {
+        let texts = |texts: Vec<Option<Cow<'_, str>>>| {
+            texts.into_iter().map(|text| text.map(|text| Cow::Owned(text.into_owned()))).collect()
+        };
+        match self {
+            Self::Text(values) => Column::Text(texts(values)),
+            Self::Json(values) => Column::Json(texts(values)),
+            Self::Int(values) => Column::Int(values),
+            Self::Bool(values) => Column::Bool(values),
+            Self::Time(values) => Column::Time(values),
+        }
+    }
+}
+
 /// Many rows as one parameter each column: what `{rows}` stands for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rows<'a> {
@@ -178,6 +194,17 @@ impl<'a> Rows<'a> {
     fn with(mut self, name: &'static str, column: Column<'a>) -> Self {
         self.columns.push((name, column));
         self
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The same, holding all of their values.
+    pub(crate) fn into_owned(self) -> Rows<'static> {
+        let columns = self.columns.into_iter().map(|(name, column)| (name, column.into_owned())).collect();
+        Rows { length: self.length, columns }
     }
 
     fn table(&self, dialect: Dialect) -> String {

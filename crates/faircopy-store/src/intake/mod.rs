@@ -10,6 +10,8 @@ use faircopy_core::event::{Event, Observation, Reading};
 use faircopy_core::{Millis, event, payload};
 use sha2::{Digest, Sha256};
 
+use crate::leases::Fence;
+
 pub use writer::Writer;
 
 /// One delivery, verified and read, as the intake takes it.
@@ -34,6 +36,10 @@ pub trait Input {
     fn observations(&self) -> &[Observation];
     /// The delivery that said it, whose record is kept.
     fn delivery(&self) -> Option<&Arrival>;
+    /// The lease in whose name it is merged: without it, it is not.
+    fn fence(&self) -> Option<&Fence> {
+        None
+    }
 }
 
 /// Either kind of input, as one queue holds them.
@@ -43,6 +49,8 @@ pub enum Item {
     Delivery(Arrival),
     /// What was learned without a delivery: there is no record of it but the rows.
     Learned(Vec<Observation>),
+    /// What a worker learned that has a lease.
+    Swept(Vec<Observation>, Fence),
 }
 
 impl Input for Arrival {
@@ -62,14 +70,21 @@ impl Input for Item {
     fn observations(&self) -> &[Observation] {
         match self {
             Self::Delivery(arrival) => arrival.observations(),
-            Self::Learned(observations) => observations,
+            Self::Learned(observations) | Self::Swept(observations, _) => observations,
         }
     }
 
     fn delivery(&self) -> Option<&Arrival> {
         match self {
             Self::Delivery(arrival) => Some(arrival),
-            Self::Learned(_) => None,
+            Self::Learned(_) | Self::Swept(..) => None,
+        }
+    }
+
+    fn fence(&self) -> Option<&Fence> {
+        match self {
+            Self::Swept(_, fence) => Some(fence),
+            Self::Delivery(_) | Self::Learned(_) => None,
         }
     }
 }
@@ -151,6 +166,8 @@ pub struct Receipt {
     pub contested: bool,
     /// Of what was learned without a delivery: whether each observation was news, in their order.
     pub parts: Vec<bool>,
+    /// The lease in whose name it came is somebody else's: it was not merged.
+    pub is_fenced_off: bool,
     /// The last number of the change feed once this was committed.
     pub sequence: i64,
 }

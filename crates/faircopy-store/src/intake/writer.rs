@@ -16,6 +16,7 @@ use super::{Arrival, Input, Outcome, Receipt};
 use crate::changes::Entry;
 use crate::engine::{self, Address, Begun, Call, Connection, Opening, Row};
 use crate::error::{Error, Result};
+use crate::leases::{self, Fence};
 use crate::records::Writes;
 use crate::{changes, failpoint, records, registers};
 
@@ -229,8 +230,14 @@ impl<B: Batch> Opening for Lot<B> {
     }
 
     fn under_pen(&self) -> Vec<Call<'_>> {
-        vec![registers::by_key(self.keys.iter()), registers::by_membership(self.unpaired.iter())]
+        let fences = fences(self.batch.inputs());
+        vec![registers::by_key(self.keys.iter()), registers::by_membership(self.unpaired.iter()), leases::held(&fences)]
     }
+}
+
+/// The leases in whose names a batch comes: mostly none.
+fn fences<I: Input>(batch: &[I]) -> BTreeSet<&Fence> {
+    batch.iter().filter_map(Input::fence).collect()
 }
 
 async fn write<I: Input>(connection: &mut Connection, batch: &[I], now: Millis) -> Result<Written> {
@@ -272,7 +279,14 @@ async fn finish_and_write<I: Input>(
 async fn merge<B: Batch>(connection: &mut Connection, lot: &Lot<B>, begun: Begun, now: Millis) -> Result<Written> {
     let batch = lot.batch.inputs();
     let mut workset = load(connection, &begun.under_pen).await?;
-    let verdicts: Vec<Merged> = batch.iter().map(|input| merge_one(&mut workset, input)).collect();
+    let held = leases::read_held(&begun.under_pen[2], &fences(batch));
+    let verdicts: Vec<Merged> = batch
+        .iter()
+        .map(|input| match input.fence() {
+            Some(fence) if !held.contains(fence) => Merged::fenced_off(),
+            _ => merge_one(&mut workset, input),
+        })
+        .collect();
     failpoint::step("mid-merge");
     let changes = workset.finish();
     let outcomes: Vec<Outcome> = verdicts.iter().map(|merged| merged.outcome).collect();
@@ -291,6 +305,7 @@ async fn merge<B: Batch>(connection: &mut Connection, lot: &Lot<B>, begun: Begun
         conflict: seen.with_another_body,
         contested: merged.contested,
         parts: merged.parts,
+        is_fenced_off: merged.is_fenced_off,
         sequence: begun.last,
     });
     Ok(Written { registers: changes.registers, entries, last: begun.last, now, receipts: receipts.collect() })
@@ -328,6 +343,13 @@ struct Merged {
     outcome: Outcome,
     contested: bool,
     parts: Vec<bool>,
+    is_fenced_off: bool,
+}
+
+impl Merged {
+    fn fenced_off() -> Self {
+        Self { outcome: Outcome::Stale, contested: false, parts: Vec::new(), is_fenced_off: true }
+    }
 }
 
 fn merge_one(workset: &mut Workset, input: &impl Input) -> Merged {
@@ -335,7 +357,7 @@ fn merge_one(workset: &mut Workset, input: &impl Input) -> Merged {
     let Some(arrival) = input.delivery() else {
         let parts: Vec<bool> = observations.iter().map(|part| workset.merge(part) == Verdict::News).collect();
         let outcome = if parts.contains(&true) { Outcome::Applied } else { Outcome::Stale };
-        return Merged { outcome, contested: false, parts };
+        return Merged { outcome, contested: false, parts, is_fenced_off: false };
     };
     let outcome = match &arrival.content.event.reading {
         Reading::Ignored => Outcome::Ignored,
@@ -346,7 +368,7 @@ fn merge_one(workset: &mut Workset, input: &impl Input) -> Merged {
         }
     };
     let contested = observations.iter().any(|observation| workset.is_contested(observation));
-    Merged { outcome, contested, parts: Vec::new() }
+    Merged { outcome, contested, parts: Vec::new(), is_fenced_off: false }
 }
 
 async fn quarantine(connection: &mut Connection, arrival: &Arrival, error: &str) -> Result<Receipt> {
@@ -356,5 +378,13 @@ async fn quarantine(connection: &mut Connection, arrival: &Arrival, error: &str)
     let sequence = connection.begin(Record::of(batch).calls(batch), vec![]).await?.last;
     connection.finish(vec![]).await?;
     let outcome = Outcome::Quarantined;
-    Ok(Receipt { outcome, news: false, conflict: false, contested: false, parts: Vec::new(), sequence })
+    Ok(Receipt {
+        outcome,
+        news: false,
+        conflict: false,
+        contested: false,
+        parts: Vec::new(),
+        is_fenced_off: false,
+        sequence,
+    })
 }

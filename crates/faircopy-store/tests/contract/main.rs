@@ -13,6 +13,7 @@
 //! | `rls` | who sees what on PostgreSQL, and does `rls check` find what is wrong? |
 //! | `rls_docs` | do the document's policies hold? |
 //! | `standing` | what the copy knows of a session, asked by many at once |
+//! | `sweeps` | leases and their fences, what differs from Clerk's records, what a sweep has seen |
 //! | `text` | hostile text, and nothing personal in minimal mode |
 //! | `turns` | what is durable while one batch is committed and the next has begun? |
 //! | `faults` | dropped calls, an application's foreign keys, a lock held by somebody else |
@@ -59,5 +60,6 @@ mod rls_docs;
 mod rules;
 mod say;
 mod standing;
+mod sweeps;
 mod text;
 mod turns;

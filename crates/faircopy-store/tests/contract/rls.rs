@@ -40,7 +40,19 @@ on_postgres!(
 );
 
 const TABLES: [&str; 4] = ["users", "organizations", "organization_members", "organization_invitations"];
-const OWN: [&str; 6] = ["webhook_deliveries", "registers", "changes", "feed", "schema_migrations", "secrets"];
+const OWN: [&str; 11] = [
+    "webhook_deliveries",
+    "registers",
+    "changes",
+    "feed",
+    "schema_migrations",
+    "secrets",
+    "leases",
+    "sweeps",
+    "sweep_seen",
+    "sweep_absences",
+    "proofs",
+];
 
 /// A copy of two organizations, its owner, and an application's role.
 struct Copy<'a> {

@@ -240,7 +240,9 @@ impl Worker {
     async fn refused(&mut self, item: &Item, error: Error) -> Result<Receipt, Refusal> {
         let arrival = match item {
             Item::Delivery(arrival) if !error.is_passing() => arrival,
-            Item::Delivery(_) | Item::Learned(_) => return Err(Refusal::Unavailable(error.to_string())),
+            Item::Delivery(_) | Item::Learned(_) | Item::Swept(..) => {
+                return Err(Refusal::Unavailable(error.to_string()));
+            }
         };
         tracing::error!(%error, svix_id = arrival.svix_id, "a delivery cannot be stored and is quarantined");
         self.writer
@@ -332,6 +334,6 @@ impl Queue {
 fn size(waiting: &Waiting) -> usize {
     match &waiting.item {
         Item::Delivery(arrival) => arrival.content.payload.as_ref().map_or(0, String::len),
-        Item::Learned(_) => 0,
+        Item::Learned(_) | Item::Swept(..) => 0,
     }
 }

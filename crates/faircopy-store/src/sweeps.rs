@@ -1,0 +1,327 @@
+//! Sweeps as they are remembered: where their walks stand, what was seen, what was looked for in vain, and what they found
+//! (docs/decisions/0015-sweeps.md).
+
+use faircopy_core::Millis;
+use faircopy_core::id::{InvitationId, OrganizationId, UserId};
+use faircopy_core::merge::{Key, Register};
+
+use crate::engine::{Call, Row, Rows, Value};
+use crate::error::{Error, Result};
+use crate::leases::Fence;
+use crate::registers;
+use crate::{Store, Writer};
+
+/// Sweeps that are remembered after their end: two months of a sweep an hour.
+const KEPT: i64 = 1_500;
+/// Rows of `sweep_seen` that are deleted at once.
+const FORGET_AT_ONCE: i64 = 5_000;
+
+/// What a list holds, and a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Swept {
+    /// `organizations`.
+    Organization,
+    /// `users`.
+    User,
+    /// `organization_members`.
+    Member,
+    /// `organization_invitations`.
+    Invitation,
+}
+
+impl Swept {
+    /// All of them, those that rule others first.
+    pub const ALL: [Self; 4] = [Self::Organization, Self::User, Self::Member, Self::Invitation];
+
+    /// As the change feed and metrics name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Organization => "organization",
+            Self::User => "user",
+            Self::Member => "member",
+            Self::Invitation => "invitation",
+        }
+    }
+
+    /// Table, and the expressions of a row's id and of its register's key.
+    fn table(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Organization => ("organizations", "t.clerk_org_id"),
+            Self::User => ("users", "t.clerk_user_id"),
+            Self::Member => ("organization_members", "t.clerk_org_id || '/' || t.clerk_user_id"),
+            Self::Invitation => ("organization_invitations", "t.clerk_invitation_id"),
+        }
+    }
+}
+
+/// A sweep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sweep {
+    /// Its number.
+    pub id: i64,
+    /// `backfill` or `reconcile`.
+    pub kind: String,
+    /// How it ended; `None` while it is under way.
+    pub outcome: Option<String>,
+    /// When it began, as RFC 3339.
+    pub began_at: String,
+    /// When it last made progress.
+    pub saved_at: String,
+    /// When it ended.
+    pub finished_at: Option<String>,
+    /// Where it stands: whoever sweeps knows how to read it.
+    pub state: String,
+    /// What it found so far, as JSON.
+    pub report: String,
+}
+
+/// A row of the copy that a walk has not seen.
+#[derive(Debug, Clone)]
+pub struct Unseen {
+    /// Its id; of a member `<organization>/<user>`.
+    pub subject: String,
+    /// Whether only a token speaks for it.
+    pub is_provisional: bool,
+    /// What the merge remembers of it, if it does.
+    pub register: Option<Register>,
+}
+
+/// A row that a direct read did not find either.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Absence {
+    /// Its id.
+    pub subject: String,
+    /// When Clerk was first asked for it, in vain.
+    pub denied_at: Millis,
+}
+
+/// Progress, to be remembered in one step.
+#[derive(Debug, Default)]
+pub struct Progress<'a> {
+    /// Where it stands now.
+    pub state: String,
+    /// What it found so far.
+    pub report: String,
+    /// What was seen, by kind.
+    pub seen: Vec<(Swept, &'a str)>,
+    /// What was looked for in vain.
+    pub absent: Vec<(Swept, &'a str, Millis)>,
+    /// What was found after all, or is gone now.
+    pub settled: Vec<(Swept, &'a str)>,
+}
+
+const COLUMNS: &str = "id, kind, outcome, {time began_at}, {time saved_at}, {time finished_at}, state, report";
+
+impl Store {
+    /// The newest sweep of a kind that is not over.
+    pub async fn sweep_under_way(&self, kind: &str) -> Result<Option<Sweep>> {
+        let statement = format!(
+            "SELECT {COLUMNS} FROM {{s}}sweeps WHERE finished_at IS NULL AND kind = $1 ORDER BY id DESC LIMIT 1"
+        );
+        self.readers.read(&statement, vec![kind.into()]).await?.first().map(sweep).transpose()
+    }
+
+    /// The newest sweeps, newest first.
+    pub async fn sweeps(&self, limit: i64) -> Result<Vec<Sweep>> {
+        let statement = format!("SELECT {COLUMNS} FROM {{s}}sweeps ORDER BY id DESC LIMIT $1");
+        self.readers.read(&statement, vec![limit.into()]).await?.iter().map(sweep).collect()
+    }
+
+    /// One sweep.
+    pub async fn sweep(&self, id: i64) -> Result<Option<Sweep>> {
+        let statement = format!("SELECT {COLUMNS} FROM {{s}}sweeps WHERE id = $1");
+        self.readers.read(&statement, vec![id.into()]).await?.first().map(sweep).transpose()
+    }
+
+    /// The time before which everything is proven to be in the copy; `None` where nothing was proven yet.
+    pub async fn proven_at(&self) -> Result<Option<Millis>> {
+        let rows = self.readers.read("SELECT {time complete_at} FROM {s}proofs", vec![]).await?;
+        Ok(rows.first().map_or(Ok(None), |row| row.text(0))?.and_then(|text| Millis::parse(&text)))
+    }
+
+    /// How many different rows of a kind a sweep has seen.
+    pub async fn seen(&self, sweep: i64, kind: Swept) -> Result<u64> {
+        let statement = "SELECT count(*) FROM {s}sweep_seen WHERE sweep = $1 AND kind = $2";
+        self.count(statement, vec![sweep.into(), kind.as_str().into()]).await
+    }
+
+    /// How many rows of a kind the copy shows.
+    pub async fn shown(&self, kind: Swept) -> Result<u64> {
+        self.count(&format!("SELECT count(*) FROM {{s}}{}", kind.table().0), vec![]).await
+    }
+
+    async fn count(&self, statement: &str, scalars: Vec<Value>) -> Result<u64> {
+        let rows = self.readers.read(statement, scalars).await?;
+        let count = rows.first().map_or(Ok(None), |row| row.int(0))?.unwrap_or_default();
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    /// Rows of a kind that the copy shows and the sweep has neither seen nor found absent yet, in the order of their ids,
+    /// after one of them.
+    pub async fn unseen(&self, sweep: i64, kind: Swept, after: &str, limit: i64) -> Result<Vec<Unseen>> {
+        let (table, subject) = kind.table();
+        let statement = format!(
+            "SELECT w.subject, w.provenance, {columns} FROM \
+             (SELECT {{bytes {subject}}} AS subject, t.provenance AS provenance FROM {{s}}{table} AS t) AS w \
+             LEFT JOIN {{s}}registers r ON r.subject = w.subject \
+             WHERE w.subject > $3 \
+             AND NOT EXISTS (SELECT 1 FROM {{s}}sweep_seen s WHERE s.sweep = $1 AND s.kind = $2 AND s.subject = w.subject) \
+             AND NOT EXISTS (SELECT 1 FROM {{s}}sweep_absences a \
+              WHERE a.sweep = $1 AND a.kind = $2 AND a.subject = w.subject) \
+             ORDER BY w.subject LIMIT $4",
+            columns = registers::COLUMNS,
+        );
+        let scalars = vec![sweep.into(), kind.as_str().into(), after.into(), limit.into()];
+        self.readers.read(&statement, scalars).await?.iter().map(unseen).collect()
+    }
+
+    /// What a sweep has looked for in vain, in the order of the ids, after one of them.
+    pub async fn absences(&self, sweep: i64, kind: Swept, after: &str, limit: i64) -> Result<Vec<Absence>> {
+        let statement = "SELECT subject, denied_at FROM {s}sweep_absences WHERE sweep = $1 AND kind = $2 AND subject > $3 \
+            ORDER BY subject LIMIT $4";
+        let scalars = vec![sweep.into(), kind.as_str().into(), after.into(), limit.into()];
+        let rows = self.readers.read(statement, scalars).await?;
+        let absence =
+            |row: &Row| Ok(Absence { subject: row.required(0)?, denied_at: Millis(row.int(1)?.unwrap_or_default()) });
+        rows.iter().map(absence).collect()
+    }
+
+    /// What the merge remembers of these, as far as it does.
+    pub async fn registers(&self, keys: &[Key]) -> Result<Vec<(Key, Register)>> {
+        let rows = Rows::new(keys.len()).text("subject", keys.iter().map(|key| Some(key.to_string())));
+        if rows.is_empty() {
+            return Ok(vec![]);
+        }
+        registers::read_all(&self.readers.read_over(registers::by_key_statement(), rows).await?)
+    }
+
+    /// The key of the register of a row.
+    #[must_use]
+    pub fn key_of(kind: Swept, subject: &str) -> Option<Key> {
+        match kind {
+            Swept::Organization => OrganizationId::parse(subject).ok().map(Key::Organization),
+            Swept::User => UserId::parse(subject).ok().map(Key::User),
+            Swept::Invitation => InvitationId::parse(subject).ok().map(Key::Invitation),
+            Swept::Member => {
+                let (organization, user) = subject.split_once('/')?;
+                Some(Key::Pair(OrganizationId::parse(organization).ok()?, UserId::parse(user).ok()?))
+            }
+        }
+    }
+}
+
+impl Writer {
+    /// Begins a sweep, and forgets the oldest ones. What an unfinished one of the same kind has seen is forgotten too.
+    pub async fn begin_sweep(&mut self, kind: &str, state: &str, now: Millis, fence: &Fence) -> Result<i64> {
+        const END: &str = "UPDATE {s}sweeps SET finished_at = {as-time $2}, outcome = 'abandoned' \
+            WHERE kind = $1 AND finished_at IS NULL";
+        const BEGIN: &str = "INSERT INTO {s}sweeps (id, kind, began_at, saved_at, state, report) \
+            SELECT coalesce(max(id), 0) + 1, $1, {as-time $2}, {as-time $2}, $3, '{}' FROM {s}sweeps";
+        const FORGET: &str = "DELETE FROM {s}sweeps WHERE id <= (SELECT max(id) FROM {s}sweeps) - $1";
+        let calls = vec![
+            Call::new(END, vec![kind.into(), now.into()]),
+            Call::new(BEGIN, vec![kind.into(), now.into(), state.into()]),
+            Call::new(FORGET, vec![KEPT.into()]),
+        ];
+        self.write_under(Some(fence), calls).await?;
+        let rows = self.look("SELECT max(id) FROM {s}sweeps", vec![]).await?;
+        rows.first().map_or(Ok(None), |row| row.int(0))?.ok_or_else(|| Error::Refused("the sweep is not there".into()))
+    }
+
+    /// Remembers progress, whole or not at all.
+    pub async fn save_sweep(&mut self, id: i64, progress: &Progress<'_>, now: Millis, fence: &Fence) -> Result<()> {
+        self.write_under(Some(fence), saving(id, progress, now)).await
+    }
+
+    /// Ends a sweep with its last progress. `complete_at` is the time before which everything is now proven to be in the
+    /// copy; a proof never goes back.
+    pub async fn finish_sweep(
+        &mut self,
+        id: i64,
+        progress: &Progress<'_>,
+        outcome: &str,
+        complete_at: Option<Millis>,
+        now: Millis,
+        fence: &Fence,
+    ) -> Result<()> {
+        const END: &str = "UPDATE {s}sweeps SET finished_at = {as-time $2}, outcome = $3 WHERE id = $1";
+        const PROVE: &str = "UPDATE {s}proofs SET complete_at = {as-time $1} \
+            WHERE complete_at IS NULL OR complete_at < {as-time $1}";
+        let mut calls = saving(id, progress, now);
+        calls.push(Call::new(END, vec![id.into(), now.into(), outcome.into()]));
+        calls.extend(complete_at.map(|at| Call::new(PROVE, vec![at.into()])));
+        self.write_under(Some(fence), calls).await
+    }
+
+    /// Forgets a part of what sweeps that are over have seen. Returns whether there may be more.
+    pub async fn forget_seen(&mut self) -> Result<bool> {
+        const SEEN: &str = "DELETE FROM {s}sweep_seen WHERE (sweep, kind, subject) IN (\
+            SELECT v.sweep, v.kind, v.subject FROM {s}sweep_seen v WHERE NOT EXISTS (\
+            SELECT 1 FROM {s}sweeps s WHERE s.id = v.sweep AND s.finished_at IS NULL) LIMIT $1) RETURNING 1";
+        const ABSENT: &str = "DELETE FROM {s}sweep_absences WHERE NOT EXISTS (\
+            SELECT 1 FROM {s}sweeps s WHERE s.id = sweep AND s.finished_at IS NULL)";
+        let gone = self.look(SEEN, vec![FORGET_AT_ONCE.into()]).await?.len();
+        self.look(ABSENT, vec![]).await?;
+        Ok(i64::try_from(gone).is_ok_and(|gone| gone >= FORGET_AT_ONCE))
+    }
+
+    /// One statement by itself.
+    async fn look(&mut self, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
+        let connection = self.fresh().await?;
+        let dialect = connection.dialect();
+        let work = connection.run(Call::new(statement, scalars));
+        let result = crate::engine::complete(dialect, Box::pin(work)).await;
+        self.settle(result).await
+    }
+}
+
+fn saving<'a>(id: i64, progress: &'a Progress<'_>, now: Millis) -> Vec<Call<'a>> {
+    const SAVE: &str = "UPDATE {s}sweeps SET state = $2, report = $3, saved_at = {as-time $4} WHERE id = $1";
+    const SEEN: &str = "INSERT INTO {s}sweep_seen (sweep, kind, subject) SELECT v.* FROM {rows} AS v WHERE true ON CONFLICT DO NOTHING";
+    const ABSENT: &str = "INSERT INTO {s}sweep_absences (sweep, kind, subject, denied_at) SELECT v.* FROM {rows} AS v \
+        WHERE true ON CONFLICT DO NOTHING";
+    const SETTLED: &str = "DELETE FROM {s}sweep_absences WHERE (sweep, kind, subject) IN \
+        (SELECT v.sweep, v.kind, v.subject FROM {rows} AS v)";
+    let named = |rows: &'a [(Swept, &'a str)]| {
+        Rows::new(rows.len())
+            .int("sweep", rows.iter().map(move |_| Some(id)))
+            .text("kind", rows.iter().map(|(kind, _)| Some(kind.as_str())))
+            .text("subject", rows.iter().map(|(_, subject)| Some(*subject)))
+    };
+    let absent = &progress.absent;
+    let denied = Rows::new(absent.len())
+        .int("sweep", absent.iter().map(move |_| Some(id)))
+        .text("kind", absent.iter().map(|(kind, ..)| Some(kind.as_str())))
+        .text("subject", absent.iter().map(|(_, subject, _)| Some(*subject)))
+        .int("denied_at", absent.iter().map(|(.., at)| Some(at.0)));
+    let (state, report) = (progress.state.as_str(), progress.report.as_str());
+    vec![
+        Call::new(SAVE, vec![id.into(), state.into(), report.into(), now.into()]),
+        Call::over(SEEN, named(&progress.seen)),
+        Call::over(ABSENT, denied),
+        Call::over(SETTLED, named(&progress.settled)),
+    ]
+}
+
+fn sweep(row: &Row) -> Result<Sweep> {
+    Ok(Sweep {
+        id: row.int(0)?.unwrap_or_default(),
+        kind: row.required(1)?,
+        outcome: row.text(2)?,
+        began_at: row.required(3)?,
+        saved_at: row.required(4)?,
+        finished_at: row.text(5)?,
+        state: row.required(6)?,
+        report: row.required(7)?,
+    })
+}
+
+fn unseen(row: &Row) -> Result<Unseen> {
+    let register = match row.text(2)? {
+        Some(_) => Some(registers::read(row, 2)?.1),
+        None => None,
+    };
+    Ok(Unseen { subject: row.required(0)?, is_provisional: row.required(1)? == "token", register })
+}
