@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// A point in time in whole milliseconds since the Unix epoch, as Clerk writes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Millis(pub i64);
@@ -48,6 +51,20 @@ impl fmt::Display for Millis {
             Ok(at) => write!(out, "{at:.3}"),
             Err(_) => out.write_str("1970-01-01T00:00:00.000Z"),
         }
+    }
+}
+
+/// As [`fmt::Display`] writes it.
+impl Serialize for Millis {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Millis {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("not a time of RFC 3339"))
     }
 }
 

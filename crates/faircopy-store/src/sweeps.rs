@@ -45,13 +45,30 @@ impl Swept {
         }
     }
 
-    /// Table, and the expressions of a row's id and of its register's key.
-    fn table(self) -> (&'static str, &'static str) {
+    /// Table, and the expressions of a row's subject and of its register's key.
+    fn table(self) -> (&'static str, &'static str, &'static str) {
+        const PAIR: &str = "t.clerk_org_id || '/' || t.clerk_user_id";
         match self {
-            Self::Organization => ("organizations", "t.clerk_org_id"),
-            Self::User => ("users", "t.clerk_user_id"),
-            Self::Member => ("organization_members", "t.clerk_org_id || '/' || t.clerk_user_id"),
-            Self::Invitation => ("organization_invitations", "t.clerk_invitation_id"),
+            Self::Organization => ("organizations", "t.clerk_org_id", "t.clerk_org_id"),
+            Self::User => ("users", "t.clerk_user_id", "t.clerk_user_id"),
+            Self::Member => ("organization_members", PAIR, PAIR),
+            Self::Invitation => {
+                ("organization_invitations", "t.clerk_org_id || '/' || t.clerk_invitation_id", "t.clerk_invitation_id")
+            }
+        }
+    }
+
+    /// The register's key of a subject; `None` for what cannot be one.
+    #[must_use]
+    pub fn key(self, subject: &str) -> Option<Key> {
+        match self {
+            Self::Organization => OrganizationId::parse(subject).ok().map(Key::Organization),
+            Self::User => UserId::parse(subject).ok().map(Key::User),
+            Self::Invitation => InvitationId::parse(subject.split_once('/')?.1).ok().map(Key::Invitation),
+            Self::Member => {
+                let (organization, user) = subject.split_once('/')?;
+                Some(Key::Pair(OrganizationId::parse(organization).ok()?, UserId::parse(user).ok()?))
+            }
         }
     }
 }
@@ -80,7 +97,7 @@ pub struct Sweep {
 /// A row of the copy that a walk has not seen.
 #[derive(Debug, Clone)]
 pub struct Unseen {
-    /// Its id; of a member `<organization>/<user>`.
+    /// Its id; of a member `<organization>/<user>`, of an invitation `<organization>/<invitation>`.
     pub subject: String,
     /// Whether only a token speaks for it.
     pub is_provisional: bool,
@@ -161,11 +178,12 @@ impl Store {
     /// Rows of a kind that the copy shows and the sweep has neither seen nor found absent yet, in the order of their ids,
     /// after one of them.
     pub async fn unseen(&self, sweep: i64, kind: Swept, after: &str, limit: i64) -> Result<Vec<Unseen>> {
-        let (table, subject) = kind.table();
+        let (table, subject, key) = kind.table();
         let statement = format!(
             "SELECT w.subject, w.provenance, {columns} FROM \
-             (SELECT {{bytes {subject}}} AS subject, t.provenance AS provenance FROM {{s}}{table} AS t) AS w \
-             LEFT JOIN {{s}}registers r ON r.subject = w.subject \
+             (SELECT {{bytes {subject}}} AS subject, {{bytes {key}}} AS key, t.provenance AS provenance \
+              FROM {{s}}{table} AS t) AS w \
+             LEFT JOIN {{s}}registers r ON r.subject = w.key \
              WHERE w.subject > $3 \
              AND NOT EXISTS (SELECT 1 FROM {{s}}sweep_seen s WHERE s.sweep = $1 AND s.kind = $2 AND s.subject = w.subject) \
              AND NOT EXISTS (SELECT 1 FROM {{s}}sweep_absences a \
@@ -195,20 +213,6 @@ impl Store {
             return Ok(vec![]);
         }
         registers::read_all(&self.readers.read_over(registers::by_key_statement(), rows).await?)
-    }
-
-    /// The key of the register of a row.
-    #[must_use]
-    pub fn key_of(kind: Swept, subject: &str) -> Option<Key> {
-        match kind {
-            Swept::Organization => OrganizationId::parse(subject).ok().map(Key::Organization),
-            Swept::User => UserId::parse(subject).ok().map(Key::User),
-            Swept::Invitation => InvitationId::parse(subject).ok().map(Key::Invitation),
-            Swept::Member => {
-                let (organization, user) = subject.split_once('/')?;
-                Some(Key::Pair(OrganizationId::parse(organization).ok()?, UserId::parse(user).ok()?))
-            }
-        }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod embed;
 pub mod http;
 pub mod refresh;
 pub mod replay;
+pub mod sweep;
 pub mod telemetry;
 pub mod upstream;
 pub mod worker;

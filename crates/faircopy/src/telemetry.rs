@@ -2,11 +2,13 @@
 
 use std::sync::OnceLock;
 
+use faircopy_core::Millis;
 use faircopy_store::{Outcome, Receipt};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
+use crate::sweep::{Ending, Report};
 
 /// Delivery durations, in seconds: from one commit on an idle machine to the point where Svix gives up.
 const DURATIONS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0];
@@ -54,6 +56,28 @@ impl Metrics {
     /// A delivery failed its signature check.
     pub fn signature_failure(&self, reason: &'static str) {
         metrics::counter!("faircopy_signature_failures_total", "reason" => reason).increment(1);
+    }
+
+    /// A reconcile has ended: what differed, and when it last went well.
+    pub fn swept(&self, report: &Report, now: Millis) {
+        for (kind, tally) in &report.kinds {
+            for (difference, rows) in [
+                ("missing", tally.missing),
+                ("extra", tally.extra),
+                ("different", tally.different),
+                ("left", tally.left),
+            ] {
+                #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
+                metrics::gauge!("faircopy_drift_rows", "kind" => kind.as_str(), "difference" => difference)
+                    .set(rows as f64);
+            }
+        }
+        metrics::counter!("faircopy_sweeps_total", "outcome" => report.outcome.map_or("failed", Ending::as_str))
+            .increment(1);
+        if report.outcome.is_some_and(|ending| ending != Ending::Differences) && report.kind == "reconcile" {
+            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^53")]
+            metrics::gauge!("faircopy_reconcile_last_success_timestamp_seconds").set(now.0 as f64 / 1000.0);
+        }
     }
 
     /// A session token was looked at: `accepted`, or why not.

@@ -163,7 +163,7 @@ async fn what_was_not_seen_is_found(db: &Db) {
     assert_eq!(unseen(Swept::User, "").await, [row("user_a", false), row("user_b", false), row("user_t", true)]);
     assert_eq!(unseen(Swept::User, "user_a").await, [row("user_b", false), row("user_t", true)]);
     assert_eq!(unseen(Swept::Member, "").await, [row("org_1/user_a", false), row("org_2/user_t", true)]);
-    assert_eq!(unseen(Swept::Invitation, "").await, [row("orginv_1", false)]);
+    assert_eq!(unseen(Swept::Invitation, "").await, [row("org_1/orginv_1", false)]);
     let progress = Progress {
         seen: vec![(Swept::User, "user_a"), (Swept::User, "user_a"), (Swept::Organization, "org_1")],
         absent: vec![(Swept::User, "user_b", Millis(at(7)))],

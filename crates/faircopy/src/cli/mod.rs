@@ -2,14 +2,17 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 differences found.
 
+mod backfill;
 mod completions;
 mod demo;
 mod migrate;
 mod output;
+mod reconcile;
 mod replay;
 mod rls;
 mod serve;
 mod status;
+mod sweep;
 mod trigger;
 
 use std::path::PathBuf;
@@ -54,6 +57,10 @@ enum Command {
     Serve(serve::Arguments),
     /// Send a correctly signed example event to a running server
     Trigger(trigger::Arguments),
+    /// Copy everything from Clerk's Backend API
+    Backfill(backfill::Arguments),
+    /// Find every difference between Clerk and the copy, and repair it
+    Reconcile(reconcile::Arguments),
     /// Apply stored deliveries again
     Replay(replay::Arguments),
     /// Show what the copy holds and what became of the deliveries
@@ -140,6 +147,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Demo(arguments) => demo::run(arguments, &global).await,
         Command::Serve(arguments) => serve::run(arguments, &global).await,
         Command::Trigger(arguments) => trigger::run(arguments, &global).await,
+        Command::Backfill(arguments) => backfill::run(arguments, &global).await,
+        Command::Reconcile(arguments) => reconcile::run(arguments, &global).await,
         Command::Replay(arguments) => replay::run(arguments, &global).await,
         Command::Status(arguments) => status::run(arguments, &global).await,
         Command::Rls(arguments) => rls::run(arguments, &global).await,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use faircopy_core::Observation;
-use faircopy_store::{Arrival, Error, Item, Receipt, Writer};
+use faircopy_store::{Arrival, Error, Fence, Item, Receipt, Writer};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
@@ -113,6 +113,11 @@ impl Intake {
     /// As [`Intake::submit`], for what was learned without a delivery.
     pub async fn learn(&self, observations: Vec<Observation>) -> Result<Receipt, Refusal> {
         self.hand_over(Item::Learned(observations)).await
+    }
+
+    /// As [`Intake::learn`], in the name of a lease: if somebody else has it, nothing is merged and the receipt says so.
+    pub async fn sweep(&self, observations: Vec<Observation>, fence: Fence) -> Result<Receipt, Refusal> {
+        self.hand_over(Item::Swept(observations, fence)).await
     }
 
     async fn hand_over(&self, item: Item) -> Result<Receipt, Refusal> {

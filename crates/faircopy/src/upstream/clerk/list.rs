@@ -14,6 +14,8 @@ pub const MAX_NAMED: usize = 100;
 pub enum List<'a> {
     /// All users, oldest first.
     Users,
+    /// All users, those that changed last first.
+    NewestUsers,
     /// These users, as far as they exist; at most [`MAX_NAMED`].
     UsersNamed(&'a [UserId]),
     /// The members of an organization, as users.
@@ -63,7 +65,7 @@ impl Cut<'_> {
 impl<'a> List<'a> {
     pub(super) fn kind(&self) -> Kind {
         match self {
-            Self::Users | Self::UsersNamed(_) | Self::UsersOf(_) => Kind::User,
+            Self::Users | Self::NewestUsers | Self::UsersNamed(_) | Self::UsersOf(_) => Kind::User,
             Self::Organizations | Self::OrganizationsNamed(_) => Kind::Organization,
             Self::Memberships | Self::MembershipsOf(_) | Self::Members(_) | Self::MembersNamed(..) => Kind::Member,
             Self::Invitations => Kind::Invitation,
@@ -90,7 +92,7 @@ impl<'a> List<'a> {
     /// The route, as a metric names it.
     pub(super) fn endpoint(&self) -> &'static str {
         match self {
-            Self::Users | Self::UsersNamed(_) | Self::UsersOf(_) => "users",
+            Self::Users | Self::NewestUsers | Self::UsersNamed(_) | Self::UsersOf(_) => "users",
             Self::Organizations | Self::OrganizationsNamed(_) => "organizations",
             Self::Memberships => "organization_memberships",
             Self::MembershipsOf(_) => "users/{id}/organization_memberships",
@@ -101,7 +103,7 @@ impl<'a> List<'a> {
 
     pub(super) fn url(&self, base: &Url, cut: Cut<'_>) -> Option<Url> {
         let segments: &[&str] = match self {
-            Self::Users | Self::UsersNamed(_) | Self::UsersOf(_) => &["users"],
+            Self::Users | Self::NewestUsers | Self::UsersNamed(_) | Self::UsersOf(_) => &["users"],
             Self::Organizations | Self::OrganizationsNamed(_) => &["organizations"],
             Self::Memberships => &["organization_memberships"],
             Self::MembershipsOf(user) => &["users", user.as_str(), "organization_memberships"],
@@ -132,9 +134,11 @@ impl<'a> List<'a> {
             }
             _ => {}
         }
-        // The one list without an order to ask for.
-        if !matches!(self, Self::MembershipsOf(_)) {
-            query.append_pair("order_by", "created_at");
+        match self {
+            // The one list without an order to ask for.
+            Self::MembershipsOf(_) => {}
+            Self::NewestUsers => drop(query.append_pair("order_by", "-updated_at")),
+            _ => drop(query.append_pair("order_by", "created_at")),
         }
         drop(query);
         Some(url)
@@ -163,6 +167,7 @@ mod tests {
         };
         let start = Start::Offset(0);
         check(List::Users, start, "users?limit=500&order_by=created_at");
+        check(List::NewestUsers, start, "users?limit=500&order_by=-updated_at");
         check(List::Users, Start::After(&user), "users?limit=500&starting_after=user_1&order_by=created_at");
         check(List::UsersNamed(&users), start, "users?limit=500&user_id=user_1&user_id=user_2&order_by=created_at");
         check(List::UsersOf(&organization), start, "users?limit=500&organization_id=org_1&order_by=created_at");

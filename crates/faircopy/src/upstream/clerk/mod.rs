@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use faircopy_core::event::api::{self, Context, Item, Kind, NotTheApi, Page};
-use faircopy_core::id::{OrganizationId, UserId};
+use faircopy_core::id::{InvitationId, OrganizationId, UserId};
 use faircopy_core::{Millis, ProfileMode};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
@@ -179,6 +179,27 @@ impl Clerk {
         self.object(Kind::Organization, &["organizations", id.as_str()], "organizations/{id}", id.as_str(), share).await
     }
 
+    /// One invitation to an organization; `None` where Clerk says that there is none.
+    pub async fn invitation(
+        &self,
+        organization: &OrganizationId,
+        id: &InvitationId,
+        share: Share,
+    ) -> Result<Answer<Option<Item>>, Fault> {
+        let segments = ["organizations", organization.as_str(), "invitations", id.as_str()];
+        self.object(Kind::Invitation, &segments, "organizations/{id}/invitations/{id}", id.as_str(), share).await
+    }
+
+    /// How many users there are.
+    pub async fn count_users(&self, share: Share) -> Result<u64, Fault> {
+        self.check_instance(share).await?;
+        let url = list::address(&self.base, &["users", "count"]).ok_or(Fault::Malformed)?;
+        match self.get(url, "users/count", share).await?.1 {
+            Some(body) => Ok(api::total(&body)?),
+            None => Err(Fault::Status(404)),
+        }
+    }
+
     /// A part of a list; `None` where Clerk says that what the list is of does not exist. A row that is missing from a list
     /// proves nothing by itself (merge.md).
     pub async fn page(&self, list: &List<'_>, cut: Cut<'_>, share: Share) -> Result<Answer<Option<Page>>, Fault> {
@@ -243,7 +264,7 @@ impl Clerk {
     /// Waits until a request may be sent, for so long as its share has patience.
     async fn turn(&self, share: Share) -> Result<(), Fault> {
         let mut patience = match share {
-            Share::Background => BACKGROUND_PATIENCE,
+            Share::Background | Share::Operator => BACKGROUND_PATIENCE,
             Share::Foreground => FOREGROUND_PATIENCE,
         };
         loop {

@@ -14,6 +14,8 @@ const DEVELOPMENT_LIMIT: i64 = 100;
 /// Per cent of the limit for work that can wait (merge.md, reconcile), and for requests that somebody waits for.
 const BACKGROUND_PERCENT: i64 = 20;
 const FOREGROUND_PERCENT: i64 = 40;
+/// And for what an operator waits for: the application keeps what is left.
+const OPERATOR_PERCENT: i64 = 60;
 /// The shortest pause after a 429, and the first one where the answer does not say how long: it doubles from there.
 const FIRST_PAUSE_MS: i64 = 1_000;
 /// The longest pause, whatever the answer says: somebody else's mistake must not stop the service for a day.
@@ -28,6 +30,8 @@ pub enum Share {
     Background,
     /// A request that somebody waits for.
     Foreground,
+    /// A command that an operator has given, which asks as much as it may: `faircopy backfill`.
+    Operator,
 }
 
 /// The state of the rate.
@@ -35,6 +39,7 @@ pub enum Share {
 pub(super) struct Pace {
     background: Bucket,
     foreground: Bucket,
+    operator: Bucket,
     /// When the quiet was asked for, and for how long.
     pause: Option<(Millis, i64)>,
     /// Answers of 429 since the last other one.
@@ -77,6 +82,7 @@ impl Pace {
         Self {
             background: bucket(BACKGROUND_PERCENT),
             foreground: bucket(FOREGROUND_PERCENT),
+            operator: bucket(OPERATOR_PERCENT),
             pause: None,
             refusals: 0,
         }
@@ -88,6 +94,7 @@ impl Pace {
         let bucket = match share {
             Share::Background => &mut self.background,
             Share::Foreground => &mut self.foreground,
+            Share::Operator => &mut self.operator,
         };
         match quiet.max(bucket.wait_ms(now)) {
             0 => {
@@ -152,6 +159,7 @@ mod tests {
         check(false, Share::Foreground, 40, 20);
         check(true, Share::Background, 200, 100);
         check(true, Share::Foreground, 400, 200);
+        check(true, Share::Operator, 600, 300);
     }
 
     #[test]

@@ -1,0 +1,391 @@
+//! What the copy has and the lists had not. It may be gone at Clerk, or the lists may have missed it: each row is asked for
+//! directly, twice, with a grace between, before it goes (merge.md, reconcile).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use faircopy_core::event::api::{Item, Page};
+use faircopy_core::event::{Fact, Observation};
+use faircopy_core::merge::{Key, Register};
+use faircopy_core::record::Provenance;
+use faircopy_core::sweep::{Evidence, Hold};
+use faircopy_core::{InvitationId, Millis, OrganizationId, UserId};
+use faircopy_store::{Progress, Swept};
+
+use super::lists::{row_id, subject};
+use super::{Direction, Drift, MAX_TOLD, Phase, Run, Stop};
+use crate::refresh::READ_LAG_MS;
+use crate::upstream::clerk::{Cut, Fault, List, MAX_NAMED};
+
+/// Rows that are looked for together: as many as one question may name.
+const AT_ONCE: i64 = 100;
+
+/// What a direct question found.
+pub(super) enum Found {
+    /// It is there, so.
+    There(Vec<Observation>),
+    /// It was not there when this was asked.
+    Gone(Millis),
+    /// There was no answer to go by.
+    Unknown,
+}
+
+impl Found {
+    pub(super) fn is_there(&self) -> bool {
+        matches!(self, Self::There(_))
+    }
+}
+
+/// When the copy last heard of a row.
+fn last_observed(register: &Register) -> Option<Millis> {
+    let stamps = register.full.into_iter().chain(register.partial).map(|stamp| stamp.event_at);
+    stamps.chain(register.token.as_ref().map(|word| word.issued_at)).max()
+}
+
+/// What follows from a row's absence: the end of what was known in full, and the weaker word where only a token spoke.
+fn end(kind: Swept, key: Key, register: Option<&Register>, at: Millis) -> Observation {
+    let is_full = register.is_some_and(|register| register.full.is_some());
+    let fact = match (kind, key) {
+        (_, Key::User(id)) if is_full => Fact::NoUser(id, at),
+        (_, Key::User(id)) => Fact::UserNotFound(id, at),
+        (_, Key::Organization(id)) if is_full => Fact::NoOrganization(id, at),
+        (_, Key::Organization(id)) => Fact::OrganizationNotFound(id, at),
+        (_, Key::Pair(organization, user)) => match register.and_then(|register| register.generation.clone()) {
+            Some(generation) => Fact::NoMember(organization, user, generation, at),
+            None => Fact::NotAMember(organization, user, at),
+        },
+        (_, Key::Invitation(id)) => Fact::NoInvitation(id, at),
+        (_, Key::Membership(id)) => Fact::NoMembership(id, at),
+    };
+    Observation { source: Provenance::Api, fact }
+}
+
+/// What may be absent.
+#[derive(Default)]
+struct Candidates {
+    subjects: Vec<String>,
+    /// How many there are, those included that are not held.
+    count: u64,
+}
+
+impl Run<'_> {
+    pub(super) async fn look_for_the_unseen(&self) -> Result<(), Stop> {
+        if !self.shared().state.looked {
+            self.enter(Phase::Looking);
+            let mut ruled: BTreeSet<String> = BTreeSet::new();
+            for kind in Swept::ALL {
+                self.first_look(kind, &mut ruled).await?;
+            }
+            self.shared().state.looked = true;
+            self.save(&Progress::default()).await?;
+        }
+        if self.order.dry_run {
+            return Ok(());
+        }
+        self.second_look().await
+    }
+
+    /// Looks for what a kind's walk has not seen, unless a guard forbids to conclude anything. What goes with an absent
+    /// organization or user is not looked for itself.
+    async fn first_look(&self, kind: Swept, ruled: &mut BTreeSet<String>) -> Result<(), Stop> {
+        let candidates = self.candidates(kind, ruled).await?;
+        if let Err(hold) = self.judge(kind, candidates.count).await? {
+            tracing::warn!(kind = kind.as_str(), %hold, code = "reconcile-held", "nothing is taken for gone");
+            let mut shared = self.shared();
+            let tally = shared.report.of(kind);
+            (tally.extra, tally.left) = (tally.extra + candidates.count, tally.left + candidates.count);
+            tally.hold = Some(hold.clone());
+            shared.report.has_more |= candidates.count > candidates.subjects.len() as u64;
+            for subject in candidates.subjects {
+                let id = row_id(kind, &subject).to_owned();
+                shared.report.tell(drift(kind, id, &format!("not looked for: {hold}")));
+            }
+            return Ok(());
+        }
+        for some in candidates.subjects.chunks(usize::try_from(AT_ONCE).unwrap_or(1)) {
+            self.look_first(kind, some).await?;
+        }
+        if matches!(kind, Swept::Organization | Swept::User) {
+            ruled.extend(candidates.subjects);
+        }
+        Ok(())
+    }
+
+    /// Known alive, not seen by the walk, not heard of since it began, less the grace.
+    async fn candidates(&self, kind: Swept, ruled: &BTreeSet<String>) -> Result<Candidates, Stop> {
+        let latest = self.shared().state.began_at.plus(-self.order.grace_ms);
+        let shown = self.sweeper.store.shown(kind).await?;
+        let limit = Evidence { shown, ..Evidence::default() }.limit();
+        // More than the guard lets pass are only counted, unless an operator wants them gone: they are not held in memory.
+        let kept = if self.order.force { u64::MAX } else { limit.max(MAX_TOLD as u64) };
+        let (mut candidates, mut after) = (Candidates::default(), String::new());
+        loop {
+            let page = self.sweeper.store.unseen(self.id, kind, &after, AT_ONCE).await?;
+            let Some(last) = page.last() else { return Ok(candidates) };
+            after.clone_from(&last.subject);
+            let is_old = |register: Option<&Register>| {
+                register.and_then(last_observed).is_none_or(|observed| observed <= latest)
+            };
+            let is_ruled = |subject: &str| subject.split('/').any(|part| ruled.contains(part));
+            for row in page.into_iter().filter(|row| is_old(row.register.as_ref()) && !is_ruled(&row.subject)) {
+                candidates.count += 1;
+                if candidates.count <= kept {
+                    candidates.subjects.push(row.subject);
+                }
+            }
+        }
+    }
+
+    async fn judge(&self, kind: Swept, absent: u64) -> Result<Result<(), Hold>, Stop> {
+        let (seen, shown) = (self.sweeper.store.seen(self.id, kind).await?, self.sweeper.store.shown(kind).await?);
+        let shared = self.shared();
+        let Some(list) = shared.state.lists.get(&kind) else { return Ok(Ok(())) };
+        if let Some(reason) = &list.failed {
+            return Ok(Err(Hold::Failed { reason: reason.clone() }));
+        }
+        let unreadable = shared.report.kinds.get(&kind).map_or(0, |tally| tally.unreadable);
+        let evidence = Evidence {
+            seen: seen + unreadable,
+            total_before: list.total_before,
+            total_after: list.total_after,
+            shown,
+            absent,
+        };
+        Ok(evidence.judge(self.order.force))
+    }
+
+    async fn look_first(&self, kind: Swept, subjects: &[String]) -> Result<(), Stop> {
+        let looked = self.look(kind, subjects).await?;
+        let (mut observations, mut absent) = (Vec::new(), Vec::new());
+        {
+            let mut shared = self.shared();
+            for (subject, found) in looked {
+                let id = row_id(kind, &subject).to_owned();
+                match found {
+                    Found::There(seen) => {
+                        shared.report.of(kind).overlooked += 1;
+                        observations.extend(seen);
+                    }
+                    Found::Gone(_) if self.order.dry_run => {
+                        let tally = shared.report.of(kind);
+                        (tally.extra, tally.left) = (tally.extra + 1, tally.left + 1);
+                        shared.report.tell(drift(kind, id, "left"));
+                    }
+                    Found::Gone(at) => absent.push((subject, at)),
+                    Found::Unknown => {
+                        let tally = shared.report.of(kind);
+                        (tally.extra, tally.left) = (tally.extra + 1, tally.left + 1);
+                        shared.report.tell(drift(kind, id, "Clerk did not say whether it is there"));
+                    }
+                }
+            }
+        }
+        if !self.order.dry_run {
+            self.learn(observations).await?;
+        }
+        let absent = absent.iter().map(|(subject, at)| (kind, subject.as_str(), *at)).collect();
+        self.save(&Progress { absent, ..Progress::default() }).await
+    }
+
+    /// Looks once more for what was not found, a grace later, and lets go what is not there then either.
+    async fn second_look(&self) -> Result<(), Stop> {
+        let mut latest = None;
+        for kind in Swept::ALL {
+            let mut after = String::new();
+            loop {
+                let page = self.sweeper.store.absences(self.id, kind, &after, AT_ONCE).await?;
+                let Some(last) = page.last() else { break };
+                after.clone_from(&last.subject);
+                latest = latest.max(page.iter().map(|absence| absence.denied_at).max());
+            }
+        }
+        let Some(latest) = latest else { return Ok(()) };
+        let due = latest.plus(self.order.grace_ms);
+        if self.order.grace_ms > 0 {
+            self.enter(Phase::Waiting(due));
+            self.wait_until(due).await?;
+        }
+        self.enter(Phase::Looking);
+        // A key of another instance finds nothing at all.
+        self.ask(async || self.sweeper.clerk.check_instance_again(self.sweeper.share).await).await?;
+        for kind in Swept::ALL {
+            loop {
+                let page = self.sweeper.store.absences(self.id, kind, "", AT_ONCE).await?;
+                if page.is_empty() {
+                    break;
+                }
+                let denied = page.into_iter().map(|absence| (absence.subject, absence.denied_at)).collect();
+                self.look_again(kind, denied).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_again(&self, kind: Swept, denied: BTreeMap<String, Millis>) -> Result<(), Stop> {
+        let subjects: Vec<String> = denied.keys().cloned().collect();
+        let looked = self.look(kind, &subjects).await?;
+        let keys: Vec<Key> = subjects.iter().filter_map(|subject| kind.key(subject)).collect();
+        let registers: BTreeMap<Key, Register> = self.sweeper.store.registers(&keys).await?.into_iter().collect();
+        let mut observations = Vec::new();
+        for (subject, found) in looked {
+            let Some(key) = kind.key(&subject) else { continue };
+            let (at, id) = (denied.get(&subject).copied().unwrap_or_default(), row_id(kind, &subject).to_owned());
+            let register = registers.get(&key);
+            let has_news = register.and_then(last_observed).is_some_and(|observed| observed > at);
+            let mut shared = self.shared();
+            match found {
+                Found::There(seen) => {
+                    shared.report.of(kind).overlooked += 1;
+                    observations.extend(seen);
+                }
+                // Heard of since: whoever told knew better.
+                Found::Gone(_) if has_news => shared.report.of(kind).overlooked += 1,
+                Found::Gone(_) => {
+                    let tally = shared.report.of(kind);
+                    (tally.extra, tally.removed) = (tally.extra + 1, tally.removed + 1);
+                    shared.report.tell(drift(kind, id, "removed"));
+                    observations.push(end(kind, key, register, at.plus(-READ_LAG_MS)));
+                }
+                Found::Unknown => {
+                    let tally = shared.report.of(kind);
+                    (tally.extra, tally.left) = (tally.extra + 1, tally.left + 1);
+                    shared.report.tell(drift(kind, id, "Clerk did not say whether it is there"));
+                }
+            }
+        }
+        self.learn(observations).await?;
+        let settled = subjects.iter().map(|subject| (kind, subject.as_str())).collect();
+        self.save(&Progress { settled, ..Progress::default() }).await
+    }
+
+    /// Asks for rows directly: together first, and then alone for whoever was not among them.
+    pub(super) async fn look(&self, kind: Swept, subjects: &[String]) -> Result<Vec<(String, Found)>, Stop> {
+        let mut found: BTreeMap<String, Found> = BTreeMap::new();
+        let named = match kind {
+            Swept::User => self.named_users(subjects).await,
+            Swept::Organization => self.named_organizations(subjects).await,
+            Swept::Member => self.named_members(subjects).await,
+            Swept::Invitation => Ok(vec![]),
+        };
+        for item in known(named)?.unwrap_or_default() {
+            if let Ok(observations) = item.reading
+                && let Some((_, name)) = observations.first().and_then(subject)
+            {
+                found.insert(name, Found::There(observations));
+            }
+        }
+        let mut looked = Vec::with_capacity(subjects.len());
+        for name in subjects {
+            let answer = match found.remove(name) {
+                Some(found) => found,
+                None => known(self.alone(kind, name).await)?.unwrap_or(Found::Unknown),
+            };
+            looked.push((name.clone(), answer));
+        }
+        Ok(looked)
+    }
+
+    async fn named_users(&self, subjects: &[String]) -> Result<Vec<Item>, Fault> {
+        let ids: Vec<UserId> = subjects.iter().filter_map(|id| UserId::parse(id).ok()).collect();
+        self.named(&List::UsersNamed(&ids), ids.len()).await
+    }
+
+    async fn named_organizations(&self, subjects: &[String]) -> Result<Vec<Item>, Fault> {
+        let ids: Vec<OrganizationId> = subjects.iter().filter_map(|id| OrganizationId::parse(id).ok()).collect();
+        self.named(&List::OrganizationsNamed(&ids), ids.len()).await
+    }
+
+    async fn named_members(&self, subjects: &[String]) -> Result<Vec<Item>, Fault> {
+        let mut members: BTreeMap<OrganizationId, Vec<UserId>> = BTreeMap::new();
+        for subject in subjects {
+            if let Some(Key::Pair(organization, user)) = Swept::Member.key(subject) {
+                members.entry(organization).or_default().push(user);
+            }
+        }
+        let mut items = Vec::new();
+        for (organization, users) in &members {
+            // One alone is asked for alone anyway.
+            for users in users.chunks(MAX_NAMED).filter(|users| users.len() > 1) {
+                items.extend(self.named(&List::MembersNamed(organization, users), users.len()).await?);
+            }
+        }
+        Ok(items)
+    }
+
+    async fn named(&self, list: &List<'_>, limit: usize) -> Result<Vec<Item>, Fault> {
+        let (clerk, share) = (&self.sweeper.clerk, self.sweeper.share);
+        let answer = self.ask(async || clerk.page(list, Cut::first(limit), share).await).await?;
+        Ok(answer.found.map(|page| page.items).unwrap_or_default())
+    }
+
+    async fn alone(&self, kind: Swept, name: &str) -> Result<Found, Fault> {
+        let (clerk, share) = (&self.sweeper.clerk, self.sweeper.share);
+        let answer = match kind.key(name) {
+            Some(Key::User(id)) => self.ask(async || clerk.user(&id, share).await).await?,
+            Some(Key::Organization(id)) => self.ask(async || clerk.organization(&id, share).await).await?,
+            Some(Key::Invitation(id)) => {
+                let Some(organization) = name.split_once('/').and_then(|(id, _)| OrganizationId::parse(id).ok()) else {
+                    return Ok(Found::Unknown);
+                };
+                return self.invitation(&organization, &id).await;
+            }
+            Some(Key::Pair(organization, user)) => return self.member(&organization, &user).await,
+            Some(Key::Membership(_)) | None => return Ok(Found::Unknown),
+        };
+        Ok(match answer.found {
+            Some(Item { reading: Ok(observations), .. }) => Found::There(observations),
+            Some(_) => Found::Unknown,
+            None => Found::Gone(answer.asked_at),
+        })
+    }
+
+    /// Only an empty list of exactly this pair says that there is no membership; or that there is no organization.
+    async fn member(&self, organization: &OrganizationId, user: &UserId) -> Result<Found, Fault> {
+        let (clerk, share) = (&self.sweeper.clerk, self.sweeper.share);
+        let list = List::MembersNamed(organization, std::slice::from_ref(user));
+        let answer = self.ask(async || clerk.page(&list, Cut::first(1), share).await).await?;
+        let Some(Page { items, total }) = answer.found else {
+            return self.goes_with(organization).await;
+        };
+        if items.is_empty() {
+            let is_empty = total.is_none_or(|total| total == 0);
+            return Ok(if is_empty { Found::Gone(answer.asked_at) } else { Found::Unknown });
+        }
+        let own = items.into_iter().filter_map(|item| item.reading.ok()).find(|observations| {
+            matches!(observations.first().map(|own| &own.fact),
+                Some(Fact::Member(member, ..)) if member.user == *user && member.organization == *organization)
+        });
+        Ok(own.map_or(Found::Unknown, Found::There))
+    }
+
+    async fn invitation(&self, organization: &OrganizationId, id: &InvitationId) -> Result<Found, Fault> {
+        let (clerk, share) = (&self.sweeper.clerk, self.sweeper.share);
+        let answer = self.ask(async || clerk.invitation(organization, id, share).await).await?;
+        Ok(match answer.found {
+            Some(Item { reading: Ok(observations), .. }) => Found::There(observations),
+            Some(_) => Found::Unknown,
+            None => Found::Gone(answer.asked_at),
+        })
+    }
+
+    /// What is below an organization that Clerk does not have is not there either.
+    async fn goes_with(&self, organization: &OrganizationId) -> Result<Found, Fault> {
+        let (clerk, share) = (&self.sweeper.clerk, self.sweeper.share);
+        let answer = self.ask(async || clerk.organization(organization, share).await).await?;
+        Ok(if answer.found.is_none() { Found::Gone(answer.asked_at) } else { Found::Unknown })
+    }
+}
+
+/// A question that was not answered leaves what was asked unknown; one that nobody may ask stops the sweep.
+fn known<T>(answer: Result<T, Fault>) -> Result<Option<T>, Stop> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(fault @ (Fault::Refused(_) | Fault::WrongInstance | Fault::UnknownInstance | Fault::Forbidden)) => {
+            Err(fault.into())
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+fn drift(kind: Swept, id: String, then: &str) -> Drift {
+    Drift { kind, id, difference: Direction::Extra, columns: vec![], then: then.to_owned() }
+}
