@@ -140,6 +140,14 @@ impl Store {
         self.readers.read(&statement, vec![kind.into()]).await?.first().map(sweep).transpose()
     }
 
+    /// The newest sweep of a kind that has come to its end.
+    pub async fn last_sweep(&self, kind: &str) -> Result<Option<Sweep>> {
+        let statement = format!(
+            "SELECT {COLUMNS} FROM {{s}}sweeps WHERE outcome <> 'abandoned' AND kind = $1 ORDER BY id DESC LIMIT 1"
+        );
+        self.readers.read(&statement, vec![kind.into()]).await?.first().map(sweep).transpose()
+    }
+
     /// The newest sweeps, newest first.
     pub async fn sweeps(&self, limit: i64) -> Result<Vec<Sweep>> {
         let statement = format!("SELECT {COLUMNS} FROM {{s}}sweeps ORDER BY id DESC LIMIT $1");

@@ -12,12 +12,14 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
 use crate::refresh::{Reader, Refresh};
+use crate::sweep::{Order, Patience, Sweeper};
 use crate::telemetry::Metrics;
-use crate::upstream::clerk::Clerk;
+use crate::upstream::clerk::{Clerk, Share};
 use crate::upstream::keys::KeySet;
 use crate::worker::confirm::Confirm;
 use crate::worker::intake::{self, Intake};
 use crate::worker::janitor;
+use crate::worker::reconcile::Reconciler;
 
 /// How long the last commits may take once every connection has ended: nobody waits for an outcome any more, so what is
 /// given up was not acknowledged. With the connections' own 12 s it stays within the 15 s in which the service must end.
@@ -74,6 +76,12 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
     rand::random()
 }
 
+/// The name of this process as a holder of leases: nobody else has it.
+#[must_use]
+pub fn holder() -> String {
+    random_bytes::<16>().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Why a delivery was not acknowledged. All of these are worth another try by the sender.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -113,6 +121,8 @@ pub struct App {
     pub refresh: Option<Refresh>,
     /// Told when a provisional row was written: it is confirmed soon.
     pub provisional: Arc<Notify>,
+    /// Told when there is reason to compare the copy with Clerk soon.
+    pub reconcile_soon: Arc<Notify>,
     /// The figures.
     pub metrics: Metrics,
 }
@@ -124,6 +134,7 @@ pub struct Workers {
     janitor: tokio::task::JoinHandle<()>,
     keys: tokio::task::JoinHandle<()>,
     confirm: Option<tokio::task::JoinHandle<()>>,
+    reconcile: Option<tokio::task::JoinHandle<()>>,
     wall: tokio::task::JoinHandle<()>,
 }
 
@@ -143,16 +154,46 @@ impl App {
             let soon = provisional.clone();
             Confirm::new(clerk, reader, store.clone(), clock.clone(), metrics.clone(), soon, phase)
         });
+        let reconcile_soon = Arc::new(Notify::new());
+        let reconcile = clerk.clone().map(|clerk| {
+            let sweeper = Sweeper {
+                clerk,
+                store: store.clone(),
+                intake: intake.clone(),
+                clock: clock.clone(),
+                metrics: metrics.clone(),
+                holder: holder().into(),
+                share: Share::Background,
+                patience: Patience::default(),
+            };
+            let order = Order { grace_ms: config.reconcile.grace_ms, ..Order::reconcile() };
+            let [phase] = random_bytes();
+            Reconciler::new(sweeper, config.reconcile.every, order, reconcile_soon.clone(), phase)
+        });
         let refresh = reader.map(|reader| Refresh::new(reader, clock.clone()));
         let workers = Workers {
             intake: run_alone(worker),
             janitor: tokio::spawn(janitor::run(store.writer(), clock.clone())),
             keys: tokio::spawn(keys.clone().run()),
             confirm: confirm.map(|confirm| tokio::spawn(confirm.run())),
+            reconcile: reconcile.map(|reconcile| tokio::spawn(reconcile.run())),
             wall: tokio::spawn(look_for_second_wall(store.clone())),
         };
         let verified = Verified::default();
-        let app = Self { config, store, clock, intake, keys, policy, verified, clerk, refresh, provisional, metrics };
+        let app = Self {
+            config,
+            store,
+            clock,
+            intake,
+            keys,
+            policy,
+            verified,
+            clerk,
+            refresh,
+            provisional,
+            reconcile_soon,
+            metrics,
+        };
         (Arc::new(app), workers)
     }
 
@@ -201,8 +242,8 @@ impl Workers {
     pub async fn finish(mut self) {
         self.janitor.abort();
         self.keys.abort();
-        if let Some(confirm) = &self.confirm {
-            confirm.abort();
+        for worker in [&self.confirm, &self.reconcile].into_iter().flatten() {
+            worker.abort();
         }
         self.wall.abort();
         match tokio::time::timeout(FINISH_DEADLINE, &mut self.intake).await {

@@ -17,6 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::http::{Access, ROUTES};
+use crate::sweep::DEFAULT_GRACE_MS;
 use clerk::ClerkFile;
 pub use clerk::{BackendApi, Sessions};
 
@@ -26,6 +27,10 @@ pub const MIN_ADMIN_TOKEN: usize = 32;
 pub const DEFAULT_MAX_BODY: usize = 1024 * 1024;
 /// The largest body limit: the memory for bodies (`http/body`) must hold one whole, or it would never be read.
 pub const LARGEST_MAX_BODY: usize = 4 * 1024 * 1024;
+/// A week: what is compared less often is not watched.
+const MAX_EVERY_MINUTES: u32 = 7 * 24 * 60;
+/// A day, after which a sweep is begun anew.
+const MAX_GRACE_SECONDS: i64 = 86_400;
 /// The file that is read when it is there.
 const DEFAULT_FILE: &str = "faircopy.toml";
 
@@ -56,8 +61,30 @@ pub struct Config {
     pub log: String,
     /// `FAIRCOPY_LOG_FORMAT`.
     pub log_format: LogFormat,
+    /// When `serve` reconciles by itself.
+    pub reconcile: Reconcile,
     /// Start although the database may lose what it acknowledged.
     pub allow_unsafe_durability: bool,
+}
+
+/// When `serve` compares the copy with Clerk, and how carefully.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reconcile {
+    /// How often.
+    pub every: Every,
+    /// See [`crate::sweep::DEFAULT_GRACE_MS`].
+    pub grace_ms: i64,
+}
+
+/// How often something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Every {
+    /// As often as the size of the copy allows.
+    Auto,
+    /// Never by itself.
+    Never,
+    /// After so many minutes.
+    Minutes(u32),
 }
 
 /// Where the copy is. Shown without credentials.
@@ -138,6 +165,15 @@ struct File {
     clerk: ClerkFile,
     #[serde(default)]
     webhook: WebhookFile,
+    #[serde(default)]
+    reconcile: ReconcileFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReconcileFile {
+    every: Option<String>,
+    grace_seconds: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -211,6 +247,8 @@ impl Config {
             file.clerk.webhook_signing_secret,
         )?;
         let instance_id = sources.first(None, &["CLERK_INSTANCE_ID"], file.clerk.instance_id)?;
+        let every = sources.first(None, &["FAIRCOPY_RECONCILE_EVERY"], file.reconcile.every)?;
+        let grace = sources.first(None, &["FAIRCOPY_RECONCILE_GRACE_SECONDS"], file.reconcile.grace_seconds)?;
         let log = sources.first(None, &["FAIRCOPY_LOG"], file.log)?;
         let log_format = sources.first(None, &["FAIRCOPY_LOG_FORMAT"], file.log_format)?;
         Ok(Self {
@@ -235,6 +273,10 @@ impl Config {
                 allow_from: networks("webhook.allow_from", file.webhook.allow_from)?,
                 trusted_proxies: networks("webhook.trusted_proxies", file.webhook.trusted_proxies)?,
             },
+            reconcile: Reconcile {
+                every: every.map_or(Ok(Every::Auto), |every| every.read(every_of))?,
+                grace_ms: grace.map_or(Ok(DEFAULT_GRACE_MS), |grace| grace.read(grace_of))?,
+            },
             log: log.map_or_else(|| "info".into(), |log| log.value),
             log_format: log_format.map_or(Ok(LogFormat::Text), |format| {
                 format.read(|text| match text {
@@ -245,6 +287,25 @@ impl Config {
             })?,
             allow_unsafe_durability: flags.allow_unsafe_durability || file.allow_unsafe_durability == Some(true),
         })
+    }
+}
+
+fn every_of(text: &str) -> Result<Every, &'static str> {
+    const EXPECTED: &str = "is not understood; expected `auto`, `never` or a number of minutes";
+    match text {
+        "auto" => Ok(Every::Auto),
+        "never" => Ok(Every::Never),
+        minutes => match minutes.parse() {
+            Ok(minutes @ 1..=MAX_EVERY_MINUTES) => Ok(Every::Minutes(minutes)),
+            _ => Err(EXPECTED),
+        },
+    }
+}
+
+fn grace_of(text: &str) -> Result<i64, &'static str> {
+    match text.parse() {
+        Ok(seconds @ 0..=MAX_GRACE_SECONDS) => Ok(seconds * 1000),
+        _ => Err("is not understood; expected a number of seconds, at most 86400"),
     }
 }
 

@@ -80,6 +80,11 @@ impl Metrics {
         }
     }
 
+    /// A sweep could not be finished.
+    pub fn sweep_failed(&self) {
+        metrics::counter!("faircopy_sweeps_total", "outcome" => "failed").increment(1);
+    }
+
     /// A session token was looked at: `accepted`, or why not.
     pub fn session(&self, result: &'static str) {
         metrics::counter!("faircopy_session_tokens_total", "result" => result).increment(1);

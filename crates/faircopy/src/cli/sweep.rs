@@ -11,7 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 
 use super::{Failure, Global, output};
-use crate::app::{self, Clock, SystemClock, random_bytes};
+use crate::app::{self, Clock, SystemClock};
 use crate::sweep::{Ending, Glimpse, Order, Patience, Phase, Report, Stop, Sweeper};
 use crate::telemetry::{self, Metrics};
 use crate::upstream::clerk::{Clerk, Share};
@@ -43,9 +43,16 @@ pub(super) async fn run(order: Order, share: Share, global: &Global) -> Result<R
     let fetching = tokio::spawn(keys.run());
     let (intake, worker) = intake::channel(store.writer(), clock.clone(), metrics.clone());
     let merging = tokio::spawn(worker.run());
-    let holder: String = random_bytes::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
-    let sweeper =
-        Sweeper { clerk, store, intake, clock, metrics, holder: holder.into(), share, patience: Patience::default() };
+    let sweeper = Sweeper {
+        clerk,
+        store,
+        intake,
+        clock,
+        metrics,
+        holder: app::holder().into(),
+        share,
+        patience: Patience::default(),
+    };
     let outcome = watched(&sweeper, order).await;
     fetching.abort();
     let Sweeper { intake, store, .. } = sweeper;

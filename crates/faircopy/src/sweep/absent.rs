@@ -10,6 +10,7 @@ use faircopy_core::record::Provenance;
 use faircopy_core::sweep::{Evidence, Hold};
 use faircopy_core::{InvitationId, Millis, OrganizationId, UserId};
 use faircopy_store::{Progress, Swept};
+use futures_util::FutureExt as _;
 
 use super::lists::{row_id, subject};
 use super::{Direction, Drift, MAX_TOLD, Phase, Run, Stop};
@@ -206,7 +207,7 @@ impl Run<'_> {
         }
         self.enter(Phase::Looking);
         // A key of another instance finds nothing at all.
-        self.ask(async || self.sweeper.clerk.check_instance_again(self.sweeper.share).await).await?;
+        self.ask(|| self.sweeper.clerk.check_instance_again(self.sweeper.share).boxed()).await?;
         for kind in Swept::ALL {
             loop {
                 let page = self.sweeper.store.absences(self.id, kind, "", AT_ONCE).await?;
@@ -313,15 +314,15 @@ impl Run<'_> {
 
     async fn named(&self, list: &List<'_>, limit: usize) -> Result<Vec<Item>, Fault> {
         let (clerk, share) = (&self.sweeper.clerk, self.sweeper.share);
-        let answer = self.ask(async || clerk.page(list, Cut::first(limit), share).await).await?;
+        let answer = self.ask(|| clerk.page(list, Cut::first(limit), share).boxed()).await?;
         Ok(answer.found.map(|page| page.items).unwrap_or_default())
     }
 
     async fn alone(&self, kind: Swept, name: &str) -> Result<Found, Fault> {
         let (clerk, share) = (&self.sweeper.clerk, self.sweeper.share);
         let answer = match kind.key(name) {
-            Some(Key::User(id)) => self.ask(async || clerk.user(&id, share).await).await?,
-            Some(Key::Organization(id)) => self.ask(async || clerk.organization(&id, share).await).await?,
+            Some(Key::User(id)) => self.ask(|| clerk.user(&id, share).boxed()).await?,
+            Some(Key::Organization(id)) => self.ask(|| clerk.organization(&id, share).boxed()).await?,
             Some(Key::Invitation(id)) => {
                 let Some(organization) = name.split_once('/').and_then(|(id, _)| OrganizationId::parse(id).ok()) else {
                     return Ok(Found::Unknown);
@@ -342,7 +343,7 @@ impl Run<'_> {
     async fn member(&self, organization: &OrganizationId, user: &UserId) -> Result<Found, Fault> {
         let (clerk, share) = (&self.sweeper.clerk, self.sweeper.share);
         let list = List::MembersNamed(organization, std::slice::from_ref(user));
-        let answer = self.ask(async || clerk.page(&list, Cut::first(1), share).await).await?;
+        let answer = self.ask(|| clerk.page(&list, Cut::first(1), share).boxed()).await?;
         let Some(Page { items, total }) = answer.found else {
             return self.goes_with(organization).await;
         };
@@ -359,7 +360,7 @@ impl Run<'_> {
 
     async fn invitation(&self, organization: &OrganizationId, id: &InvitationId) -> Result<Found, Fault> {
         let (clerk, share) = (&self.sweeper.clerk, self.sweeper.share);
-        let answer = self.ask(async || clerk.invitation(organization, id, share).await).await?;
+        let answer = self.ask(|| clerk.invitation(organization, id, share).boxed()).await?;
         Ok(match answer.found {
             Some(Item { reading: Ok(observations), .. }) => Found::There(observations),
             Some(_) => Found::Unknown,
@@ -370,7 +371,7 @@ impl Run<'_> {
     /// What is below an organization that Clerk does not have is not there either.
     async fn goes_with(&self, organization: &OrganizationId) -> Result<Found, Fault> {
         let (clerk, share) = (&self.sweeper.clerk, self.sweeper.share);
-        let answer = self.ask(async || clerk.organization(organization, share).await).await?;
+        let answer = self.ask(|| clerk.organization(organization, share).boxed()).await?;
         Ok(if answer.found.is_none() { Found::Gone(answer.asked_at) } else { Found::Unknown })
     }
 }

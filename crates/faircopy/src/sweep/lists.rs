@@ -5,6 +5,7 @@ use faircopy_core::event::api::{Item, Page};
 use faircopy_core::sweep::{From, PAGE, Step, Walk};
 use faircopy_core::{Observation, UserId};
 use faircopy_store::{Difference, Progress, Swept};
+use futures_util::FutureExt as _;
 
 use super::{Direction, Drift, Kind, Run, Stop};
 use crate::upstream::clerk::{Cut, Fault, List, Start};
@@ -103,20 +104,21 @@ impl Run<'_> {
         let (clerk, share) = (&self.sweeper.clerk, self.sweeper.share);
         if kind == Swept::User {
             // An older deployment or a stand-in may not count.
-            return match self.ask(async || clerk.count_users(share).await).await {
+            return match self.ask(|| clerk.count_users(share).boxed()).await {
                 Ok(total) => Ok(Some(total)),
                 Err(Fault::Status(404 | 405)) => Ok(None),
                 Err(fault) => Err(fault),
             };
         }
-        let page = self.ask(async || clerk.page(&list(kind), Cut::first(1), share).await).await?.found;
+        let list = list(kind);
+        let page = self.ask(|| clerk.page(&list, Cut::first(1), share).boxed()).await?.found;
         Ok(page.and_then(|page| u64::try_from(page.total?).ok()))
     }
 
     /// Reads the next page that holds something new.
     async fn read(&self, kind: Swept, walk: &mut Walk) -> Result<Haul, Stop> {
         loop {
-            let answered = self.ask(async || self.page(kind, walk).await).await;
+            let answered = self.ask(|| self.page(kind, walk).boxed()).await;
             let Page { mut items, total } = match answered {
                 Ok(page) => page,
                 // The cursor's row may be gone, or the deployment may not know cursors.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use faircopy_core::sweep::{Evidence, Hold, Walk};
 use faircopy_core::{Millis, Observation};
 use faircopy_store::{Fence, Progress, Store, Swept, Writer};
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -453,7 +454,8 @@ impl Run<'_> {
     }
 
     /// Puts a question to Clerk until it is answered, or will not be.
-    async fn ask<T>(&self, question: impl AsyncFn() -> Result<T, Fault>) -> Result<T, Fault> {
+    /// (Boxed: a worker is sent between threads, which the compiler cannot yet see of closures that are async.)
+    async fn ask<'q, T>(&self, question: impl Fn() -> BoxFuture<'q, Result<T, Fault>> + Send) -> Result<T, Fault> {
         let (sweeper, mut tried) = (self.sweeper, 0);
         loop {
             let Some(place) = self.lanes.enter().await else {

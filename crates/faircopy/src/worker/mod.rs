@@ -3,3 +3,4 @@
 pub mod confirm;
 pub mod intake;
 pub mod janitor;
+pub mod reconcile;
