@@ -32,6 +32,7 @@ CREATE TABLE faircopy.sweep_absences (
     kind       text COLLATE "C" NOT NULL,
     subject    text COLLATE "C" NOT NULL,
     denied_at  bigint NOT NULL,
+    is_token   boolean NOT NULL,
     PRIMARY KEY (sweep, kind, subject)
 );
 

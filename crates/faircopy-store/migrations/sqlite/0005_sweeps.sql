@@ -32,6 +32,7 @@ CREATE TABLE sweep_absences (
     kind       text NOT NULL,
     subject    text NOT NULL,
     denied_at  integer NOT NULL,
+    is_token   integer NOT NULL,
     PRIMARY KEY (sweep, kind, subject)
 ) STRICT, WITHOUT ROWID;
 

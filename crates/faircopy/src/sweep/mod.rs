@@ -39,7 +39,7 @@ pub const DEFAULT_GRACE_MS: i64 = 10 * 60_000;
 /// A sweep that made no progress for so long is begun anew: what it has seen says nothing about today.
 const RESUMABLE_MS: i64 = 24 * 3_600_000;
 /// The longest sleep between two looks at the clock.
-const NAP: Duration = Duration::from_secs(1);
+const NAP: Duration = Duration::from_millis(100);
 
 /// Which kind of sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,8 +28,7 @@ use crate::truth;
 pub(crate) const KEY: &str = "sk_live_a-secret-key-for-tests";
 pub(crate) const HOUR: i64 = 3_600_000;
 /// Pauses of a sweep are short here: what is tested is that it goes on, not for how long it can wait.
-const PATIENCE: Patience =
-    Patience { tries: 8, first: Duration::from_millis(1), longest: Duration::from_millis(20) };
+const PATIENCE: Patience = Patience { tries: 8, first: Duration::from_millis(1), longest: Duration::from_millis(20) };
 
 /// Making a key takes longer than a whole world: all share one.
 static PAIR: LazyLock<Arc<aws_lc_rs::signature::RsaKeyPair>> = LazyLock::new(|| Arc::new(token::new_key()));
@@ -84,8 +83,7 @@ impl Place {
     /// An empty instance and an empty copy.
     pub(crate) async fn new(engine: Engine, settings: Settings) -> Self {
         let clock = MovableClock::default();
-        let settings =
-            Settings { key_pair: Some(PAIR.clone()), secret_key: Some(KEY.to_owned()), ..settings };
+        let settings = Settings { key_pair: Some(PAIR.clone()), secret_key: Some(KEY.to_owned()), ..settings };
         let of_sandbox = clock.clone();
         let sandbox = Sandbox::start(settings, Arc::new(move || of_sandbox.now().0), ([127, 0, 0, 1], 0).into());
         let sandbox = sandbox.await.unwrap();
@@ -236,7 +234,8 @@ fn ids(instance: &Instance, now: i64) -> (Vec<String>, Vec<String>, Vec<(String,
 pub(crate) fn random_change(instance: &mut Instance, dice: &mut Dice, now: i64) {
     let (users, organizations, members, invitations) = ids(instance, now);
     let name = dice.letters(6);
-    let metadata = || json!({ "public_metadata": { "plan": name, "workspaceId": (dice_of(&name) % 3 == 0).then_some("ws") } });
+    let metadata =
+        || json!({ "public_metadata": { "plan": name, "workspaceId": (dice_of(&name) % 3 == 0).then_some("ws") } });
     let result: Result<(), Refusal> = match dice.below(16) {
         0..=2 => {
             let body = json!({ "first_name": name, "email_address": [format!("{name}@example.com").to_lowercase()] });
@@ -258,9 +257,12 @@ pub(crate) fn random_change(instance: &mut Instance, dice: &mut Dice, now: i64) 
             let body = document(json!({ "name": name }));
             instance.update_organization(dice.pick(&organizations[..]).as_str(), &body, false, now).map(drop)
         }
-        9 if organizations.len() > 1 => instance.delete_organization(dice.pick(&organizations[..]).as_str(), now).map(drop),
+        9 if organizations.len() > 1 => {
+            instance.delete_organization(dice.pick(&organizations[..]).as_str(), now).map(drop)
+        }
         10 | 11 if !organizations.is_empty() && !users.is_empty() => {
-            let body = json!({ "user_id": dice.pick(&users[..]).as_str(), "role": dice.pick(&["org:admin", "org:member"]) });
+            let body =
+                json!({ "user_id": dice.pick(&users[..]).as_str(), "role": dice.pick(&["org:admin", "org:member"]) });
             instance.create_membership(dice.pick(&organizations[..]).as_str(), &document(body), now).map(drop)
         }
         12 if !members.is_empty() => {
@@ -273,7 +275,8 @@ pub(crate) fn random_change(instance: &mut Instance, dice: &mut Dice, now: i64) 
             instance.delete_membership(organization, user, now).map(drop)
         }
         14 if !organizations.is_empty() => {
-            let body = json!({ "email_address": format!("{name}@guests.example").to_lowercase(), "role": "org:member" });
+            let body =
+                json!({ "email_address": format!("{name}@guests.example").to_lowercase(), "role": "org:member" });
             instance.create_invitation(dice.pick(&organizations[..]).as_str(), &document(body), now).map(drop)
         }
         15 if !invitations.is_empty() => {

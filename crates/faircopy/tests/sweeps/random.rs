@@ -46,13 +46,10 @@ impl Mail {
 
 async fn one_world(engine: Engine, seed: u64) {
     let mut dice = Dice::new(seed);
-    let options = Options {
-        child_events: dice.below(2) == 0,
-        cursors: dice.below(4) != 0,
-        ..Options::default()
-    };
+    let options = Options { child_events: dice.below(2) == 0, cursors: dice.below(4) != 0, ..Options::default() };
     let population = Population { users: 12, organizations: 3, members: 4, seed };
-    let place = Place::new(engine, Settings { seed, options, population: Some(population), ..Settings::default() }).await;
+    let place =
+        Place::new(engine, Settings { seed, options, population: Some(population), ..Settings::default() }).await;
     let mut mail = Mail { waiting: vec![], number: 0 };
     for _ in 0..40 {
         let ((), events) = place.change(|instance, now| random_change(instance, &mut dice, now));
@@ -89,7 +86,8 @@ async fn one_world(engine: Engine, seed: u64) {
 fn assert_nothing_alive_was_removed(place: &Place, report: &Report, seed: u64) {
     let truth = place.truth();
     for id in removed(report) {
-        let ids = [truth.users.contains_key(&id), truth.organizations.contains_key(&id), truth.invitations.contains_key(&id)];
+        let ids =
+            [truth.users.contains_key(&id), truth.organizations.contains_key(&id), truth.invitations.contains_key(&id)];
         assert!(!ids.contains(&true), "seed {seed}: {id} lives and was removed");
         if let Some((organization, user)) = id.split_once('/') {
             let member = truth.members.get(&(organization.to_owned(), user.to_owned()));

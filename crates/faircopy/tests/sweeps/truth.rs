@@ -66,7 +66,8 @@ pub(crate) fn of(instance: &Instance, now: i64) -> Truth {
 
 fn user(document: &Document, workspace: Option<String>) -> UserRow {
     let (first, last) = (text(document, "first_name"), text(document, "last_name"));
-    let parts: Vec<&str> = [&first, &last].into_iter().flatten().map(String::as_str).filter(|p| !p.is_empty()).collect();
+    let parts: Vec<&str> =
+        [&first, &last].into_iter().flatten().map(String::as_str).filter(|p| !p.is_empty()).collect();
     let username = text(document, "username");
     let addresses = document["email_addresses"].as_array().unwrap();
     let primary = text(document, "primary_email_address_id");
