@@ -1,9 +1,13 @@
 //! What goes wrong on purpose: to deliveries and to the API, by settings and by a seed.
 //!
-//! Everything here decides and does nothing: `post` asks about deliveries, the layer before the API's routes about requests.
+//! [`Chaos`] decides and does nothing: `post` asks it about deliveries, and whoever answers requests asks
+//! [`Chaos::api_fault`] and lets [`layer::around`] do what it says.
 
 mod api;
 mod deliveries;
+pub mod layer;
+#[cfg(test)]
+mod tests;
 
 pub use api::{ApiChaos, ApiFault, ApiOutage, Route, Stale, Wrong};
 pub use deliveries::{DeliveryChaos, Fate};

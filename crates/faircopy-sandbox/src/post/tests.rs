@@ -1,4 +1,5 @@
 //! The state machine, told the time by hand.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use super::*;
 use serde_json::json;
