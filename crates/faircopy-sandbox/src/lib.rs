@@ -6,3 +6,4 @@ pub mod chaos;
 pub mod clock;
 pub mod instance;
 pub mod post;
+pub mod page;

@@ -270,6 +270,11 @@ impl Post {
         self.messages.values().rev()
     }
 
+    /// The messages before the one of this number, the newest first.
+    pub fn messages_before(&self, number: u64) -> impl Iterator<Item = &Message> {
+        self.messages.range(..number).rev().map(|(_, message)| message)
+    }
+
     /// How many deliveries stand how.
     #[must_use]
     pub fn counts(&self) -> BTreeMap<DeliveryState, usize> {
