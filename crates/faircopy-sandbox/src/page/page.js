@@ -18,7 +18,8 @@ class Refused extends Error {
 }
 
 async function ask(method, path, body) {
-  const headers = key ? { authorization: `Bearer ${key}` } : {};
+  // Looking on uses up no rate limit, and meets no chaos.
+  const headers = { "faircopy-sandbox-onlooker": "page", ...(key && { authorization: `Bearer ${key}` }) };
   if (body !== undefined) headers["content-type"] = "application/json";
   const response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store" });
   const text = await response.text();
@@ -26,7 +27,7 @@ async function ask(method, path, body) {
   try {
     answer = text ? JSON.parse(text) : null;
   } catch {
-    throw new Error("The answer was no JSON (chaos may be on).");
+    throw new Error("The answer was no JSON.");
   }
   if (!response.ok) throw new Refused(response.status, answer);
   return answer;
