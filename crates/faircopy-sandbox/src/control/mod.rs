@@ -42,9 +42,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            Failure::new(rejection.status(), "request_body_invalid", rejection.body_text())
-        })?;
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| Failure::new(rejection.status(), "request_body_invalid", rejection.body_text()))?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         let read = serde_json::from_slice(text);
         read.map(Self).map_err(|error| Failure::unfit("body", format!("The body cannot be read: {error}.")))
@@ -121,7 +121,8 @@ async fn status(State(shared): On) -> Answer {
     });
     shared.with(|state, now| {
         let names = ["users", "organizations", "memberships", "invitations", "sessions"];
-        let counts = names.into_iter().zip(Kind::ALL).map(|(name, kind)| (name.to_owned(), json!(state.instance.count(kind))));
+        let counts =
+            names.into_iter().zip(Kind::ALL).map(|(name, kind)| (name.to_owned(), json!(state.instance.count(kind))));
         view["now_ms"] = json!(now);
         view["counts"] = Value::Object(counts.collect());
         view["options"] = json!(state.instance.options());
