@@ -5,11 +5,13 @@ use std::sync::Arc;
 use aws_lc_rs::signature::RsaKeyPair;
 use faircopy_world::token;
 
+use crate::StartError;
+use crate::chaos::{self, Chaos};
 use crate::clock::Clock;
 use crate::instance::{Dice, Instance, Options, Population};
 use crate::keys::{Keys, made_up_secret_key};
 use crate::limit::RateLimit;
-use crate::post::Post;
+use crate::post::{self, NewEndpoint, Post};
 use crate::state::{Shared, State};
 
 /// What a sandbox is started with.
@@ -29,10 +31,16 @@ pub struct Settings {
     pub rate_limit: RateLimit,
     /// Who is in it from the beginning.
     pub population: Option<Population>,
+    /// How deliveries are tried.
+    pub schedule: post::Settings,
+    /// What goes wrong on purpose.
+    pub chaos: chaos::Settings,
+    /// Where deliveries go.
+    pub endpoints: Vec<NewEndpoint>,
 }
 
 impl Settings {
-    pub(crate) fn open(self, clock: Arc<dyn Clock>, url: &str) -> Shared {
+    pub(crate) fn open(self, clock: Arc<dyn Clock>, url: &str) -> Result<Shared, StartError> {
         let mut dice = Dice::new(self.seed);
         let id = self.instance_id.unwrap_or_else(|| dice.id("ins"));
         let secret = self.secret_key.unwrap_or_else(|| made_up_secret_key(&mut dice));
@@ -43,13 +51,22 @@ impl Settings {
         }
         let keys = Keys::new(pair, secret, id, url.to_owned());
         let traces = Dice::new(dice.number());
-        let state = State {
+        let now = clock.now_ms();
+        let mut post = Post::new(dice.number(), post::Settings::default());
+        post.set(self.schedule)?;
+        for endpoint in self.endpoints {
+            post.add_endpoint(endpoint, now)?;
+        }
+        let mut state = State {
             instance,
-            post: Post::default(),
+            post,
+            chaos: Chaos::default(),
+            past: None,
             rate_limit: self.rate_limit,
             meter: crate::limit::Meter::default(),
             traces,
         };
-        Shared::new(state, clock, keys)
+        state.set_chaos(self.chaos, now)?;
+        Ok(Shared::new(state, clock, keys))
     }
 }

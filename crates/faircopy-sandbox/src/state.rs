@@ -1,14 +1,21 @@
 //! One lock around everything: the only place where the instance and the post meet.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::chance::Chance;
+use crate::chaos::{self, Chaos, DeliveryChaos};
 use crate::clock::Clock;
-use crate::instance::{Dice, Instance};
+use crate::instance::{Dice, Instance, Past};
 use crate::keys::Keys;
 use crate::limit::{Meter, RateLimit};
-use crate::post::Post;
+use crate::post::sender::Office;
+use crate::post::{Origin, Post};
+
+/// How often is looked whether everything is sent.
+const UNTIL_SENT_POLL: Duration = Duration::from_millis(5);
 
 /// Everything that changes.
 #[derive(Debug)]
@@ -17,6 +24,10 @@ pub struct State {
     pub instance: Instance,
     /// The deliveries.
     pub post: Post,
+    /// What goes wrong on purpose.
+    pub(crate) chaos: Chaos,
+    /// The instance as it was, while anything answers from the past.
+    pub(crate) past: Option<Past>,
     /// How many requests may come.
     pub rate_limit: RateLimit,
     pub(crate) meter: Meter,
@@ -50,8 +61,21 @@ impl Shared {
         self.clock.now_ms()
     }
 
+    /// What tells the time.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until everything is sent that is due by now: what is to be tried later is not waited for.
+    pub async fn until_sent(&self) {
+        while !self.with_post(|post, _| post.is_idle(self.now_ms())) {
+            tokio::time::sleep(UNTIL_SENT_POLL).await;
+        }
     }
 
     /// Changes the instance: what it emitted is in the post before anybody else sees the change.
@@ -63,6 +87,7 @@ impl Shared {
     pub fn with<T>(&self, change: impl FnOnce(&mut State, i64) -> T) -> T {
         let mut state = self.lock();
         let now = self.clock.now_ms();
+        state.remember(now);
         let result = change(&mut state, now);
         state.settle(now);
         drop(state);
@@ -72,11 +97,62 @@ impl Shared {
 }
 
 impl State {
-    /// Moves what the instance emitted into the post.
-    fn settle(&mut self, _now: i64) {
-        for event in self.instance.take_events() {
-            self.post.accept(event);
+    /// Keeps the instance as it is, if answers from the past will need it.
+    fn remember(&mut self, now: i64) {
+        if let Some(past) = &mut self.past {
+            past.keep(&self.instance, now);
         }
-        self.instance.take_puts();
+    }
+
+    /// Moves what the instance emitted into the post.
+    fn settle(&mut self, now: i64) {
+        let (faults, chance) = self.chaos.of_deliveries();
+        for event in self.instance.take_events() {
+            self.post.accept(&event, self.instance.id(), &Origin::default(), (faults, chance), now);
+        }
+        self.post.forget_changes();
+        let changed = !self.instance.take_puts().is_empty();
+        if let Some(past) = self.past.as_mut().filter(|_| changed) {
+            past.changed(now);
+        }
+    }
+
+    /// What goes wrong on purpose.
+    #[must_use]
+    pub fn chaos(&self) -> &Chaos {
+        &self.chaos
+    }
+
+    /// Sets what goes wrong on purpose. Answers from the past come from this moment on, until that is unset.
+    ///
+    /// # Errors
+    /// If a setting is out of bounds; nothing is changed then.
+    pub fn set_chaos(&mut self, settings: chaos::Settings, now: i64) -> Result<(), chaos::Unfit> {
+        self.chaos.set(settings)?;
+        let stale = &self.chaos.settings().api.stale;
+        if !stale.lists && !stale.reads {
+            self.past = None;
+        } else if self.past.as_ref().is_none_or(|past| past.lag_ms() != stale.lag_ms) {
+            self.past = Some(Past::new(&self.instance, stale.lag_ms, now));
+        }
+        Ok(())
+    }
+}
+
+impl Office for Shared {
+    fn with_post<R>(&self, act: impl FnOnce(&mut Post, (&DeliveryChaos, Chance)) -> R) -> R {
+        let mut state = self.lock();
+        let State { post, chaos, .. } = &mut *state;
+        let result = act(post, chaos.of_deliveries());
+        post.forget_changes();
+        result
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    fn bell(&self) -> &Notify {
+        &self.wake
     }
 }
