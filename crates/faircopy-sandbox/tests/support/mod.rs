@@ -155,6 +155,17 @@ impl Local {
         })
     }
 
+    /// The same as they would be sent.
+    pub(crate) fn bodies(&self) -> Vec<Value> {
+        let wrapped = |event: Event| {
+            json!({
+                "object": "event", "type": event.kind, "data": event.data, "timestamp": event.at_ms, "instance_id": "ins_1",
+                "event_attributes": { "http_request": { "client_ip": "", "user_agent": "" } },
+            })
+        };
+        self.events().into_iter().map(wrapped).collect()
+    }
+
     /// The kinds of the events so far.
     pub(crate) fn kinds(&self) -> Vec<String> {
         self.events().into_iter().map(|event| event.kind).collect()
