@@ -4,9 +4,9 @@ import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { aUser, clerk, clientWith, control, refused, secretKey, url } from './sandbox.mjs'
 
-const calm = await control('GET', '/chaos')
-const chaos = (api) => control('PUT', '/chaos', { ...calm, api: { ...calm.api, ...api } })
-after(() => control('PUT', '/chaos', calm))
+const chaos = (api) => control('PATCH', '/chaos', { api })
+const calm = () => control('DELETE', '/chaos')
+after(calm)
 
 test('a wrong key and no key', async () => {
   await refused(clientWith({ secretKey: 'sk_test_of-somebody-else' }).users.getUserList(), 401, 'clerk_key_invalid')
@@ -26,7 +26,7 @@ test('a limit is told with the seconds to wait', async () => {
   const user = await aUser()
   await chaos({ limited_percent: 100, retry_after_s: 17 })
   const error = await clerk.users.getUser(user.id).then(assert.fail, (error) => error)
-  await chaos({})
+  await calm()
   assert.deepEqual([error.status, error.retryAfter], [429, 17])
   assert.equal((await clerk.users.getUser(user.id)).id, user.id)
 })
@@ -34,7 +34,7 @@ test('a limit is told with the seconds to wait', async () => {
 test('an error of the server is one for the client', async () => {
   await chaos({ error_percent: 100, error_status: 503 })
   const error = await clerk.users.getCount().then(assert.fail, (error) => error)
-  await chaos({})
+  await calm()
   assert.equal(error.status, 503)
 })
 
