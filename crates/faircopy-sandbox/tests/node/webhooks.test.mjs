@@ -141,7 +141,7 @@ test('a delivery that fails is made again, with the same id', async () => {
 
 test('after a rotation both secrets verify, and a stranger still not', async () => {
   const old = endpoint.secret
-  await control('POST', `/endpoints/${endpoint.id}/rotate`, {})
+  await control('POST', `/endpoints/${endpoint.id}/rotate-secret`, {})
   const rotated = await control('GET', `/endpoints/${endpoint.id}`)
   assert.notEqual(rotated.secret, old)
   const user = await aUser()
