@@ -99,7 +99,7 @@ impl Liveblocks {
         routes::api(self.clone())
     }
 
-    /// The sandbox's, below `/sandbox/v1/liveblocks`.
+    /// The sandbox's own, below `/liveblocks`: for whoever nests them below `/sandbox/v1` behind a door.
     pub fn control(&self) -> Router {
         routes::control(self.clone())
     }

@@ -36,10 +36,10 @@ pub(super) fn api(liveblocks: Liveblocks) -> Router {
 
 pub(super) fn control(liveblocks: Liveblocks) -> Router {
     Router::new()
-        .route("/sandbox/v1/liveblocks", get(shown))
-        .route("/sandbox/v1/liveblocks/faults", put(set_faults))
-        .route("/sandbox/v1/liveblocks/requests", get(requests).delete(forget))
-        .route("/sandbox/v1/liveblocks/rooms/{id}/reconnect", post(reconnect))
+        .route("/liveblocks", get(shown))
+        .route("/liveblocks/faults", put(set_faults))
+        .route("/liveblocks/requests", get(requests).delete(forget))
+        .route("/liveblocks/rooms/{id}/reconnect", post(reconnect))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(liveblocks)
 }

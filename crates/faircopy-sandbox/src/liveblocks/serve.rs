@@ -35,7 +35,7 @@ impl LiveblocksSandbox {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
         let liveblocks = Liveblocks::new(key, clock);
-        let router = liveblocks.router().merge(liveblocks.control());
+        let router = liveblocks.router().nest("/sandbox/v1", liveblocks.control());
         Ok(Self { url, liveblocks, serving: tokio::spawn(serve(listener, router)) })
     }
 
