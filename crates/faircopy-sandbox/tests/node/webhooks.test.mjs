@@ -24,6 +24,8 @@ let endpoint
 
 before(async () => {
   await new Promise((resolve) => receiver.listen(0, '127.0.0.1', resolve))
+  // Five seconds become five milliseconds.
+  await control('PATCH', '/schedule', { speed: 1000 })
   endpoint = await control('POST', '/endpoints', { url: `http://127.0.0.1:${receiver.address().port}/webhooks/clerk` })
 })
 after(() => {
