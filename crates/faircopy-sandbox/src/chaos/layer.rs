@@ -8,32 +8,15 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Frame;
 use serde_json::{Value, json};
 
-use super::{ApiFault, Route, Wrong};
+use super::{ApiFault, Wrong};
 
 const HTML: &str =
     "<!doctype html><html><head><title>One moment</title></head><body>Checking your browser.</body></html>";
-
-impl Route {
-    /// What kind of request this is; none if chaos leaves it alone: keys, and whatever is not the Backend API.
-    #[must_use]
-    pub fn of(method: &Method, path: &str) -> Option<Self> {
-        let rest = path.strip_prefix("/v1/")?;
-        let segments: Vec<&str> = rest.split('/').filter(|segment| !segment.is_empty()).collect();
-        match segments[..] {
-            [] | ["jwks"] => None,
-            _ if method != Method::GET => Some(Self::Write),
-            // A collection, the name of one in it, a collection below that.
-            [.., "count"] => Some(Self::List),
-            _ if segments.len() % 2 == 1 => Some(Self::List),
-            _ => Some(Self::Read),
-        }
-    }
-}
 
 /// Answers a request as it was decided. `answer` is what carries the request out; it is not asked if the fault comes first.
 pub async fn around(fault: ApiFault, answer: impl Future<Output = Response>) -> Response {

@@ -85,8 +85,8 @@ impl Chaos {
 
     /// What happens to deliveries, with the seed that decides.
     #[must_use]
-    pub fn of_deliveries(&self) -> (DeliveryChaos, Chance) {
-        (self.settings.deliveries.clone(), Chance::new(self.settings.seed))
+    pub fn of_deliveries(&self) -> (&DeliveryChaos, Chance) {
+        (&self.settings.deliveries, Chance::new(self.settings.seed))
     }
 
     /// What happens to the next request at the API.

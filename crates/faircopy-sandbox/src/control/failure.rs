@@ -1,6 +1,5 @@
 //! Errors of the control API, in Clerk's envelope: whoever reads the one reads the other.
 
-use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
@@ -91,17 +90,5 @@ impl From<Shut> for Failure {
                 "This sandbox listens to more than its own machine: send its secret key as bearer token.",
             ),
         }
-    }
-}
-
-impl From<JsonRejection> for Failure {
-    fn from(rejection: JsonRejection) -> Self {
-        Self::new(rejection.status(), "request_body_invalid", rejection.body_text())
-    }
-}
-
-impl From<QueryRejection> for Failure {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::new(rejection.status(), "malformed_request_parameters", rejection.body_text())
     }
 }

@@ -19,6 +19,9 @@ use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, St
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use bytes::Bytes;
+use http::request::Parts;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::instance::Kind;
@@ -32,18 +35,37 @@ type On = State<Arc<Shared>>;
 /// What they answer.
 type Answer = Result<axum::Json<Value>, Failure>;
 
-/// A JSON body, refused in Clerk's envelope.
-#[derive(FromRequest)]
-#[from_request(via(axum::Json), rejection(Failure))]
+/// A JSON body, or none for `{}`; refused in Clerk's envelope.
 struct Body<T>(T);
 
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| Failure::new(rejection.status(), "request_body_invalid", rejection.body_text()))?;
+        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        let read = serde_json::from_slice(text);
+        read.map(Self).map_err(|error| Failure::unfit("body", format!("The body cannot be read: {error}.")))
+    }
+}
+
 /// Parameters, refused in Clerk's envelope.
-#[derive(FromRequestParts)]
-#[from_request(via(axum::extract::Query), rejection(Failure))]
 struct Asked<T>(T);
 
-/// The routes, behind the door.
-pub fn routes(shared: Arc<Shared>, door: Door) -> Router {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let read = axum::extract::Query::from_request_parts(parts, state).await;
+        read.map(|axum::extract::Query(asked)| Self(asked))
+            .map_err(|rejection| Failure::unfit("query", format!("{}.", rejection.body_text())))
+    }
+}
+
+/// The routes, and those of other parts, behind the door.
+pub fn routes(shared: Arc<Shared>, others: Router, door: Door) -> Router {
     let routes = Router::new()
         .route("/status", get(status))
         .route("/endpoints", get(deliveries::endpoints).post(deliveries::add_endpoint))
@@ -75,8 +97,9 @@ pub fn routes(shared: Arc<Shared>, door: Door) -> Router {
             Failure::new(http::StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This route takes another method.")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn_with_state(Arc::new(door), guarded))
-        .with_state(shared);
+        .with_state(shared)
+        .merge(others)
+        .layer(middleware::from_fn_with_state(Arc::new(door), guarded));
     Router::new().nest("/sandbox/v1", routes)
 }
 
@@ -99,14 +122,15 @@ async fn status(State(shared): On) -> Answer {
     });
     shared.with(|state, now| {
         let names = ["users", "organizations", "memberships", "invitations", "sessions"];
-        let counts = names.into_iter().zip(Kind::ALL).map(|(name, kind)| (name.to_owned(), json!(state.instance.count(kind))));
+        let counts =
+            names.into_iter().zip(Kind::ALL).map(|(name, kind)| (name.to_owned(), json!(state.instance.count(kind))));
         view["now_ms"] = json!(now);
         view["counts"] = Value::Object(counts.collect());
         view["options"] = json!(state.instance.options());
         view["schedule"] = json!(state.post.settings());
         view["deliveries"] = views::counts(&state.post);
         view["endpoints"] = json!(state.post.endpoints().map(views::endpoint).collect::<Vec<_>>());
-        view["chaos"] = json!(state.chaos.settings());
+        view["chaos"] = json!(state.chaos().settings());
     });
     Ok(axum::Json(view))
 }

@@ -40,28 +40,28 @@ pub(super) async fn change_schedule(State(shared): On, Body(change): Body<Value>
 }
 
 pub(super) async fn chaos(State(shared): On) -> Answer {
-    shared.with(|state, _| Ok(Json(json!(state.chaos.settings()))))
+    shared.with(|state, _| Ok(Json(json!(state.chaos().settings()))))
 }
 
 pub(super) async fn set_chaos(State(shared): On, Body(settings): Body<chaos::Settings>) -> Answer {
     shared.with(|state, now| {
         state.set_chaos(settings, now)?;
-        Ok(Json(json!(state.chaos.settings())))
+        Ok(Json(json!(state.chaos().settings())))
     })
 }
 
 pub(super) async fn change_chaos(State(shared): On, Body(change): Body<Value>) -> Answer {
     shared.with(|state, now| {
-        state.set_chaos(changed(state.chaos.settings(), change)?, now)?;
-        Ok(Json(json!(state.chaos.settings())))
+        state.set_chaos(changed(state.chaos().settings(), change)?, now)?;
+        Ok(Json(json!(state.chaos().settings())))
     })
 }
 
 pub(super) async fn calm(State(shared): On) -> Answer {
     shared.with(|state, now| {
-        let seed = state.chaos.settings().seed;
+        let seed = state.chaos().settings().seed;
         state.set_chaos(chaos::Settings { seed, ..chaos::Settings::default() }, now)?;
-        Ok(Json(json!(state.chaos.settings())))
+        Ok(Json(json!(state.chaos().settings())))
     })
 }
 

@@ -1,5 +1,6 @@
 //! Session tokens for whoever needs one, good and bad.
 
+use aws_lc_rs::signature::RSA_PKCS1_SHA256;
 use axum::Json;
 use axum::extract::State;
 use faircopy_world::token;
@@ -8,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::world::under;
 use super::{Answer, Body, Failure, On};
-use crate::instance::{Claims, Document, Instance, Refusal, TokenVersion};
+use crate::instance::{Claims, Document, Id, Instance, Options, Refusal, TokenVersion, text_of};
 
 /// What is wanted.
 #[derive(Debug, Default, Deserialize)]
@@ -41,7 +42,7 @@ pub(super) async fn mint(State(shared): On, Body(wanted): Body<Wanted>) -> Answe
     let jwt = if wanted.forged {
         let header = json!({ "alg": "RS256", "kid": shared.keys().instance_id(), "typ": "JWT" });
         let body = Value::Object(claims.claims.clone());
-        token::sign(&header.to_string(), &body.to_string(), &token::new_key(), &token::RSA_PKCS1_SHA256)
+        token::sign(&header.to_string(), &body.to_string(), &token::new_key(), &RSA_PKCS1_SHA256)
     } else {
         shared.keys().sign(&claims)
     };
@@ -50,7 +51,7 @@ pub(super) async fn mint(State(shared): On, Body(wanted): Body<Wanted>) -> Answe
 
 fn claims(instance: &mut Instance, wanted: &Wanted, issuer: &str, now: i64) -> Result<Claims, Failure> {
     let session = session(instance, wanted, now)?;
-    let edit = |options: &mut crate::instance::Options| {
+    let edit = |options: &mut Options| {
         options.token_version = wanted.version.unwrap_or(options.token_version);
         options.authorized_party = wanted.azp.clone().or(options.authorized_party.take());
     };
@@ -75,8 +76,12 @@ fn claims(instance: &mut Instance, wanted: &Wanted, issuer: &str, now: i64) -> R
 /// A session of this user in which this organization is active: one that there is, or a new one.
 fn session(instance: &mut Instance, wanted: &Wanted, now: i64) -> Result<String, Refusal> {
     let organization = wanted.organization_id.as_deref();
-    if let Some(session) = instance.active_session(&wanted.user_id, organization, now) {
-        return Ok(session);
+    let fits = |id: &&Id| {
+        let session = instance.sessions.get(id);
+        session.is_some_and(|session| text_of(&session, "last_active_organization_id") == organization)
+    };
+    if let Some(session) = instance.active_sessions(&wanted.user_id, now).iter().find(fits) {
+        return Ok(session.to_string());
     }
     let mut body = Document::new();
     body.insert("user_id".to_owned(), wanted.user_id.clone().into());
@@ -84,5 +89,5 @@ fn session(instance: &mut Instance, wanted: &Wanted, now: i64) -> Result<String,
         body.insert("active_organization_id".to_owned(), organization.into());
     }
     let session = instance.create_session(&body, now)?;
-    Ok(session.get("id").and_then(Value::as_str).unwrap_or_default().to_owned())
+    Ok(text_of(&session, "id").unwrap_or_default().to_owned())
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Answer, Asked, Body, Failure, On};
-use crate::instance::{Document, Instance, Kind, Options, Population, Refusal};
+use crate::instance::{Document, Instance, Kind, Options, Population, Refusal, identifier, text_of};
 
 /// The largest population at once: as many as the largest test of the service copies.
 const MAX_POPULATION: usize = 1_000_000;
@@ -56,13 +56,15 @@ pub(super) async fn accept_invitation(State(shared): On, Path(id): Path<String>,
 }
 
 fn invited(instance: &mut Instance, invitation: &str, now: i64) -> Result<String, Refusal> {
-    let email = instance.invited_address(invitation, now)?;
-    if let Some(user) = instance.user_with_email(&email) {
-        return Ok(user);
+    let missing = || Refusal::not_found(format!("No invitation found with id {invitation}."));
+    let document = instance.invitations.get(invitation).ok_or_else(missing)?;
+    let email = text_of(&document, "email_address").unwrap_or_default();
+    if let Some(user) = instance.identifiers.get(&identifier("email_address", email)) {
+        return Ok(user.to_string());
     }
     let body = json!({ "email_address": [email], "skip_password_requirement": true });
     let user = instance.create_user(body.as_object().unwrap_or(&Document::new()), now)?;
-    Ok(user.get("id").and_then(Value::as_str).unwrap_or_default().to_owned())
+    Ok(text_of(&user, "id").unwrap_or_default().to_owned())
 }
 
 /// Whether the events of what goes with it are sent, too; without, as the options say.

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use rand::rngs::StdRng;
-use rand::{RngExt as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
+
+use crate::chance::Chance;
 
 /// The longest that an answer is held back, and the longest `Retry-After`: an hour. What is longer is an outage.
 const MAX_LATENCY_MS: u64 = 3_600_000;
@@ -84,9 +84,9 @@ impl Faults {
 
     /// What happens to the request of this number, and how long its answer waits.
     pub(super) fn decide(&mut self, number: u64, deletes: bool) -> (Wrong, u64) {
-        let mut chance = StdRng::seed_from_u64(self.seed ^ number.rotate_left(32));
+        let mut draw = Chance::new(self.seed).of("rooms", &[number]);
         let [soonest, latest] = self.latency_ms;
-        let latency_ms = chance.random_range(soonest..=latest.max(soonest));
+        let latency_ms = soonest + draw.below(latest.saturating_sub(soonest) + 1);
         let lost_percent = if deletes { self.lost_percent } else { 0.0 };
         let rates = [
             (self.limited_percent, Wrong::Limited(self.retry_after_s)),
@@ -94,7 +94,7 @@ impl Faults {
             (lost_percent, Wrong::Lost),
         ];
         // Every rate is drawn for, so that one setting does not move the chance of another.
-        let drawn = rates.map(|(rate, wrong)| chance.random_bool((rate / 100.0).clamp(0.0, 1.0)).then_some(wrong));
+        let drawn = rates.map(|(rate, wrong)| draw.percent(rate).then_some(wrong));
         let by_rate = drawn.into_iter().flatten().next().unwrap_or(Wrong::Nothing);
         (self.next.pop_front().unwrap_or(by_rate), latency_ms)
     }

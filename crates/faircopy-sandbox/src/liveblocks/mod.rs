@@ -21,6 +21,9 @@ use axum::Router;
 
 use crate::clock::Clock;
 
+/// The secret key of a project that nobody gave one: that of Liveblocks' own local server, which its tools know.
+pub const LOCAL_KEY: &str = "sk_localdev";
+
 /// The rooms of one project. Clones are the same project.
 #[derive(Clone)]
 pub struct Liveblocks {

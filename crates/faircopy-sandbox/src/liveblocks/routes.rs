@@ -118,9 +118,10 @@ fn silence() -> Reply {
 }
 
 async fn shown(State(liveblocks): State<Liveblocks>) -> Json<Value> {
+    let key = liveblocks.key().to_owned();
     liveblocks.with(|state| {
         let rooms: Vec<Value> = state.rooms.all().map(super::Room::document).collect();
-        Json(json!({ "faults": state.faults, "counts": state.counts, "rooms": rooms }))
+        Json(json!({ "secret_key": key, "faults": state.faults, "counts": state.counts, "rooms": rooms }))
     })
 }
 

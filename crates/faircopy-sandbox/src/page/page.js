@@ -1,6 +1,7 @@
 // The sandbox's page. Everything that comes from the instance is put in as text: nothing here reads HTML.
 
-const PAGE = 20;
+const PAGE = 10;
+const MESSAGES = 20;
 const POLL_MS = 1500;
 const byId = (id) => document.getElementById(id);
 
@@ -17,7 +18,8 @@ class Refused extends Error {
 }
 
 async function ask(method, path, body) {
-  const headers = key ? { authorization: `Bearer ${key}` } : {};
+  // Looking on uses up no rate limit, and meets no chaos.
+  const headers = { "faircopy-sandbox-onlooker": "page", ...(key && { authorization: `Bearer ${key}` }) };
   if (body !== undefined) headers["content-type"] = "application/json";
   const response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store" });
   const text = await response.text();
@@ -25,7 +27,7 @@ async function ask(method, path, body) {
   try {
     answer = text ? JSON.parse(text) : null;
   } catch {
-    throw new Error("The answer was no JSON (chaos may be on).");
+    throw new Error("The answer was no JSON.");
   }
   if (!response.ok) throw new Refused(response.status, answer);
   return answer;
@@ -160,7 +162,7 @@ const listPath = (kind, field) => {
 // ---- users
 
 const userFields = (user) => [
-  { name: "first_name", label: "First name", value: user?.first_name ?? "", autofocus: true },
+  { name: "first_name", label: "First name", value: user?.first_name ?? "" },
   { name: "last_name", label: "Last name", value: user?.last_name ?? "" },
   { name: "username", label: "Username", value: user?.username ?? "" },
 ];
@@ -227,7 +229,7 @@ byId("organization-new").addEventListener("click", async () => {
     title: "New organization",
     action: "Create",
     fields: [
-      { name: "name", label: "Name", required: true, autofocus: true },
+      { name: "name", label: "Name", required: true },
       { name: "slug", label: "Slug (made from the name if empty)" },
       { name: "created_by", label: "Created by, who becomes its admin", options: [["", "nobody"], ...users] },
     ],
@@ -245,7 +247,7 @@ function editOrganization(organization) {
     title: `Edit ${organization.name}`,
     action: "Save",
     fields: [
-      { name: "name", label: "Name", value: organization.name, required: true, autofocus: true },
+      { name: "name", label: "Name", value: organization.name, required: true },
       { name: "slug", label: "Slug", value: organization.slug ?? "" },
     ],
     save: async (values) => {
@@ -358,7 +360,7 @@ byId("endpoint-new").addEventListener("click", () =>
     title: "New endpoint",
     action: "Create",
     fields: [
-      { name: "url", label: "Address", type: "url", required: true, value: "http://127.0.0.1:8787/webhooks/clerk", autofocus: true },
+      { name: "url", label: "Address", type: "url", required: true, value: "http://127.0.0.1:8787/webhooks/clerk" },
       { name: "secret", label: "Signing secret (made up if empty)", placeholder: "whsec_…" },
     ],
     save: async ({ url, secret }) => (await ask("POST", "/sandbox/v1/endpoints", { url, ...(secret && { secret }) }), "The endpoint is there."),
@@ -400,7 +402,7 @@ function messageRow(message) {
 }
 
 async function showDeliveries(status) {
-  const [endpoints, messages] = await Promise.all([get("/sandbox/v1/endpoints"), get(`/sandbox/v1/messages?limit=${PAGE}`)]);
+  const [endpoints, messages] = await Promise.all([get("/sandbox/v1/endpoints"), get(`/sandbox/v1/messages?limit=${MESSAGES}`)]);
   const { waiting, delivered, failed, lost } = status.deliveries;
   byId("deliveries-count").textContent = `${delivered} delivered, ${waiting} waiting, ${failed} failed, ${lost} lost`;
   fill("endpoints-list", endpoints.data, () => (endpoints.data.length ? endpoints.data.map(endpointRow) : h("li", { class: "empty" }, "No endpoint yet: nothing is sent.")));

@@ -32,7 +32,7 @@ test('an invitation is revoked once', async () => {
   const pair = { organizationId: organization.id, invitationId: invitation.id, requestingUserId: admin.id }
   const revoked = await organizations.revokeOrganizationInvitation(pair)
   assert.deepEqual([revoked.id, revoked.status], [invitation.id, 'revoked'])
-  await refused(organizations.revokeOrganizationInvitation(pair), 400, 'organization_invitation_not_pending')
+  await refused(organizations.revokeOrganizationInvitation(pair), 404, 'organization_invitation_not_pending')
 })
 
 test('lists of an organization: pages and status', async () => {
@@ -61,7 +61,7 @@ test('invitations of the whole instance, which the client has no method for', as
 test('invitations that cannot be are refused', async () => {
   const { organization, invite, invitation } = await anInvitation()
   await refused(invite({ emailAddress: 'no address' }), 422, 'form_param_format_invalid')
-  await refused(invite({ emailAddress: invitation.emailAddress }), 400, 'duplicate_record')
+  await refused(invite({ emailAddress: invitation.emailAddress }), 400, 'organization_invitation_not_unique')
   await refused(invite({ organizationId: 'org_that_is_not' }), 404, 'resource_not_found')
   await refused(
     organizations.getOrganizationInvitation({ organizationId: organization.id, invitationId: 'orginv_that_is_not' }), 404, 'resource_not_found',

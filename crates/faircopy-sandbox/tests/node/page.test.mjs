@@ -31,7 +31,7 @@ before(async () => {
     document.addEventListener('securitypolicyviolation', (event) => window.violations.push(`${event.violatedDirective} ${event.blockedURI}`))
   })
   await page.goto(`${url}/`)
-  await page.getByRole('heading', { name: 'Users' }).waitFor()
+  await page.locator('#users-title').waitFor()
 })
 after(async () => {
   await browser?.close()

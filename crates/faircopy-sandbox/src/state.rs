@@ -1,0 +1,144 @@
+//! One lock around everything: the only place where the instance and the post meet.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::chance::Chance;
+use crate::chaos::{self, Chaos, DeliveryChaos};
+use crate::clock::Clock;
+use crate::instance::{Dice, Instance, Past};
+use crate::keys::Keys;
+use crate::limit::{Meter, RateLimit};
+use crate::post::sender::Office;
+use crate::post::{Origin, Post};
+
+/// Everything that changes.
+#[derive(Debug)]
+pub struct State {
+    /// The instance.
+    pub instance: Instance,
+    /// The deliveries.
+    pub post: Post,
+    /// What goes wrong on purpose.
+    pub(crate) chaos: Chaos,
+    /// The instance as it was, while anything answers from the past.
+    pub(crate) past: Option<Past>,
+    /// How many requests may come.
+    pub rate_limit: RateLimit,
+    pub(crate) meter: Meter,
+    /// Draws the ids of traces.
+    pub(crate) traces: Dice,
+}
+
+/// What all parts of a running sandbox share.
+pub struct Shared {
+    state: Mutex<State>,
+    clock: Arc<dyn Clock>,
+    keys: Keys,
+    /// Told after each change: the sender looks for what is to be sent.
+    pub wake: Notify,
+}
+
+impl Shared {
+    pub(crate) fn new(state: State, clock: Arc<dyn Clock>, keys: Keys) -> Self {
+        Self { state: Mutex::new(state), clock, keys, wake: Notify::new() }
+    }
+
+    /// The instance's names.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// What tells the time.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the instance: what it emitted is in the post before anybody else sees the change.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Instance, i64) -> T) -> T {
+        self.with(|state, now| change(&mut state.instance, now))
+    }
+
+    /// Changes anything, as one step.
+    pub fn with<T>(&self, change: impl FnOnce(&mut State, i64) -> T) -> T {
+        let mut state = self.lock();
+        let now = self.clock.now_ms();
+        state.remember(now);
+        let result = change(&mut state, now);
+        state.settle(now);
+        drop(state);
+        self.wake.notify_one();
+        result
+    }
+}
+
+impl State {
+    /// Keeps the instance as it is, if answers from the past will need it.
+    fn remember(&mut self, now: i64) {
+        if let Some(past) = &mut self.past {
+            past.keep(&self.instance, now);
+        }
+    }
+
+    /// Moves what the instance emitted into the post.
+    fn settle(&mut self, now: i64) {
+        let (faults, chance) = self.chaos.of_deliveries();
+        for event in self.instance.take_events() {
+            self.post.accept(&event, self.instance.id(), &Origin::default(), (faults, chance), now);
+        }
+        let changed = !self.instance.take_puts().is_empty();
+        if let Some(past) = self.past.as_mut().filter(|_| changed) {
+            past.changed(now);
+        }
+    }
+
+    /// What goes wrong on purpose.
+    #[must_use]
+    pub fn chaos(&self) -> &Chaos {
+        &self.chaos
+    }
+
+    /// Sets what goes wrong on purpose. Answers from the past come from this moment on, until that is unset.
+    ///
+    /// # Errors
+    /// If a setting is out of bounds; nothing is changed then.
+    pub fn set_chaos(&mut self, settings: chaos::Settings, now: i64) -> Result<(), chaos::Unfit> {
+        self.chaos.set(settings)?;
+        let stale = &self.chaos.settings().api.stale;
+        if !stale.lists && !stale.reads {
+            self.past = None;
+        } else if self.past.as_ref().is_none_or(|past| past.lag_ms() != stale.lag_ms) {
+            self.past = Some(Past::new(&self.instance, stale.lag_ms, now));
+        }
+        Ok(())
+    }
+}
+
+impl Office for Shared {
+    fn with_post<R>(&self, act: impl FnOnce(&mut Post, (&DeliveryChaos, Chance)) -> R) -> R {
+        let mut state = self.lock();
+        let State { post, chaos, .. } = &mut *state;
+        act(post, chaos.of_deliveries())
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    fn bell(&self) -> &Notify {
+        &self.wake
+    }
+}
