@@ -40,7 +40,8 @@ impl Door {
             Self::Loopback if host.is_some_and(is_loopback_name) => Ok(()),
             Self::Loopback => Err(Shut::ForeignHost),
             Self::Key(key) => {
-                let bearer = text(headers, header::AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
+                let bearer =
+                    text(headers, header::AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
                 let fits = bearer.is_some_and(|bearer| bearer.as_bytes().ct_eq(key.as_bytes()).into());
                 if fits { Ok(()) } else { Err(Shut::NoKey) }
             }
@@ -94,7 +95,9 @@ mod tests {
 
     #[test]
     fn no_foreign_page_is_let_in() {
-        for origin in ["https://evil.example", "null", "http://localhost:3000", "http://127.0.0.1:5500", "localhost:5500", ""] {
+        for origin in
+            ["https://evil.example", "null", "http://localhost:3000", "http://127.0.0.1:5500", "localhost:5500", ""]
+        {
             let lines = [("host", "localhost:5500"), ("origin", origin)];
             assert_eq!(check(&Door::Loopback, &lines), Err(Shut::ForeignOrigin), "{origin}");
         }
@@ -106,7 +109,14 @@ mod tests {
 
     #[test]
     fn a_name_that_was_pointed_here_is_not_let_in() {
-        for host in ["evil.example:5500", "127.0.0.1.evil.example", "localhost.evil.example:5500", "10.0.0.1", "", "@localhost.evil"] {
+        for host in [
+            "evil.example:5500",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example:5500",
+            "10.0.0.1",
+            "",
+            "@localhost.evil",
+        ] {
             assert_eq!(check(&Door::Loopback, &[("host", host)]), Err(Shut::ForeignHost), "{host}");
         }
         let rebound = [("host", "evil.example:5500"), ("origin", "http://evil.example:5500")];
@@ -122,7 +132,8 @@ mod tests {
             assert_eq!(check(&door, &[("host", "sandbox:80"), ("authorization", wrong)]), Err(Shut::NoKey), "{wrong}");
         }
         assert_eq!(check(&door, &[("host", "sandbox:80")]), Err(Shut::NoKey));
-        let foreign = [("host", "sandbox:80"), ("authorization", "Bearer sk_test_1"), ("origin", "http://evil.example")];
+        let foreign =
+            [("host", "sandbox:80"), ("authorization", "Bearer sk_test_1"), ("origin", "http://evil.example")];
         assert_eq!(check(&door, &foreign), Err(Shut::ForeignOrigin));
     }
 }

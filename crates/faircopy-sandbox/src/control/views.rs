@@ -91,7 +91,8 @@ pub(super) fn messages(post: &Post, query: &MessageQuery) -> Result<Value, Failu
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(Failure::unfit("limit", format!("`limit` must be from 1 to {MAX_LIMIT}")));
     }
-    let before = query.before.as_ref().map(|id| post.message(id)).transpose()?.map_or(u64::MAX, |message| message.number);
+    let before =
+        query.before.as_ref().map(|id| post.message(id)).transpose()?.map_or(u64::MAX, |message| message.number);
     let found = post.messages_before(before).filter(|message| query.fits(message));
     let mut found: Vec<&Message> = found.take(limit + 1).collect();
     let more = found.len() > limit;

@@ -12,7 +12,11 @@ use crate::instance::{Document, Instance, Kind, Options, Population, Refusal, id
 const MAX_POPULATION: usize = 1_000_000;
 
 /// Does something to the instance under other options, and puts the options back.
-pub(super) fn under<T>(instance: &mut Instance, edit: impl FnOnce(&mut Options), act: impl FnOnce(&mut Instance) -> T) -> T {
+pub(super) fn under<T>(
+    instance: &mut Instance,
+    edit: impl FnOnce(&mut Options),
+    act: impl FnOnce(&mut Instance) -> T,
+) -> T {
     let before = instance.options().clone();
     let mut options = before.clone();
     edit(&mut options);
@@ -23,7 +27,9 @@ pub(super) fn under<T>(instance: &mut Instance, edit: impl FnOnce(&mut Options),
 }
 
 pub(super) async fn populate(State(shared): On, Body(population): Body<Population>) -> Answer {
-    for (name, count) in [("users", population.users), ("organizations", population.organizations), ("members", population.members)] {
+    for (name, count) in
+        [("users", population.users), ("organizations", population.organizations), ("members", population.members)]
+    {
         if count > MAX_POPULATION {
             return Err(Failure::unfit(name, format!("`{name}` must be at most {MAX_POPULATION}")));
         }

@@ -106,7 +106,10 @@ mod tests {
                 let seen = seen(&instance, &mut past, now);
                 let due = made.iter().filter(|at| **at <= now - 2 * lag - step).count();
                 let possible = made.iter().filter(|at| **at <= now - lag).count();
-                assert!((due..=possible).contains(&seen), "lag {lag}, step {step}, at {now}: {seen} of {due} to {possible}");
+                assert!(
+                    (due..=possible).contains(&seen),
+                    "lag {lag}, step {step}, at {now}: {seen} of {due} to {possible}"
+                );
                 assert!(past.copies.len() <= 4);
             }
         }

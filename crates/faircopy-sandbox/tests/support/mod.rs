@@ -2,11 +2,10 @@
 
 #![allow(dead_code, reason = "not every test program needs all of it")]
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::signature::RsaKeyPair;
-use faircopy_sandbox::instance::Event;
 use faircopy_sandbox::limit::RateLimit;
 use faircopy_sandbox::{Sandbox, Settings};
 use faircopy_world::token;
@@ -31,6 +30,16 @@ pub(crate) struct Local {
     pub(crate) sandbox: Sandbox,
     pub(crate) time: Arc<AtomicI64>,
     client: reqwest::Client,
+    /// The number of the message that was looked at last.
+    seen: AtomicU64,
+}
+
+/// An event, as its message tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Told {
+    pub(crate) kind: String,
+    pub(crate) data: Value,
+    pub(crate) at_ms: i64,
 }
 
 /// An answer.
@@ -76,7 +85,7 @@ impl Local {
         let clock = time.clone();
         let clock = Arc::new(move || clock.load(Ordering::SeqCst));
         let sandbox = Sandbox::start(settings, clock, ([127, 0, 0, 1], 0).into()).await.expect("a sandbox");
-        Self { sandbox, time, client: reqwest::Client::new() }
+        Self { sandbox, time, client: reqwest::Client::new(), seen: AtomicU64::new(0) }
     }
 
     pub(crate) fn advance(&self, ms: i64) {
@@ -135,14 +144,28 @@ impl Local {
     }
 
     /// The events so far, and from now on only new ones.
-    pub(crate) fn events(&self) -> Vec<Event> {
-        self.sandbox.shared().with(|state, _| std::mem::take(&mut state.post.messages))
+    pub(crate) fn events(&self) -> Vec<Told> {
+        self.sandbox.shared().with(|state, _| {
+            let seen = self.seen.load(Ordering::SeqCst);
+            let new = state.post.messages().take_while(|message| message.number > seen);
+            let mut told: Vec<Told> = new.map(|message| told(&message.body)).collect();
+            told.reverse();
+            self.seen.fetch_add(told.len() as u64, Ordering::SeqCst);
+            told
+        })
     }
 
     /// The kinds of the events so far.
-    pub(crate) fn kinds(&self) -> Vec<&'static str> {
-        self.events().iter().map(|event| event.kind).collect()
+    pub(crate) fn kinds(&self) -> Vec<String> {
+        self.events().into_iter().map(|event| event.kind).collect()
     }
+}
+
+fn told(body: &str) -> Told {
+    let mut envelope: Value = serde_json::from_str(body).expect("an envelope");
+    let kind = envelope["type"].as_str().expect("a type").to_owned();
+    let at_ms = envelope["timestamp"].as_i64().expect("a time");
+    Told { kind, data: envelope["data"].take(), at_ms }
 }
 
 /// The ids of a list.
