@@ -62,8 +62,23 @@ test('invitations that cannot be are refused', async () => {
   const { organization, invite, invitation } = await anInvitation()
   await refused(invite({ emailAddress: 'no address' }), 422, 'form_param_format_invalid')
   await refused(invite({ emailAddress: invitation.emailAddress }), 400, 'organization_invitation_not_unique')
+  const { data } = await organizations.getOrganizationMembershipList({ organizationId: organization.id })
+  await refused(invite({ emailAddress: data[0].publicUserData.identifier }), 400, 'already_a_member_in_organization')
   await refused(invite({ organizationId: 'org_that_is_not' }), 404, 'resource_not_found')
   await refused(
     organizations.getOrganizationInvitation({ organizationId: organization.id, invitationId: 'orginv_that_is_not' }), 404, 'resource_not_found',
   )
+})
+
+test('several invitations are made at once, or none', async () => {
+  const { admin, organization } = await anOrganization()
+  const one = (emailAddress) => ({ emailAddress, role: 'org:member', inviterUserId: admin.id })
+  const addresses = [`${word('b')}@example.com`, `${word('b')}@example.com`]
+  const made = await organizations.createOrganizationInvitationBulk(organization.id, addresses.map(one))
+  const list = made.data ?? made
+  assert.deepEqual(list.map((invitation) => invitation.emailAddress).sort(), [...addresses].sort())
+  const another = `${word('b')}@example.com`
+  await assert.rejects(organizations.createOrganizationInvitationBulk(organization.id, [one(another), one('no address')]))
+  const { totalCount } = await organizations.getOrganizationInvitationList({ organizationId: organization.id })
+  assert.equal(totalCount, 2)
 })

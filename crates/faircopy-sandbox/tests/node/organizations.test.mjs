@@ -115,6 +115,15 @@ test('memberships that cannot be are refused', async () => {
   await refused(make({ role: 'org:emperor' }), 404, 'resource_not_found')
 })
 
+test('no more members than allowed', async () => {
+  const { organization } = await anOrganization({ maxAllowedMemberships: 2 })
+  const join = async () => organizations.createOrganizationMembership({ organizationId: organization.id, userId: (await aUser()).id, role: 'org:member' })
+  await join()
+  await refused(join(), 403, 'organization_membership_quota_exceeded')
+  await organizations.updateOrganization(organization.id, { maxAllowedMemberships: 3 })
+  await join()
+})
+
 test('lists of members: pages, order, filters', async () => {
   const { admin, organization } = await anOrganization()
   const users = []

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { verifyToken } from '@clerk/backend'
 import { decodeJwt } from '@clerk/backend/jwt'
-import { aUser, anOrganization, clerk, jwtKey, publishableKey, refused, secretKey, url } from './sandbox.mjs'
+import { aUser, anOrganization, clerk, control, jwtKey, publishableKey, refused, secretKey, url } from './sandbox.mjs'
 
 /** Who issues tokens: at Clerk always `https://` and the host that the publishable key names. */
 const issuer = process.env.SANDBOX_ISSUER
@@ -56,6 +56,52 @@ test('an active organization is told in the form of version 2', async () => {
   const auth = state.toAuth()
   assert.deepEqual([auth.orgId, auth.orgRole, auth.orgSlug], [organization.id, 'org:admin', organization.slug])
   assert.equal(auth.has({ role: 'org:admin' }), true)
+  const { data } = await clerk.organizations.getOrganizationMembershipList({ organizationId: organization.id })
+  const own = data[0].permissions.filter((key) => !key.startsWith('org:sys_'))
+  assert.ok(own.length > 0)
+  assert.deepEqual([...auth.orgPermissions].sort(), own.sort(), 'as the membership has them, but for those of the system')
+  assert.equal(auth.has({ permission: own[0] }), true)
+  assert.equal(auth.has({ permission: 'org:nothing:manage' }), false)
+})
+
+test('version 1 has the same in flat claims', async () => {
+  const { admin, organization } = await anOrganization()
+  const session = await clerk.sessions.createSession({ userId: admin.id, activeOrganizationId: organization.id })
+  await control('PATCH', '/options', { token_version: '1' })
+  const { jwt } = await clerk.sessions.getToken(session.id)
+  await control('PATCH', '/options', { token_version: '2' })
+  const claims = await verifyToken(jwt, { jwtKey })
+  assert.deepEqual([claims.v, claims.o], [undefined, undefined])
+  assert.deepEqual([claims.org_id, claims.org_role, claims.org_slug], [organization.id, 'org:admin', organization.slug])
+  const request = new Request('https://app.example.com/', { headers: { authorization: `Bearer ${jwt}` } })
+  const auth = (await clerk.authenticateRequest(request, { jwtKey })).toAuth()
+  assert.deepEqual([auth.orgId, auth.orgRole, auth.orgSlug], [organization.id, 'org:admin', organization.slug])
+  assert.equal(auth.has({ permission: auth.orgPermissions[0] }), true)
+})
+
+test('a template makes the claims that it names', async () => {
+  const { user, session } = await signedIn()
+  const claims = { role: 'authenticated', email: '{{user.primary_email_address}}', org: "{{org.name || 'none'}}", sid: 'no' }
+  await control('PATCH', '/options', { templates: { supabase: { claims, lifetime_s: 120 } } })
+  const { jwt } = await clerk.sessions.getToken(session.id, 'supabase')
+  const token = await verifyToken(jwt, { jwtKey, issuer })
+  assert.deepEqual([token.sub, token.role, token.email, token.org], [user.id, 'authenticated', user.primaryEmailAddress.emailAddress, 'none'])
+  assert.deepEqual([token.sid, token.v, token.exp - token.iat], [undefined, undefined, 120])
+  await refused(clerk.sessions.getToken(session.id, 'unknown'), 404, 'resource_not_found')
+})
+
+test('tokens that are wrong on purpose are refused for what is wrong with them', async () => {
+  const user = await aUser()
+  const mint = async (wanted) => (await control('POST', '/tokens', { user_id: user.id, ...wanted })).jwt
+  const party = 'https://app.example.com'
+  const good = await mint({ azp: party })
+  assert.equal((await verifyToken(good, { jwtKey, authorizedParties: [party] })).sub, user.id)
+  await rejected(verifyToken(good, { jwtKey, authorizedParties: ['https://other.example.com'] }), 'token-invalid-authorized-parties')
+  await rejected(verifyToken(await mint({ age_s: 120 }), { jwtKey }), 'token-expired')
+  await rejected(verifyToken(await mint({ forged: true }), { jwtKey }), 'token-invalid-signature')
+  const soon = Math.floor(Date.now() / 1000) + 600
+  await rejected(verifyToken(await mint({ claims: { nbf: soon, exp: soon + 60 } }), { jwtKey }), 'token-not-active-yet')
+  await rejected(verifyToken(await mint({ claims: { iat: soon, exp: soon + 60 } }), { jwtKey }), 'token-iat-in-the-future')
 })
 
 test('a token ends', async () => {
@@ -100,7 +146,7 @@ test('a banned user has no session left', async () => {
   assert.notEqual((await clerk.sessions.getSession(session.id)).status, 'active')
 })
 
-test('requests are authenticated by header and by cookie, with and without the network', async () => {
+test('requests are authenticated by header, with and without the network', async () => {
   const { user, session, jwt } = await signedIn()
   const request = (headers) => new Request('https://app.example.com/', { headers })
   for (const options of [{ jwtKey }, {}]) {
@@ -113,6 +159,17 @@ test('requests are authenticated by header and by cookie, with and without the n
     const state = await clerk.authenticateRequest(request(headers), { jwtKey })
     assert.notEqual(state.status, 'signed-in')
   }
+})
+
+test('requests are authenticated by the cookies of a front end', async () => {
+  const { user, jwt } = await signedIn()
+  const { payload } = decodeJwt(jwt).data ?? decodeJwt(jwt)
+  // What Clerk's front end keeps beside the session in development: when somebody signed in, and the browser's own name.
+  const cookie = `__session=${jwt}; __client_uat=${payload.iat - 1}; __clerk_db_jwt=dvb_made_up`
+  const request = new Request('https://app.example.com/', { headers: { cookie, 'sec-fetch-dest': 'document' } })
+  const state = await clerk.authenticateRequest(request, { jwtKey })
+  assert.equal(state.status, 'signed-in', `${state.reason} ${state.message}`)
+  assert.equal(state.toAuth().userId, user.id)
 })
 
 test('the keys are those of the instance', async () => {

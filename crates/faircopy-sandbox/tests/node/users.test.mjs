@@ -150,6 +150,31 @@ test('bans and locks, and their ends', async () => {
   assert.equal((await clerk.users.unlockUser(user.id)).locked, false)
 })
 
+test('what a migration brings along is kept', async () => {
+  const createdAt = new Date('2020-02-02T02:02:02.000Z')
+  const phone = `+1415555${String(process.pid % 10_000).padStart(4, '0')}`
+  const addresses = [`${word('first')}@example.com`, `${word('second')}@example.com`]
+  const user = await aUser({ createdAt, phoneNumber: [phone], emailAddress: addresses, banned: true, locale: 'de-CH' })
+  assert.equal(user.createdAt, createdAt.getTime())
+  assert.equal(user.primaryPhoneNumber.phoneNumber, phone)
+  assert.deepEqual(user.emailAddresses.map((one) => one.emailAddress).sort(), [...addresses].sort())
+  assert.equal(user.primaryEmailAddress.emailAddress, addresses[0])
+  assert.deepEqual([user.banned, user.locale], [true, 'de-CH'])
+  assert.deepEqual(ids(await clerk.users.getUserList({ phoneNumber: [phone] })), [user.id])
+  assert.deepEqual(ids(await clerk.users.getUserList({ userId: [user.id], createdAtBefore: Date.parse('2021-01-01') })), [user.id])
+})
+
+test('the invitations of a user are found by its addresses', async () => {
+  const user = await aUser()
+  const { admin, organization } = await anOrganization()
+  const invitation = await clerk.organizations.createOrganizationInvitation({
+    organizationId: organization.id, inviterUserId: admin.id, emailAddress: user.primaryEmailAddress.emailAddress, role: 'org:member',
+  })
+  const list = (params) => clerk.users.getOrganizationInvitationList({ userId: user.id, ...params })
+  assert.deepEqual(ids(await list()), [invitation.id])
+  assert.deepEqual(ids(await list({ status: 'accepted' })), [])
+})
+
 test('a deleted user is gone', async () => {
   const user = await aUser({ externalId: word('gone') })
   const deleted = await clerk.users.deleteUser(user.id)

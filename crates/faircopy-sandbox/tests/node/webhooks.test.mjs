@@ -167,3 +167,8 @@ test('what a disabled endpoint missed is replayed', async () => {
   const delivery = await deliveredFor('user.created', user.id)
   assert.equal((await asClerk(delivery, endpoint.secret)).data.id, user.id)
 })
+
+test('the way to the deliveries is an address, as at Clerk', async () => {
+  const { svix_url: address } = await clerk.webhooks.generateSvixAuthURL()
+  assert.ok(new URL(address))
+})
