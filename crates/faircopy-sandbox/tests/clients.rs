@@ -30,10 +30,13 @@ async fn run(file: &'static str, at_least: usize, environment: Vec<(&'static str
     assert!(tests.passed >= at_least, "only {} tests of {file} ran:\n{}", tests.passed, tests.output);
 }
 
-/// Runs a suite with a Clerk instance of its own.
+/// Runs a suite with a Clerk instance of its own. Most ask more in ten seconds than a development instance may.
 async fn run_with_clerk(file: &'static str, at_least: usize) {
-    // The suites ask more in ten seconds than a development instance may; what a limit looks like is tested on request.
-    let settings = Settings { rate_limit: RateLimit::Unlimited, ..Settings::default() };
+    run_limited(RateLimit::Unlimited, file, at_least).await;
+}
+
+async fn run_limited(rate_limit: RateLimit, file: &'static str, at_least: usize) {
+    let settings = Settings { rate_limit, ..Settings::default() };
     let sandbox = Sandbox::start(settings, Arc::new(now_ms), ([127, 0, 0, 1], 0).into()).await.unwrap();
     let keys = sandbox.shared().keys();
     let environment = vec![
@@ -49,12 +52,12 @@ async fn run_with_clerk(file: &'static str, at_least: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users() {
-    run_with_clerk("users.test.mjs", 14).await;
+    run_with_clerk("users.test.mjs", 16).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn organizations() {
-    run_with_clerk("organizations.test.mjs", 12).await;
+    run_with_clerk("organizations.test.mjs", 13).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,13 +71,18 @@ async fn errors() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn limits() {
+    run_limited(RateLimit::OfTheKey, "limits.test.mjs", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sessions() {
-    run_with_clerk("sessions.test.mjs", 10).await;
+    run_with_clerk("sessions.test.mjs", 14).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn webhooks() {
-    run_with_clerk("webhooks.test.mjs", 7).await;
+    run_with_clerk("webhooks.test.mjs", 8).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,16 +69,3 @@ test('invitations that cannot be are refused', async () => {
     organizations.getOrganizationInvitation({ organizationId: organization.id, invitationId: 'orginv_that_is_not' }), 404, 'resource_not_found',
   )
 })
-
-test('several invitations are made at once, or none', async () => {
-  const { admin, organization } = await anOrganization()
-  const one = (emailAddress) => ({ emailAddress, role: 'org:member', inviterUserId: admin.id })
-  const addresses = [`${word('b')}@example.com`, `${word('b')}@example.com`]
-  const made = await organizations.createOrganizationInvitationBulk(organization.id, addresses.map(one))
-  const list = made.data ?? made
-  assert.deepEqual(list.map((invitation) => invitation.emailAddress).sort(), [...addresses].sort())
-  const another = `${word('b')}@example.com`
-  await assert.rejects(organizations.createOrganizationInvitationBulk(organization.id, [one(another), one('no address')]))
-  const { totalCount } = await organizations.getOrganizationInvitationList({ organizationId: organization.id })
-  assert.equal(totalCount, 2)
-})
