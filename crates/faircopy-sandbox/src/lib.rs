@@ -25,6 +25,7 @@ pub mod control;
 pub mod instance;
 pub mod keys;
 pub mod limit;
+pub mod liveblocks;
 pub mod page;
 pub mod post;
 mod server;
@@ -40,6 +41,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
+use crate::liveblocks::Liveblocks;
 use crate::state::Shared;
 pub use settings::Settings;
 
@@ -64,6 +66,7 @@ pub enum StartError {
 pub struct Sandbox {
     url: String,
     shared: Arc<Shared>,
+    liveblocks: Liveblocks,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<()>,
     stop_sending: Option<oneshot::Sender<()>>,
@@ -87,13 +90,15 @@ impl Sandbox {
         let listener = TcpListener::bind(listen).await.map_err(cannot)?;
         let url = format!("http://{}", listener.local_addr().map_err(cannot)?);
         let client = post::sender::client().map_err(StartError::Client)?;
+        let rooms_key = settings.liveblocks_key.clone().unwrap_or_else(|| liveblocks::LOCAL_KEY.to_owned());
+        let liveblocks = Liveblocks::new(rooms_key, clock.clone());
         let shared = Arc::new(settings.open(clock, &url)?);
-        let router = routes(&shared, listener.local_addr().map_err(cannot)?);
+        let router = routes(&shared, &liveblocks, listener.local_addr().map_err(cannot)?);
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(server::serve(listener, router, stopped));
         let (stop_sending, told) = oneshot::channel();
         let sending = tokio::spawn(post::sender::run(shared.clone(), client, async { drop(told.await) }));
-        Ok(Self { url, shared, stop: Some(stop), serving, stop_sending: Some(stop_sending), sending })
+        Ok(Self { url, shared, liveblocks, stop: Some(stop), serving, stop_sending: Some(stop_sending), sending })
     }
 
     /// Where it is: the Backend API's address without `/v1`, and the issuer of its tokens.
@@ -108,6 +113,12 @@ impl Sandbox {
         &self.shared
     }
 
+    /// The rooms beside it, at the same address.
+    #[must_use]
+    pub fn liveblocks(&self) -> &Liveblocks {
+        &self.liveblocks
+    }
+
     /// Answers what is in flight, and ends. Deliveries that are under way count as not made.
     pub async fn stop(mut self) {
         if let Some(stop) = self.stop.take() {
@@ -120,12 +131,13 @@ impl Sandbox {
     }
 }
 
-/// The page, the control API, and Clerk's API wherever else.
-fn routes(shared: &Arc<Shared>, listens: SocketAddr) -> Router {
+/// The page, the control API, the rooms, and Clerk's API wherever else.
+fn routes(shared: &Arc<Shared>, liveblocks: &Liveblocks, listens: SocketAddr) -> Router {
     let door = match listens.ip().is_loopback() {
         true => control::Door::Loopback,
         false => control::Door::Key(shared.keys().secret_key().to_owned()),
     };
     let clerk = Router::new().fallback(api::answer).with_state(shared.clone());
-    page::routes().merge(control::routes(shared.clone(), door)).fallback_service(clerk)
+    let control = control::routes(shared.clone(), liveblocks.control(), door);
+    page::routes().merge(control).merge(liveblocks.router()).fallback_service(clerk)
 }

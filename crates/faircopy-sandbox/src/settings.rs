@@ -37,6 +37,8 @@ pub struct Settings {
     pub chaos: chaos::Settings,
     /// Where deliveries go.
     pub endpoints: Vec<NewEndpoint>,
+    /// The secret key of the rooms, `sk_…`; [`crate::liveblocks::LOCAL_KEY`] if there is none.
+    pub liveblocks_key: Option<String>,
 }
 
 impl Settings {

@@ -64,8 +64,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     }
 }
 
-/// The routes, behind the door.
-pub fn routes(shared: Arc<Shared>, door: Door) -> Router {
+/// The routes, and those of other parts, behind the door.
+pub fn routes(shared: Arc<Shared>, others: Router, door: Door) -> Router {
     let routes = Router::new()
         .route("/status", get(status))
         .route("/endpoints", get(deliveries::endpoints).post(deliveries::add_endpoint))
@@ -97,8 +97,9 @@ pub fn routes(shared: Arc<Shared>, door: Door) -> Router {
             Failure::new(http::StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This route takes another method.")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn_with_state(Arc::new(door), guarded))
-        .with_state(shared);
+        .with_state(shared)
+        .merge(others)
+        .layer(middleware::from_fn_with_state(Arc::new(door), guarded));
     Router::new().nest("/sandbox/v1", routes)
 }
 
