@@ -118,6 +118,16 @@ impl Clerk {
         users.insert(id.to_owned(), user(id, first_name, version));
     }
 
+    /// The user has these members of its object from now on, whatever they are.
+    ///
+    /// # Panics
+    /// When there is no such user, or the members are no object.
+    pub fn edits_user(&self, id: &str, members: &Value) {
+        let mut state = self.state();
+        let user = state.world.users.get_mut(id).and_then(Value::as_object_mut).expect("a user");
+        user.extend(members.as_object().expect("an object").clone());
+    }
+
     /// There is an organization of this name now.
     pub fn has_organization(&self, id: &str, name: &str) {
         let organizations = &mut self.state().world.organizations;

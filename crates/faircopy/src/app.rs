@@ -11,6 +11,7 @@ use faircopy_store::{Store, Writer};
 use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
+use crate::names::Names;
 use crate::refresh::{Reader, Refresh};
 use crate::telemetry::Metrics;
 use crate::upstream::clerk::Clerk;
@@ -111,6 +112,8 @@ pub struct App {
     pub clerk: Option<Arc<Clerk>>,
     /// Reads Clerk for requests, where a key is set.
     pub refresh: Option<Refresh>,
+    /// Names for display, where the copy has none.
+    pub names: Names,
     /// Told when a provisional row was written: it is confirmed soon.
     pub provisional: Arc<Notify>,
     /// The figures.
@@ -125,6 +128,7 @@ pub struct Workers {
     keys: tokio::task::JoinHandle<()>,
     confirm: Option<tokio::task::JoinHandle<()>>,
     wall: tokio::task::JoinHandle<()>,
+    names: tokio::task::JoinHandle<()>,
 }
 
 impl App {
@@ -144,15 +148,18 @@ impl App {
             Confirm::new(clerk, reader, store.clone(), clock.clone(), metrics.clone(), soon, phase)
         });
         let refresh = reader.map(|reader| Refresh::new(reader, clock.clone()));
+        let names = Names::new(&config, clerk.as_ref(), &store, &clock, &metrics);
         let workers = Workers {
             intake: run_alone(worker),
             janitor: tokio::spawn(janitor::run(store.writer(), clock.clone())),
             keys: tokio::spawn(keys.clone().run()),
             confirm: confirm.map(|confirm| tokio::spawn(confirm.run())),
             wall: tokio::spawn(look_for_second_wall(store.clone())),
+            names: tokio::spawn(names.clone().run()),
         };
         let verified = Verified::default();
-        let app = Self { config, store, clock, intake, keys, policy, verified, clerk, refresh, provisional, metrics };
+        let app =
+            Self { config, store, clock, intake, keys, policy, verified, clerk, refresh, names, provisional, metrics };
         (Arc::new(app), workers)
     }
 
@@ -205,6 +212,7 @@ impl Workers {
             confirm.abort();
         }
         self.wall.abort();
+        self.names.abort();
         match tokio::time::timeout(FINISH_DEADLINE, &mut self.intake).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => tracing::error!("the intake ended badly"),

@@ -8,6 +8,7 @@
 mod instance;
 mod list;
 mod pace;
+mod people;
 
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -29,6 +30,7 @@ use crate::telemetry::Metrics;
 pub use list::{Cut, List, MAX_NAMED, MAX_PAGE, Start};
 use pace::Pace;
 pub use pace::Share;
+pub use people::People;
 
 /// The version of the API that is asked for. What is read here is the same in all of them (clerk-facts.md, section 2.1).
 const API_VERSION: &str = "2026-05-12";
