@@ -289,7 +289,7 @@ mod tests {
         let id = UserId::parse("user_gone").unwrap();
         let shown = Shown { name: Some("Ada".into()), email: None, image_url: None };
         desk.shelf().want([&id], NOW);
-        desk.shelf().learn(&[id.clone()], vec![(id.clone(), shown)], true, NOW);
+        desk.shelf().learn(std::slice::from_ref(&id), vec![(id.clone(), shown)], true, NOW);
         assert!(matches!(desk.shelf().look(&id, NOW), Look::Fresh(_)));
         desk.prune(NOW).await.unwrap();
         assert!(matches!(desk.shelf().look(&id, NOW), Look::Missing));
