@@ -23,6 +23,7 @@ pub mod rls;
 mod secrets;
 mod server;
 mod standing;
+mod validate;
 
 pub use caller::{Caller, READER_ROLE};
 pub use changes::Entry;
@@ -37,6 +38,7 @@ pub use reading::{Membership, OrganizationRecord, Person, UserRecord};
 pub use records::{Counts, OutcomeCount};
 pub use server::Server;
 pub use standing::{Freshness, Member, Standing};
+pub use validate::Validated;
 
 use engine::Readers;
 

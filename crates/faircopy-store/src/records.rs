@@ -437,7 +437,7 @@ impl<'a> Writes<'a> {
 /// A user's workspace: the one that the public metadata names, or else that of the oldest live membership, literally
 /// the oldest, even when its organization has none (product.md, system A). A provisional membership has no age yet and
 /// comes last.
-fn wanted_workspace(user: &str) -> String {
+pub(crate) fn wanted_workspace(user: &str) -> String {
     format!(
         "COALESCE({user}.linked_workspace_id, (SELECT o.workspace_id FROM {{s}}organization_members m \
          LEFT JOIN {{s}}organizations o ON o.clerk_org_id = m.clerk_org_id \

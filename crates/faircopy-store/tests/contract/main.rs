@@ -15,6 +15,7 @@
 //! | `standing` | what the copy knows of a session, asked by many at once |
 //! | `text` | hostile text, and nothing personal in minimal mode |
 //! | `turns` | what is durable while one batch is committed and the next has begun? |
+//! | `validate` | does `status --check` find each planted fault, and nothing else? |
 //! | `faults` | dropped calls, an application's foreign keys, a lock held by somebody else |
 //!
 //! PostgreSQL is the cluster of `FAIRCOPY_TEST_POSTGRES_URL`, or one that this process starts.
@@ -61,3 +62,4 @@ mod say;
 mod standing;
 mod text;
 mod turns;
+mod validate;
