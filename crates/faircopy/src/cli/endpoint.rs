@@ -9,12 +9,10 @@ use crate::config::Config;
 use crate::upstream::endpoint::{Arrangement, ByHand, Management, Step, Wanted};
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  faircopy endpoint --url https://app.example.com/webhooks/clerk\n  \
+#[command(after_help = "Examples:\n  faircopy endpoint --url https://app.example.com/webhooks/clerk\n  \
     CLERK_SECRET_KEY=sk_live_… faircopy endpoint --json\n\n\
     Changes nothing at Clerk. With CLERK_SECRET_KEY it prints a link that opens the instance's webhooks: whoever has it can\n\
-    change them, so keep it to yourself."
-)]
+    change them, so keep it to yourself.")]
 pub(super) struct Arguments {
     /// Where Clerk shall deliver: the public address of this service [default: the address it listens on]
     #[arg(long)]
@@ -54,7 +52,8 @@ fn url(given: Option<&str>, config: &Config) -> Result<String, Failure> {
     let Some(given) = given else { return Ok(format!("http://{}{path}", config.listen)) };
     let usage = |fault: &str| Failure::Usage(format!("--url {fault}; expected `https://app.example.com{path}`"));
     let mut url = Url::parse(given).map_err(|_| usage("is not an address"))?;
-    let is_plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
+    let is_plain =
+        url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() || !is_plain {
         return Err(usage("is not an address that Clerk can deliver to"));
     }
@@ -63,7 +62,9 @@ fn url(given: Option<&str>, config: &Config) -> Result<String, Failure> {
     }
     // Behind a proxy the path may be another.
     if !config.webhook.paths.iter().any(|path| url.path().ends_with(path.as_str())) {
-        anstream::eprintln!("note: deliveries arrive at {path}, and this address ends otherwise: a proxy must rewrite it");
+        anstream::eprintln!(
+            "note: deliveries arrive at {path}, and this address ends otherwise: a proxy must rewrite it"
+        );
     }
     Ok(url.to_string())
 }
@@ -91,7 +92,9 @@ fn why(missing: &str) -> Option<&'static str> {
         "no-webhooks-yet" => {
             "The instance has no webhooks yet, so there is no link: open Webhooks in the dashboard once (or POST /v1/webhooks/svix)."
         }
-        "wrong-instance" => "CLERK_SECRET_KEY belongs to another instance than the one that is copied: no link was asked for.",
+        "wrong-instance" => {
+            "CLERK_SECRET_KEY belongs to another instance than the one that is copied: no link was asked for."
+        }
         "key-refused" => "Clerk refused CLERK_SECRET_KEY: there is no link.",
         "rate-limited" => "Clerk asked for quiet (429): there is no link now.",
         _ => "Clerk gave no link (no answer, or none that could be read).",

@@ -9,10 +9,8 @@ use crate::config::Config;
 use crate::upstream::clerk::{Clerk, Counted, Share};
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  faircopy status\n  faircopy status --json | jq .users\n  \
-    faircopy status --check    exit 3 if anything is found"
-)]
+#[command(after_help = "Examples:\n  faircopy status\n  faircopy status --json | jq .users\n  \
+    faircopy status --check    exit 3 if anything is found")]
 pub(super) struct Arguments {
     /// Look for what cannot be: orphans, duplicates, rows against what the merge knows, gaps, counts against Clerk
     #[arg(long)]
@@ -83,7 +81,9 @@ async fn check(config: &Config, store: &Store, global: &Global) -> Result<(), Fa
     }
     match (findings, unknown) {
         (0, 0) => Ok(()),
-        (0, _) => Err(Failure::Failed("the copy is whole in itself; Clerk could not be asked how many there are".into())),
+        (0, _) => {
+            Err(Failure::Failed("the copy is whole in itself; Clerk could not be asked how many there are".into()))
+        }
         _ => Err(Failure::Different),
     }
 }
@@ -93,27 +93,33 @@ async fn check(config: &Config, store: &Store, global: &Global) -> Result<(), Fa
 async fn compare(store: &Store, clerk: &Clerk) -> Result<Vec<Compared>, Failure> {
     const ADVICE: &str = "look again once deliveries have arrived (`faircopy status`); if it stays, the copy lacks what no \
         delivery has told, or has what was deleted unheard: reconcile.";
-    let kinds: [(&str, Counted, fn(&Counts) -> i64); 4] = [
-        ("count-users", Counted::Users, |counts| counts.users),
-        ("count-organizations", Counted::Organizations, |counts| counts.organizations),
-        ("count-members", Counted::Members, |counts| counts.members),
-        ("count-invitations", Counted::Invitations, |counts| counts.invitations),
+    let kinds = [
+        ("count-users", Counted::Users),
+        ("count-organizations", Counted::Organizations),
+        ("count-members", Counted::Members),
+        ("count-invitations", Counted::Invitations),
     ];
+    let rows = |counts: &Counts, kind| match kind {
+        Counted::Users => counts.users,
+        Counted::Organizations => counts.organizations,
+        Counted::Members => counts.members,
+        Counted::Invitations => counts.invitations,
+    };
     let mut compared = Vec::with_capacity(kinds.len());
     let mut before = store.counts().await?;
-    for (check, kind, of) in kinds {
+    for (check, kind) in kinds {
         let answer = clerk.count(kind, Share::Background).await;
         let after = store.counts().await?;
-        let (least, most) = (of(&before).min(of(&after)), of(&before).max(of(&after)));
+        let (earlier, later) = (rows(&before, kind), rows(&after, kind));
         let status = match &answer {
-            Ok(answer) if (least..=most).contains(&answer.found) => "ok",
+            Ok(answer) if (earlier.min(later)..=earlier.max(later)).contains(&answer.found) => "ok",
             Ok(_) => "finding",
             Err(_) => "unknown",
         };
         compared.push(Compared {
             check,
             status,
-            copy: of(&after),
+            copy: later,
             clerk: answer.as_ref().ok().map(|answer| answer.found),
             error: answer.err().map(|fault| fault.to_string()),
             advice: ADVICE,

@@ -133,8 +133,7 @@ mod tests {
         use faircopy_core::{Millis, ProfileMode, payload};
         let listed: Vec<&str> = mirrored_types().collect();
         for known in example::EXAMPLES {
-            let context =
-                Context { mode: ProfileMode::Full, signed_at: Millis(1_760_000_000_000), instance: None };
+            let context = Context { mode: ProfileMode::Full, signed_at: Millis(1_760_000_000_000), instance: None };
             let payload::Kept::Json(message) = payload::keep(known.body.as_bytes(), ProfileMode::Full) else {
                 panic!("{}", known.event_type)
             };

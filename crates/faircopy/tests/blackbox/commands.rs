@@ -186,21 +186,40 @@ async fn status_check_finds_what_is_wrong_on_postgres() {
 #[tokio::test]
 async fn endpoint_says_every_step() {
     let types = [
-        "user.created", "user.updated", "user.deleted",
-        "organization.created", "organization.updated", "organization.deleted",
-        "organizationMembership.created", "organizationMembership.updated", "organizationMembership.deleted",
-        "organizationInvitation.created", "organizationInvitation.accepted", "organizationInvitation.revoked",
+        "user.created",
+        "user.updated",
+        "user.deleted",
+        "organization.created",
+        "organization.updated",
+        "organization.deleted",
+        "organizationMembership.created",
+        "organizationMembership.updated",
+        "organizationMembership.deleted",
+        "organizationInvitation.created",
+        "organizationInvitation.accepted",
+        "organizationInvitation.revoked",
     ];
     let url = "https://app.example.com/webhooks/clerk";
     let told = succeed(&[], &["endpoint", "--url", "https://app.example.com"]).await;
-    for word in ["Webhooks", "Add Endpoint", "Subscribe to events", "Signing Secret", "CLERK_WEBHOOK_SIGNING_SECRET", "Send Example", url] {
+    for word in [
+        "Webhooks",
+        "Add Endpoint",
+        "Subscribe to events",
+        "Signing Secret",
+        "CLERK_WEBHOOK_SIGNING_SECRET",
+        "Send Example",
+        url,
+    ] {
         assert!(told.stdout.contains(word), "{word}: {told:?}");
     }
     let ticked: Vec<&str> = told.stdout.lines().filter_map(|line| line.trim().strip_prefix("[x] ")).collect();
     assert_eq!(ticked, types);
     assert!(told.stderr.contains("CLERK_SECRET_KEY") && !told.stderr.contains("cannot deliver"), "{told:?}");
     let json = succeed(&[("FAIRCOPY_LISTEN", "127.0.0.1:4000")], &["endpoint", "--json"]).await;
-    assert!(json.stderr.contains("clerk webhooks listen --forward-to http://127.0.0.1:4000/webhooks/clerk"), "{json:?}");
+    assert!(
+        json.stderr.contains("clerk webhooks listen --forward-to http://127.0.0.1:4000/webhooks/clerk"),
+        "{json:?}"
+    );
     let json = json.json();
     assert_eq!((&json["events"], &json["reachable"]), (&json!(types), &json!(false)), "{json}");
     assert_eq!(json["url"], "http://127.0.0.1:4000/webhooks/clerk");
@@ -227,7 +246,9 @@ async fn endpoint_says_every_step() {
         let told = succeed(&env, &["endpoint", "--url", url]).await;
         assert!(told.stdout.contains("Add Endpoint") && told.stderr.contains("link"), "{mood:?}: {told:?}");
     }
-    assert!(clerk.asked().iter().all(|path| ["/v1/jwks", "/v1/instance", "/v1/webhooks/svix_url"].contains(&path.as_str())));
+    assert!(
+        clerk.asked().iter().all(|path| ["/v1/jwks", "/v1/instance", "/v1/webhooks/svix_url"].contains(&path.as_str()))
+    );
 }
 
 #[tokio::test]

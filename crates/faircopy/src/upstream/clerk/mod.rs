@@ -30,10 +30,10 @@ use super::keys::KeySet;
 use crate::app::Clock;
 use crate::config::Config;
 use crate::telemetry::Metrics;
+pub use count::Counted;
 pub use list::{Cut, List, MAX_NAMED, MAX_PAGE, Start};
 use pace::Pace;
 pub use pace::Share;
-pub use count::Counted;
 pub use people::People;
 pub use portal::Portal;
 
