@@ -60,6 +60,8 @@ struct World {
     organizations: BTreeMap<String, Value>,
     /// By organization and user.
     memberships: BTreeMap<(String, String), Value>,
+    /// Organizations are switched off.
+    is_without_organizations: bool,
     /// Where webhooks are managed; not there before anybody has opened them.
     portal: Option<String>,
 }
@@ -147,6 +149,11 @@ impl Clerk {
         let (of, who) = (&world.organizations[organization], &world.users[user]);
         let membership = membership(of, who, role);
         world.memberships.insert((organization.to_owned(), user.to_owned()), membership);
+    }
+
+    /// Organizations are switched off from now on.
+    pub fn has_no_organizations(&self) {
+        self.state().world.is_without_organizations = true;
     }
 
     /// Webhooks were opened: this link leads to them.
@@ -351,6 +358,9 @@ impl World {
                 ok(&json!({ "object": "instance", "id": self.instance, "environment_type": "test" }))
             }
             ["v1", "jwks"] if !self.jwks.is_empty() => reply(200, "application/json", self.jwks.clone()),
+            ["v1", first, ..] if self.is_without_organizations && first.starts_with("organization") => {
+                error(403, "organization_not_enabled_in_instance")
+            }
             ["v1", "users"] => {
                 let members = |user: &str| {
                     named.is_empty() || self.memberships.keys().any(|(o, u)| u == user && named.contains(&o.as_str()))

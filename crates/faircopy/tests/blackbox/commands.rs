@@ -159,6 +159,9 @@ async fn status_check(place: Place) {
     let invitations = if history.truth.invitations.is_empty() { "ok" } else { "finding" };
     assert_eq!(status, ["ok", "ok", "finding", invitations], "{json}");
     assert_eq!(json["clerk"][2]["copy"], json!(history.truth.members.len()), "{json}");
+    clerk.has_no_organizations();
+    let json = faircopy(folder().path(), &env, &["status", "--check", "--json"]).await.json();
+    assert_eq!((&json["clerk"][1]["clerk"], &json["clerk"][1]["status"]), (&json!(0), &json!("finding")), "{json}");
     clerk.is(Mood::Status(500));
     let silent = faircopy(folder().path(), &env, &["status", "--check"]).await;
     assert_eq!(silent.code, Some(1), "{silent:?}");

@@ -23,7 +23,7 @@ struct Total {
 }
 
 impl Clerk {
-    /// How many of these the instance has.
+    /// How many of these the instance has: none of what it has switched off.
     pub async fn count(&self, what: Counted, share: Share) -> Result<Answer<i64>, Fault> {
         self.check_instance(share).await?;
         let (url, endpoint) = match what {
@@ -32,7 +32,11 @@ impl Clerk {
             Counted::Members => total_of(&List::Memberships, &self.base),
             Counted::Invitations => total_of(&List::Invitations, &self.base),
         };
-        let (asked_at, body) = self.get(url.ok_or(Fault::Malformed)?, endpoint, share).await?;
+        let now = self.clock.now();
+        let (asked_at, body) = match self.get(url.ok_or(Fault::Malformed)?, endpoint, share).await {
+            Err(Fault::NoOrganizations) => return Ok(Answer { asked_at: now, found: 0 }),
+            answer => answer?,
+        };
         // There is always a number.
         let body = body.ok_or(Fault::Malformed)?;
         let Total { total_count } = serde_json::from_str(&body).map_err(|_| Fault::Malformed)?;

@@ -58,6 +58,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const NOT_FOUND: &str = "resource_not_found";
 /// Clerk's word for an instance whose webhooks nobody has ever opened.
 const NO_WEBHOOKS: &str = "svix_app_missing";
+/// Clerk's word for an instance that has no organizations, because they are switched off.
+const NO_ORGANIZATIONS: &str = "organization_not_enabled_in_instance";
 
 /// Why a question has no answer. Apart from [`Fault::NotFound`], nothing follows for what was asked about. None holds the key,
 /// or anything of the answer but its status.
@@ -84,6 +86,9 @@ pub enum Fault {
     /// Clerk says, in its own words, that the instance's webhooks were never opened.
     #[error("the instance has no webhooks yet")]
     NoWebhooks,
+    /// Clerk says, in its own words, that the instance has organizations switched off.
+    #[error("organizations are switched off in the instance")]
+    NoOrganizations,
     /// Not what Clerk's API answers: HTML, cut off, another record.
     #[error("the answer is not the JSON that Clerk's API gives")]
     Malformed,
@@ -106,7 +111,8 @@ impl Fault {
             Self::Unreachable(_) | Self::Limited(_) | Self::UnknownInstance => true,
             Self::Status(status) => *status >= 500,
             Self::Malformed => true,
-            Self::Forbidden | Self::Refused(_) | Self::NotFound | Self::NoWebhooks => false,
+            Self::Forbidden | Self::Refused(_) | Self::NotFound => false,
+            Self::NoWebhooks | Self::NoOrganizations => false,
             Self::TooLarge | Self::WrongInstance => false,
         }
     }
@@ -123,6 +129,7 @@ impl Fault {
             Self::Status(_) => "other",
             Self::NotFound => "404",
             Self::NoWebhooks => "no_webhooks",
+            Self::NoOrganizations => "no_organizations",
             Self::Malformed => "malformed",
             Self::TooLarge => "too_large",
             Self::WrongInstance => "wrong_instance",
@@ -292,13 +299,11 @@ impl Clerk {
         }
         self.pace().answered();
         match status {
-            StatusCode::OK | StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Fault::Refused(status.as_u16())),
-            _ => return Err(Fault::Status(status.as_u16())),
+            StatusCode::OK | StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {}
+            _ => return Err(denial(status, &[])),
         }
         if !is_json(response.headers()) {
-            let is_bad = status == StatusCode::BAD_REQUEST;
-            return Err(if is_bad { Fault::Status(status.as_u16()) } else { Fault::Malformed });
+            return Err(denial(status, &[]));
         }
         if response.content_length().is_some_and(|length| length > MAX_ANSWER as u64) {
             return Err(Fault::TooLarge);
@@ -314,14 +319,7 @@ impl Clerk {
         if status == StatusCode::OK {
             return Ok(body);
         }
-        let codes = api::error_codes(&body)?;
-        let says = |word: &str| codes.iter().any(|code| code == word);
-        Err(match status {
-            StatusCode::BAD_REQUEST if says(NO_WEBHOOKS) => Fault::NoWebhooks,
-            StatusCode::BAD_REQUEST => Fault::Status(status.as_u16()),
-            _ if says(NOT_FOUND) => Fault::NotFound,
-            _ => Fault::Malformed,
-        })
+        Err(denial(status, &api::error_codes(&body).unwrap_or_default()))
     }
 
     /// Every request of this process keeps quiet, whatever it asks.
@@ -359,6 +357,20 @@ fn client(key: &str, base: &Url) -> Result<reqwest::Client, reqwest::Error> {
         .pool_max_idle_per_host(MAX_UNDER_WAY)
         .user_agent(concat!("faircopy/", env!("CARGO_PKG_VERSION")))
         .build()
+}
+
+/// What follows from a status and from Clerk's own words, where the answer has any: without them a 404 proves nothing, and
+/// a 200 is none of Clerk's.
+fn denial(status: StatusCode, codes: &[String]) -> Fault {
+    let says = |word: &str| codes.iter().any(|code| code == word);
+    match status {
+        StatusCode::NOT_FOUND if says(NOT_FOUND) => Fault::NotFound,
+        StatusCode::BAD_REQUEST if says(NO_WEBHOOKS) => Fault::NoWebhooks,
+        StatusCode::FORBIDDEN if says(NO_ORGANIZATIONS) => Fault::NoOrganizations,
+        StatusCode::OK | StatusCode::NOT_FOUND => Fault::Malformed,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Fault::Refused(status.as_u16()),
+        _ => Fault::Status(status.as_u16()),
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
