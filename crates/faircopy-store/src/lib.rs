@@ -26,6 +26,7 @@ mod secrets;
 mod server;
 mod standing;
 mod sweeps;
+mod validate;
 
 pub use caller::{Caller, READER_ROLE};
 pub use changes::Entry;
@@ -43,6 +44,7 @@ pub use records::{Counts, OutcomeCount};
 pub use server::Server;
 pub use standing::{Freshness, Member, Standing};
 pub use sweeps::{Absence, Progress, Sweep, Swept, Unseen};
+pub use validate::Validated;
 
 use engine::Readers;
 

@@ -11,6 +11,7 @@ use faircopy_store::{Store, Writer};
 use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
+use crate::names::Names;
 use crate::refresh::{Reader, Refresh};
 use crate::sweep::{Order, Patience, Sweeper};
 use crate::telemetry::Metrics;
@@ -119,6 +120,8 @@ pub struct App {
     pub clerk: Option<Arc<Clerk>>,
     /// Reads Clerk for requests, where a key is set.
     pub refresh: Option<Refresh>,
+    /// Names for display, where the copy has none.
+    pub names: Names,
     /// Told when a provisional row was written: it is confirmed soon.
     pub provisional: Arc<Notify>,
     /// Told when there is reason to compare the copy with Clerk soon.
@@ -136,6 +139,7 @@ pub struct Workers {
     confirm: Option<tokio::task::JoinHandle<()>>,
     reconcile: Option<tokio::task::JoinHandle<()>>,
     wall: tokio::task::JoinHandle<()>,
+    names: tokio::task::JoinHandle<()>,
 }
 
 impl App {
@@ -171,6 +175,7 @@ impl App {
             Reconciler::new(sweeper, config.reconcile.every, order, reconcile_soon.clone(), phase)
         });
         let refresh = reader.map(|reader| Refresh::new(reader, clock.clone()));
+        let names = Names::new(&config, clerk.as_ref(), &store, &clock, &metrics);
         let workers = Workers {
             intake: run_alone(worker),
             janitor: tokio::spawn(janitor::run(store.writer(), clock.clone())),
@@ -178,6 +183,7 @@ impl App {
             confirm: confirm.map(|confirm| tokio::spawn(confirm.run())),
             reconcile: reconcile.map(|reconcile| tokio::spawn(reconcile.run())),
             wall: tokio::spawn(look_for_second_wall(store.clone())),
+            names: tokio::spawn(names.clone().run()),
         };
         let verified = Verified::default();
         let app = Self {
@@ -190,6 +196,7 @@ impl App {
             verified,
             clerk,
             refresh,
+            names,
             provisional,
             reconcile_soon,
             metrics,
@@ -246,6 +253,7 @@ impl Workers {
             worker.abort();
         }
         self.wall.abort();
+        self.names.abort();
         match tokio::time::timeout(FINISH_DEADLINE, &mut self.intake).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => tracing::error!("the intake ended badly"),

@@ -16,6 +16,7 @@
 //! | `sweeps` | leases and their fences, what differs from Clerk's records, what a sweep has seen |
 //! | `text` | hostile text, and nothing personal in minimal mode |
 //! | `turns` | what is durable while one batch is committed and the next has begun? |
+//! | `validate` | does `status --check` find each planted fault, and nothing else? |
 //! | `faults` | dropped calls, an application's foreign keys, a lock held by somebody else |
 //!
 //! PostgreSQL is the cluster of `FAIRCOPY_TEST_POSTGRES_URL`, or one that this process starts.
@@ -63,3 +64,4 @@ mod standing;
 mod sweeps;
 mod text;
 mod turns;
+mod validate;

@@ -3,8 +3,10 @@
 //! Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 differences found.
 
 mod backfill;
+mod clerk;
 mod completions;
 mod demo;
+mod endpoint;
 mod migrate;
 mod output;
 mod reconcile;
@@ -65,6 +67,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Show what the copy holds and what became of the deliveries
     Status(status::Arguments),
+    /// How to create the webhook endpoint in Clerk's dashboard, step by step
+    Endpoint(endpoint::Arguments),
     /// Row-level security on PostgreSQL: does it hold?
     Rls(rls::Arguments),
     /// Apply schema migrations
@@ -151,6 +155,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Reconcile(arguments) => reconcile::run(arguments, &global).await,
         Command::Replay(arguments) => replay::run(arguments, &global).await,
         Command::Status(arguments) => status::run(arguments, &global).await,
+        Command::Endpoint(arguments) => endpoint::run(arguments, &global).await,
         Command::Rls(arguments) => rls::run(arguments, &global).await,
         Command::Migrate(arguments) => migrate::run(arguments, &global).await,
         Command::Completions(arguments) => completions::run(&arguments),

@@ -66,7 +66,14 @@ struct Described;
 
 /// The members that are left out of an answer where they do not apply. All others are always there, `null` where nothing
 /// is known.
-const LEFT_OUT: [(&str, &str); 2] = [("Membership", "email"), ("Membership", "slug")];
+const LEFT_OUT: [(&str, &str); 6] = [
+    ("Identity", "name_is_id"),
+    ("Membership", "email"),
+    ("Membership", "name_is_id"),
+    ("Membership", "slug"),
+    ("Person", "name_is_id"),
+    ("UserRecord", "name_is_id"),
+];
 
 /// What any session token can be refused for.
 const TOKEN: &[&str] = &[
