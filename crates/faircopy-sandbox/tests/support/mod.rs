@@ -157,7 +157,7 @@ impl Local {
 
     /// The same as they would be sent.
     pub(crate) fn bodies(&self) -> Vec<Value> {
-        let wrapped = |event: Event| {
+        let wrapped = |event: Told| {
             json!({
                 "object": "event", "type": event.kind, "data": event.data, "timestamp": event.at_ms, "instance_id": "ins_1",
                 "event_attributes": { "http_request": { "client_ip": "", "user_agent": "" } },
