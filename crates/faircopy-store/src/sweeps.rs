@@ -168,6 +168,14 @@ impl Store {
         Ok(rows.first().map_or(Ok(None), |row| row.text(0))?.and_then(|text| Millis::parse(&text)))
     }
 
+    /// The instance that the copy is of, as far as it knows: that of earlier sweeps, or of the deliveries that were applied.
+    pub async fn known_instance(&self) -> Result<Option<String>> {
+        const STATEMENT: &str = "SELECT coalesce((SELECT instance_id FROM {s}proofs), \
+            (SELECT instance_id FROM {s}webhook_deliveries WHERE outcome = 'applied' AND instance_id IS NOT NULL \
+             ORDER BY received_at DESC LIMIT 1))";
+        self.readers.read(STATEMENT, vec![]).await?.first().map_or(Ok(None), |row| row.text(0))
+    }
+
     /// How many different rows of a kind a sweep has seen.
     pub async fn seen(&self, sweep: i64, kind: Swept) -> Result<u64> {
         let statement = "SELECT count(*) FROM {s}sweep_seen WHERE sweep = $1 AND kind = $2";
@@ -247,6 +255,12 @@ impl Writer {
         self.write_under(Some(fence), calls).await?;
         let rows = self.look("SELECT max(id) FROM {s}sweeps", vec![]).await?;
         rows.first().map_or(Ok(None), |row| row.int(0))?.ok_or_else(|| Error::Refused("the sweep is not there".into()))
+    }
+
+    /// Remembers which instance the copy is of.
+    pub async fn keep_instance(&mut self, instance: &str, fence: &Fence) -> Result<()> {
+        let keep = "UPDATE {s}proofs SET instance_id = $1 WHERE instance_id IS DISTINCT FROM $1";
+        self.write_under(Some(fence), vec![Call::new(keep, vec![instance.into()])]).await
     }
 
     /// Remembers progress, whole or not at all.

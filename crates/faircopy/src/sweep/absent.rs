@@ -76,10 +76,7 @@ impl Run<'_> {
     pub(super) async fn look_for_the_unseen(&self) -> Result<(), Stop> {
         if !self.shared().state.looked {
             self.enter(Phase::Looking);
-            let mut ruled: BTreeSet<String> = BTreeSet::new();
-            for kind in Swept::ALL {
-                self.first_look(kind, &mut ruled).await?;
-            }
+            self.look_for_all().await?;
             self.shared().state.looked = true;
             self.save(&Progress::default()).await?;
         }
@@ -89,32 +86,55 @@ impl Run<'_> {
         self.second_look().await
     }
 
-    /// Looks for what a kind's walk has not seen, unless a guard forbids to conclude anything. What goes with an absent
-    /// organization or user is not looked for itself.
-    async fn first_look(&self, kind: Swept, ruled: &mut BTreeSet<String>) -> Result<(), Stop> {
-        let candidates = self.candidates(kind, ruled).await?;
-        if let Err(hold) = self.judge(kind, candidates.count).await? {
-            tracing::warn!(kind = kind.as_str(), %hold, code = "reconcile-held", "nothing is taken for gone");
-            let mut shared = self.shared();
-            let tally = shared.report.of(kind);
-            (tally.extra, tally.left) = (tally.extra + candidates.count, tally.left + candidates.count);
-            tally.hold = Some(hold.clone());
-            shared.report.has_more |= candidates.count > candidates.rows.len() as u64;
-            for row in candidates.rows {
-                let id = row_id(kind, &row.subject).to_owned();
-                shared.report.tell(drift(kind, id, &format!("not looked for: {hold}")));
+    /// Looks for what the walks have not seen, unless a guard forbids to conclude anything: one is enough to forbid it for
+    /// all kinds.
+    async fn look_for_all(&self) -> Result<(), Stop> {
+        let mut all = Vec::new();
+        let mut ruled: BTreeSet<String> = BTreeSet::new();
+        for kind in Swept::ALL {
+            let candidates = self.candidates(kind, &ruled).await?;
+            // What goes with an organization or a user is not looked for itself. What only a token spoke for takes nothing
+            // along.
+            if matches!(kind, Swept::Organization | Swept::User) {
+                let ending = candidates.rows.iter().filter(|row| !row.is_provisional);
+                ruled.extend(ending.map(|row| row.subject.clone()));
             }
-            return Ok(());
+            let judged = self.judge(kind, candidates.count).await?;
+            all.push((kind, candidates, judged));
         }
-        for some in candidates.rows.chunks(usize::try_from(AT_ONCE).unwrap_or(1)) {
-            self.look_first(kind, some).await?;
-        }
-        if matches!(kind, Swept::Organization | Swept::User) {
-            // What only a token spoke for takes nothing along.
-            let ending = candidates.rows.into_iter().filter(|row| !row.is_provisional);
-            ruled.extend(ending.map(|row| row.subject));
+        let held: Vec<(Swept, Hold)> =
+            all.iter().filter_map(|(kind, _, judged)| Some((*kind, judged.clone().err()?))).collect();
+        for (kind, candidates, _) in all {
+            if held.is_empty() {
+                for some in candidates.rows.chunks(usize::try_from(AT_ONCE).unwrap_or(1)) {
+                    self.look_first(kind, some).await?;
+                }
+            } else {
+                self.leave(kind, candidates, &held);
+            }
         }
         Ok(())
+    }
+
+    /// Leaves what may be absent as it is, and says why.
+    fn leave(&self, kind: Swept, candidates: Candidates, held: &[(Swept, Hold)]) {
+        let mut shared = self.shared();
+        let own = held.iter().find(|(of, _)| *of == kind).map(|(_, hold)| hold);
+        if let Some(hold) = own {
+            tracing::warn!(kind = kind.as_str(), %hold, code = "reconcile-held", "nothing is taken for gone");
+            shared.report.of(kind).hold = Some(hold.clone());
+        }
+        let tally = shared.report.of(kind);
+        (tally.extra, tally.left) = (tally.extra + candidates.count, tally.left + candidates.count);
+        shared.report.has_more |= candidates.count > candidates.rows.len() as u64;
+        let Some((of, hold)) = own.map(|hold| (kind, hold)).or_else(|| held.first().map(|(of, hold)| (*of, hold)))
+        else {
+            return;
+        };
+        for row in candidates.rows {
+            let id = row_id(kind, &row.subject).to_owned();
+            shared.report.tell(drift(kind, id, &format!("not looked for: {}: {hold}", of.as_str())));
+        }
     }
 
     /// Known alive, not seen by the walk, not heard of since it began, less the grace.
@@ -145,6 +165,7 @@ impl Run<'_> {
 
     async fn judge(&self, kind: Swept, absent: u64) -> Result<Result<(), Hold>, Stop> {
         let (seen, shown) = (self.sweeper.store.seen(self.id, kind).await?, self.sweeper.store.shown(kind).await?);
+        let users = self.sweeper.store.seen(self.id, Swept::User).await?;
         let shared = self.shared();
         let Some(list) = shared.state.lists.get(&kind) else { return Ok(Ok(())) };
         if let Some(reason) = &list.failed {
@@ -157,6 +178,7 @@ impl Run<'_> {
             total_after: list.total_after,
             shown,
             absent,
+            has_no_users: users == 0,
         };
         Ok(evidence.judge(self.order.force))
     }

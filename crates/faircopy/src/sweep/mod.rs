@@ -263,6 +263,7 @@ impl Sweeper {
         glimpses: &watch::Sender<Glimpse>,
     ) -> Result<Report, Stop> {
         self.check_key().await?;
+        self.check_instance(&mut writer, &fence).await?;
         let now = self.clock.now();
         let (id, state, report) = match self.resumable(order, now).await? {
             Some(found) => found,
@@ -308,6 +309,20 @@ impl Sweeper {
             }
         }
         Ok(())
+    }
+
+    /// Whether the copy is of the key's instance. Where the settings do not say which instance that is, what the copy already
+    /// holds does.
+    async fn check_instance(&self, writer: &mut Writer, fence: &Fence) -> Result<(), Stop> {
+        let Some(instance) = self.clerk.instance() else { return Ok(()) };
+        match self.store.known_instance().await? {
+            Some(known) if known != instance && !self.clerk.is_pinned() => {
+                tracing::error!(copy_of = known, key_of = instance, code = "clerk-wrong-instance", "nothing is read");
+                return Err(Fault::WrongInstance.into());
+            }
+            _ => {}
+        }
+        Ok(writer.keep_instance(instance, fence).await?)
     }
 
     /// The unfinished sweep to go on with, if it was ordered alike and is not too old.

@@ -168,6 +168,10 @@ impl Place {
         }
     }
 
+    pub(crate) fn clock_now(&self) -> i64 {
+        self.clock.now().0
+    }
+
     pub(crate) fn truth(&self) -> Truth {
         self.change(|instance, now| truth::of(instance, now)).0
     }
@@ -211,7 +215,7 @@ fn sweeper(config: &Config, store: &Store, clock: &MovableClock) -> (Sweeper, to
     (sweeper, tokio::spawn(worker.run()))
 }
 
-fn document(value: Value) -> serde_json::Map<String, Value> {
+pub(crate) fn document(value: Value) -> serde_json::Map<String, Value> {
     match value {
         Value::Object(document) => document,
         other => panic!("{other}"),
