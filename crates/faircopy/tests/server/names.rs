@@ -312,6 +312,26 @@ async fn a_storm_of_429_falls_silent() {
     assert_eq!(shown(&app).await.0, "Canary0 Of-Clerk");
 }
 
+/// C1: names take their share of the rate limit and no more; what is over it is an id, and no failure.
+#[tokio::test]
+async fn names_keep_within_the_rate_limit() {
+    // Of a development key's 100 requests in 10 s, 40 % are for requests that somebody waits for; half of them at once.
+    const AT_ONCE: usize = 20;
+    let (clerk, clock) = (clerk().await, manual_clock());
+    let app = minimal(&clerk).clock(&clock).start().await;
+    company(&app, &clerk, 60).await;
+    crate::confirm::ready(&app).await;
+    let (token, mut named) = (token(&app), 0);
+    let start = Instant::now();
+    for number in 0..60 {
+        let person = app.bearer_json(&format!("/v1/users/{}", member(number)), &token).await;
+        named += usize::from(person.get("name_is_id").is_none());
+    }
+    assert!(start.elapsed() < 2 * PATIENCE, "{:?}", start.elapsed());
+    assert_eq!(named, questions(&clerk), "one after the other, each is a question");
+    assert!((AT_ONCE / 2..=AT_ONCE).contains(&named), "{named} questions at one moment");
+}
+
 /// Whom Clerk does not know is shown as an id, and not asked for again at once; a deleted user is not shown at all.
 #[tokio::test]
 async fn unknown_and_deleted_people_have_no_name() {
