@@ -37,8 +37,8 @@ impl Clerk {
             Err(Fault::NoOrganizations) => return Ok(Answer { asked_at: now, found: 0 }),
             answer => answer?,
         };
-        // There is always a number.
-        let body = body.ok_or(Fault::Malformed)?;
+        // There is always a number; an older deployment or a stand-in may not count.
+        let body = body.ok_or(Fault::Status(404))?;
         let Total { total_count } = serde_json::from_str(&body).map_err(|_| Fault::Malformed)?;
         if total_count < 0 { Err(Fault::Malformed) } else { Ok(Answer { asked_at, found: total_count }) }
     }

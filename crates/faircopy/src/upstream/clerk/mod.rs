@@ -211,16 +211,6 @@ impl Clerk {
         self.object(Kind::Invitation, &segments, "organizations/{id}/invitations/{id}", id.as_str(), share).await
     }
 
-    /// How many users there are.
-    pub async fn count_users(&self, share: Share) -> Result<u64, Fault> {
-        self.check_instance(share).await?;
-        let url = list::address(&self.base, &["users", "count"]).ok_or(Fault::Malformed)?;
-        match self.get(url, "users/count", share).await?.1 {
-            Some(body) => Ok(api::total(&body)?),
-            None => Err(Fault::Status(404)),
-        }
-    }
-
     /// A part of a list; `None` where Clerk says that what the list is of does not exist. A row that is missing from a list
     /// proves nothing by itself (merge.md).
     pub async fn page(&self, list: &List<'_>, cut: Cut<'_>, share: Share) -> Result<Answer<Option<Page>>, Fault> {
