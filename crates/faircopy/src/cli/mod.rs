@@ -12,6 +12,7 @@ mod output;
 mod reconcile;
 mod replay;
 mod rls;
+mod sandbox;
 mod serve;
 mod status;
 mod sweep;
@@ -57,6 +58,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run the service: webhooks, API, background work
     Serve(serve::Arguments),
+    /// Run a local stand-in for Clerk: its API, its tokens, its webhooks, and their faults
+    Sandbox(sandbox::Arguments),
     /// Send a correctly signed example event to a running server
     Trigger(trigger::Arguments),
     /// Copy everything from Clerk's Backend API
@@ -150,6 +153,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match command {
         Command::Demo(arguments) => demo::run(arguments, &global).await,
         Command::Serve(arguments) => serve::run(arguments, &global).await,
+        Command::Sandbox(arguments) => sandbox::run(arguments, &global).await,
         Command::Trigger(arguments) => trigger::run(arguments, &global).await,
         Command::Backfill(arguments) => backfill::run(arguments, &global).await,
         Command::Reconcile(arguments) => reconcile::run(arguments, &global).await,

@@ -11,8 +11,20 @@ use tempfile::TempDir;
 
 use crate::support::{ADMIN_TOKEN, History, Output, PATIENCE, Place, SECRET, admin, faircopy, post, sender};
 
-const COMMANDS: [&str; 9] =
-    ["demo", "serve", "trigger", "replay", "status", "endpoint", "rls", "migrate", "completions"];
+const COMMANDS: [&str; 12] = [
+    "demo",
+    "serve",
+    "sandbox",
+    "trigger",
+    "backfill",
+    "reconcile",
+    "replay",
+    "status",
+    "endpoint",
+    "rls",
+    "migrate",
+    "completions",
+];
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
