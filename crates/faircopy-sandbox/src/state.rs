@@ -1,6 +1,7 @@
 //! One lock around everything: the only place where the instance and the post meet.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -12,6 +13,9 @@ use crate::keys::Keys;
 use crate::limit::{Meter, RateLimit};
 use crate::post::sender::Office;
 use crate::post::{Origin, Post};
+
+/// How often is looked whether everything is sent.
+const UNTIL_SENT_POLL: Duration = Duration::from_millis(5);
 
 /// Everything that changes.
 #[derive(Debug)]
@@ -67,6 +71,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until everything is sent that is due by now: what is to be tried later is not waited for.
+    pub async fn until_sent(&self) {
+        while !self.with_post(|post, _| post.is_idle(self.now_ms())) {
+            tokio::time::sleep(UNTIL_SENT_POLL).await;
+        }
+    }
+
     /// Changes the instance: what it emitted is in the post before anybody else sees the change.
     pub fn change<T>(&self, change: impl FnOnce(&mut Instance, i64) -> T) -> T {
         self.with(|state, now| change(&mut state.instance, now))
@@ -99,6 +110,7 @@ impl State {
         for event in self.instance.take_events() {
             self.post.accept(&event, self.instance.id(), &Origin::default(), (faults, chance), now);
         }
+        self.post.forget_changes();
         let changed = !self.instance.take_puts().is_empty();
         if let Some(past) = self.past.as_mut().filter(|_| changed) {
             past.changed(now);
@@ -131,7 +143,9 @@ impl Office for Shared {
     fn with_post<R>(&self, act: impl FnOnce(&mut Post, (&DeliveryChaos, Chance)) -> R) -> R {
         let mut state = self.lock();
         let State { post, chaos, .. } = &mut *state;
-        act(post, chaos.of_deliveries())
+        let result = act(post, chaos.of_deliveries());
+        post.forget_changes();
+        result
     }
 
     fn now_ms(&self) -> i64 {

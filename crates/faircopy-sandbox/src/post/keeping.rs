@@ -90,6 +90,11 @@ impl Post {
         records.chain([Record::Numbers(self.numbers)]).collect()
     }
 
+    /// Forgets what has changed: where there is no journal.
+    pub fn forget_changes(&mut self) {
+        self.changed.0.clear();
+    }
+
     /// What [`Post::changes`] gave, in its order, applied to a post that was as that one had been. Attempts that were under
     /// way are due again.
     pub fn apply(&mut self, records: impl IntoIterator<Item = Record>) {
