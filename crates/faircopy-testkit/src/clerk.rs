@@ -60,6 +60,7 @@ struct World {
     organizations: BTreeMap<String, Value>,
     /// By organization and user.
     memberships: BTreeMap<(String, String), Value>,
+    invitations: BTreeMap<String, Value>,
 }
 
 struct State {
@@ -116,6 +117,16 @@ impl Clerk {
         let users = &mut self.state().world.users;
         let version = users.get(id).and_then(|user| user["updated_at"].as_i64()).unwrap_or(THEN) + 1000;
         users.insert(id.to_owned(), user(id, first_name, version));
+    }
+
+    /// The same, with a version that was made at this time, in milliseconds.
+    pub fn has_user_since(&self, id: &str, first_name: &str, updated_at: i64) {
+        self.state().world.users.insert(id.to_owned(), user(id, first_name, updated_at));
+    }
+
+    /// Somebody is invited to the organization.
+    pub fn invites(&self, organization: &str, id: &str) {
+        self.state().world.invitations.insert(id.to_owned(), invitation(organization, id));
     }
 
     /// There is an organization of this name now.
@@ -226,6 +237,14 @@ fn membership(organization: &Value, user: &Value, role: &str) -> Value {
     })
 }
 
+fn invitation(organization: &str, id: &str) -> Value {
+    json!({
+        "object": "organization_invitation", "id": id, "organization_id": organization, "role": "org:member",
+        "email_address": format!("{id}@example.com"), "status": "pending", "public_metadata": {}, "private_metadata": {},
+        "url": null, "expires_at": null, "created_at": THEN, "updated_at": THEN,
+    })
+}
+
 async fn accept(listener: TcpListener, state: Arc<Mutex<State>>) {
     // They end with this task.
     let mut connections = JoinSet::new();
@@ -330,12 +349,17 @@ impl World {
                 ok(&json!({ "object": "instance", "id": self.instance, "environment_type": "test" }))
             }
             ["v1", "jwks"] if !self.jwks.is_empty() => reply(200, "application/json", self.jwks.clone()),
+            ["v1", "users", "count"] => ok(&json!({ "object": "total_count", "total_count": self.users.len() })),
             ["v1", "users"] => {
                 let members = |user: &str| {
                     named.is_empty() || self.memberships.keys().any(|(o, u)| u == user && named.contains(&o.as_str()))
                 };
                 let rows = self.users.values().filter(|row| of(&users, &text(row, "id")) && members(&text(row, "id")));
-                ok(&Value::Array(cut(rows, &query)))
+                let mut rows: Vec<&Value> = rows.collect();
+                if query.contains(&("order_by", "-updated_at")) {
+                    rows.sort_by_key(|row| std::cmp::Reverse(row["updated_at"].as_i64()));
+                }
+                ok(&Value::Array(cut(rows.into_iter(), &query)))
             }
             ["v1", "users", id] => found(self.users.get(id)),
             ["v1", "users", id, "organization_memberships"] => {
@@ -349,6 +373,7 @@ impl World {
                 let rows = self.memberships.iter().filter(|((o, user), _)| o == id && of(&users, user));
                 list(rows.map(|(_, row)| row), &query)
             }
+            ["v1", "organization_invitations"] => list(self.invitations.values(), &query),
             ["v1", "organization_memberships"] => list(self.memberships.values(), &query),
             _ => error(404, "resource_not_found"),
         }

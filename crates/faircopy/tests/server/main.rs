@@ -10,6 +10,7 @@
 //! | [`admin`] | the route table, the token, the admin API |
 //! | [`mint`], [`sessions`] | session tokens, their stories, who may see what |
 //! | [`confirm`], [`fresh`] | Clerk's Backend API: provisional rows, reads no staler than asked (C1 to C4), whose key it is |
+//! | [`probe`] | counts, silence and what was never delivered: found, kept, told, over |
 //! | [`corpus`] | tokens of every kind, judged as Clerk's own SDK judges them |
 //! | [`keys`] | the issuer's keys under fire (J1 to J5) |
 //! | [`description`] | OpenAPI, and the page that shows it |
@@ -44,6 +45,7 @@ mod keys;
 mod logs;
 mod mint;
 mod overload;
+mod probe;
 mod raw;
 mod sessions;
 mod shutdown;
