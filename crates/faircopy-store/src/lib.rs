@@ -27,6 +27,7 @@ mod secrets;
 mod server;
 mod standing;
 mod sweeps;
+mod validate;
 
 pub use caller::{Caller, READER_ROLE};
 pub use changes::Entry;
@@ -45,6 +46,7 @@ pub use records::{Counts, OutcomeCount};
 pub use server::Server;
 pub use standing::{Basis, Freshness, Member, Standing};
 pub use sweeps::{Absence, Progress, Sweep, Swept, Unseen};
+pub use validate::Validated;
 
 use engine::Readers;
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use faircopy_core::id::UserId;
 
 use crate::caller::Statements;
-use crate::engine::Row;
+use crate::engine::{Row, Rows};
 use crate::error::Result;
 use crate::standing::permissions;
 use crate::{Caller, Store};
@@ -25,8 +25,11 @@ pub struct UserRecord {
     pub first_name: Option<String>,
     /// `last_name`.
     pub last_name: Option<String>,
-    /// First and last name joined, or the username.
+    /// First and last name joined, or the username. In the minimal profile mode as Clerk has it, or else the id.
     pub name: Option<String>,
+    /// `true` where nobody could say a name and `name` is the user's id: only in the minimal profile mode. Left out otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub name_is_id: bool,
     /// The primary address, or the first verified one.
     pub email: Option<String>,
     /// `image_url`.
@@ -63,8 +66,11 @@ pub struct Person {
     pub first_name: Option<String>,
     /// `last_name`.
     pub last_name: Option<String>,
-    /// First and last name joined, or the username.
+    /// First and last name joined, or the username. In the minimal profile mode as Clerk has it, or else the id.
     pub name: Option<String>,
+    /// `true` where nobody could say a name and `name` is the user's id: only in the minimal profile mode. Left out otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub name_is_id: bool,
     /// The primary address, or the first verified one.
     pub email: Option<String>,
     /// `image_url`.
@@ -125,8 +131,11 @@ pub struct Membership {
     pub role: Option<String>,
     /// The role's permissions.
     pub permissions: Vec<String>,
-    /// The user's, or the organization's.
+    /// The user's, or the organization's. The user's in the minimal profile mode as Clerk has it, or else the id.
     pub name: Option<String>,
+    /// `true` where nobody could say a name and `name` is the user's id: only in the minimal profile mode. Left out otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub name_is_id: bool,
     /// The user's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
@@ -171,6 +180,7 @@ impl Store {
             first_name: row.text(3)?,
             last_name: row.text(4)?,
             name: row.text(5)?,
+            name_is_id: false,
             email: row.text(6)?,
             image_url: row.text(7)?,
             workspace_id: row.text(8)?,
@@ -209,6 +219,7 @@ impl Store {
             first_name: row.text(2)?,
             last_name: row.text(3)?,
             name: row.text(4)?,
+            name_is_id: false,
             email: row.text(5)?,
             image_url: row.text(6)?,
             created_at: row.text(7)?,
@@ -282,6 +293,25 @@ impl Store {
     }
 }
 
+/// For nobody in particular: it tells nothing but which ids are of nobody.
+impl Store {
+    /// Those of these users whom the copy does not show.
+    pub async fn users_not_shown(&self, ids: Vec<UserId>) -> Result<Vec<UserId>> {
+        const STATEMENT: &str = "SELECT v.id FROM {rows} AS v \
+            WHERE NOT EXISTS (SELECT 1 FROM {s}users u WHERE u.clerk_user_id = v.id)";
+        if ids.is_empty() {
+            return Ok(ids);
+        }
+        let rows = Rows::new(ids.len()).text("id", ids.iter().map(|id| Some(id.as_str().to_owned())));
+        let gone = self.readers.read_over(STATEMENT, rows).await?;
+        gone.iter()
+            .map(|row| row.required(0))
+            .map(|id| Ok(UserId::parse(&id?).ok()))
+            .filter_map(Result::transpose)
+            .collect()
+    }
+}
+
 fn membership(row: &Row) -> Result<Membership> {
     Ok(Membership {
         clerk_org_id: row.required(0)?,
@@ -293,6 +323,7 @@ fn membership(row: &Row) -> Result<Membership> {
         created_at: row.text(6)?,
         updated_at: row.text(7)?,
         name: row.text(8)?,
+        name_is_id: false,
         email: row.text(9)?,
         slug: row.text(10)?,
         image_url: row.text(11)?,

@@ -115,6 +115,8 @@ pub struct Absence {
     pub subject: String,
     /// When Clerk was first asked for it, in vain.
     pub denied_at: Millis,
+    /// Only a token spoke for it then.
+    pub is_provisional: bool,
 }
 
 /// Progress, to be remembered in one step.
@@ -126,8 +128,8 @@ pub struct Progress<'a> {
     pub report: String,
     /// What was seen, by kind.
     pub seen: Vec<(Swept, &'a str)>,
-    /// What was looked for in vain.
-    pub absent: Vec<(Swept, &'a str, Millis)>,
+    /// What was looked for in vain, when, and whether only a token spoke for it.
+    pub absent: Vec<(Swept, &'a str, Millis, bool)>,
     /// What was found after all, or is gone now.
     pub settled: Vec<(Swept, &'a str)>,
 }
@@ -173,6 +175,14 @@ impl Store {
     pub async fn proven_at(&self) -> Result<Option<Millis>> {
         let rows = self.readers.read("SELECT {time complete_at} FROM {s}proofs", vec![]).await?;
         Ok(rows.first().map_or(Ok(None), |row| row.text(0))?.and_then(|text| Millis::parse(&text)))
+    }
+
+    /// The instance that the copy is of, as far as it knows: that of earlier sweeps, or of the deliveries that were applied.
+    pub async fn known_instance(&self) -> Result<Option<String>> {
+        const STATEMENT: &str = "SELECT coalesce((SELECT instance_id FROM {s}proofs), \
+            (SELECT instance_id FROM {s}webhook_deliveries WHERE outcome = 'applied' AND instance_id IS NOT NULL \
+             ORDER BY received_at DESC LIMIT 1))";
+        self.readers.read(STATEMENT, vec![]).await?.first().map_or(Ok(None), |row| row.text(0))
     }
 
     /// How many different rows of a kind a sweep has seen.
@@ -230,12 +240,17 @@ impl Store {
 
     /// What a sweep has looked for in vain, in the order of the ids, after one of them.
     pub async fn absences(&self, sweep: i64, kind: Swept, after: &str, limit: i64) -> Result<Vec<Absence>> {
-        let statement = "SELECT subject, denied_at FROM {s}sweep_absences WHERE sweep = $1 AND kind = $2 AND subject > $3 \
+        let statement = "SELECT subject, denied_at, is_token FROM {s}sweep_absences WHERE sweep = $1 AND kind = $2 AND subject > $3 \
             ORDER BY subject LIMIT $4";
         let scalars = vec![sweep.into(), kind.as_str().into(), after.into(), limit.into()];
         let rows = self.readers.read(statement, scalars).await?;
-        let absence =
-            |row: &Row| Ok(Absence { subject: row.required(0)?, denied_at: Millis(row.int(1)?.unwrap_or_default()) });
+        let absence = |row: &Row| {
+            Ok(Absence {
+                subject: row.required(0)?,
+                denied_at: Millis(row.int(1)?.unwrap_or_default()),
+                is_provisional: row.bool(2)?.unwrap_or_default(),
+            })
+        };
         rows.iter().map(absence).collect()
     }
 
@@ -265,6 +280,12 @@ impl Writer {
         self.write_under(Some(fence), calls).await?;
         let rows = self.look("SELECT max(id) FROM {s}sweeps", vec![]).await?;
         rows.first().map_or(Ok(None), |row| row.int(0))?.ok_or_else(|| Error::Refused("the sweep is not there".into()))
+    }
+
+    /// Remembers which instance the copy is of.
+    pub async fn keep_instance(&mut self, instance: &str, fence: &Fence) -> Result<()> {
+        let keep = "UPDATE {s}proofs SET instance_id = $1 WHERE instance_id IS DISTINCT FROM $1";
+        self.write_under(Some(fence), vec![Call::new(keep, vec![instance.into()])]).await
     }
 
     /// Remembers progress, whole or not at all.
@@ -317,7 +338,7 @@ impl Writer {
 fn saving<'a>(id: i64, progress: &'a Progress<'_>, now: Millis) -> Vec<Call<'a>> {
     const SAVE: &str = "UPDATE {s}sweeps SET state = $2, report = $3, saved_at = {as-time $4} WHERE id = $1";
     const SEEN: &str = "INSERT INTO {s}sweep_seen (sweep, kind, subject) SELECT v.* FROM {rows} AS v WHERE true ON CONFLICT DO NOTHING";
-    const ABSENT: &str = "INSERT INTO {s}sweep_absences (sweep, kind, subject, denied_at) SELECT v.* FROM {rows} AS v \
+    const ABSENT: &str = "INSERT INTO {s}sweep_absences (sweep, kind, subject, denied_at, is_token) SELECT v.* FROM {rows} AS v \
         WHERE true ON CONFLICT DO NOTHING";
     const SETTLED: &str = "DELETE FROM {s}sweep_absences WHERE (sweep, kind, subject) IN \
         (SELECT v.sweep, v.kind, v.subject FROM {rows} AS v)";
@@ -331,8 +352,9 @@ fn saving<'a>(id: i64, progress: &'a Progress<'_>, now: Millis) -> Vec<Call<'a>>
     let denied = Rows::new(absent.len())
         .int("sweep", absent.iter().map(move |_| Some(id)))
         .text("kind", absent.iter().map(|(kind, ..)| Some(kind.as_str())))
-        .text("subject", absent.iter().map(|(_, subject, _)| Some(*subject)))
-        .int("denied_at", absent.iter().map(|(.., at)| Some(at.0)));
+        .text("subject", absent.iter().map(|(_, subject, ..)| Some(*subject)))
+        .int("denied_at", absent.iter().map(|(_, _, at, _)| Some(at.0)))
+        .bool("is_token", absent.iter().map(|(.., is_token)| Some(*is_token)));
     let (state, report) = (progress.state.as_str(), progress.report.as_str());
     vec![
         Call::new(SAVE, vec![id.into(), state.into(), report.into(), now.into()]),

@@ -61,6 +61,10 @@ struct World {
     /// By organization and user.
     memberships: BTreeMap<(String, String), Value>,
     invitations: BTreeMap<String, Value>,
+    /// Organizations are switched off.
+    is_without_organizations: bool,
+    /// Where webhooks are managed; not there before anybody has opened them.
+    portal: Option<String>,
 }
 
 struct State {
@@ -129,6 +133,16 @@ impl Clerk {
         self.state().world.invitations.insert(id.to_owned(), invitation(organization, id));
     }
 
+    /// The user has these members of its object from now on, whatever they are.
+    ///
+    /// # Panics
+    /// When there is no such user, or the members are no object.
+    pub fn edits_user(&self, id: &str, members: &Value) {
+        let mut state = self.state();
+        let user = state.world.users.get_mut(id).and_then(Value::as_object_mut).expect("a user");
+        user.extend(members.as_object().expect("an object").clone());
+    }
+
     /// There is an organization of this name now.
     pub fn has_organization(&self, id: &str, name: &str) {
         let organizations = &mut self.state().world.organizations;
@@ -146,6 +160,16 @@ impl Clerk {
         let (of, who) = (&world.organizations[organization], &world.users[user]);
         let membership = membership(of, who, role);
         world.memberships.insert((organization.to_owned(), user.to_owned()), membership);
+    }
+
+    /// Organizations are switched off from now on.
+    pub fn has_no_organizations(&self) {
+        self.state().world.is_without_organizations = true;
+    }
+
+    /// Webhooks were opened: this link leads to them.
+    pub fn has_webhooks(&self, portal: &str) {
+        self.state().world.portal = Some(portal.to_owned());
     }
 
     /// The user is not a member any more.
@@ -270,12 +294,16 @@ async fn respond(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result
         let mood = state.next.pop_front().unwrap_or_else(|| state.mood.clone());
         (mood, state.past.clone().unwrap_or_else(|| state.world.clone()))
     };
+    let is_post = request.method() == http::Method::POST;
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     if header("authorization") != Some(&format!("Bearer {KEY}")) {
         return Ok(error(401, "clerk_key_invalid"));
     }
     if header("clerk-api-version").is_none() {
         return Ok(error(400, "api_version_invalid"));
+    }
+    if is_post != (path == "/v1/webhooks/svix_url") {
+        return Ok(error(405, "method_not_allowed"));
     }
     let filtered = mood != Mood::Unfiltered;
     Ok(match mood {
@@ -349,7 +377,9 @@ impl World {
                 ok(&json!({ "object": "instance", "id": self.instance, "environment_type": "test" }))
             }
             ["v1", "jwks"] if !self.jwks.is_empty() => reply(200, "application/json", self.jwks.clone()),
-            ["v1", "users", "count"] => ok(&json!({ "object": "total_count", "total_count": self.users.len() })),
+            ["v1", first, ..] if self.is_without_organizations && first.starts_with("organization") => {
+                error(403, "organization_not_enabled_in_instance")
+            }
             ["v1", "users"] => {
                 let members = |user: &str| {
                     named.is_empty() || self.memberships.keys().any(|(o, u)| u == user && named.contains(&o.as_str()))
@@ -361,6 +391,7 @@ impl World {
                 }
                 ok(&Value::Array(cut(rows.into_iter(), &query)))
             }
+            ["v1", "users", "count"] => ok(&json!({ "object": "total_count", "total_count": self.users.len() })),
             ["v1", "users", id] => found(self.users.get(id)),
             ["v1", "users", id, "organization_memberships"] => {
                 list(self.memberships.iter().filter(|((_, user), _)| user == id).map(|(_, row)| row), &query)
@@ -374,6 +405,10 @@ impl World {
                 list(rows.map(|(_, row)| row), &query)
             }
             ["v1", "organization_invitations"] => list(self.invitations.values(), &query),
+            ["v1", "webhooks", "svix_url"] => match &self.portal {
+                Some(portal) => ok(&json!({ "svix_url": portal })),
+                None => error(400, "svix_app_missing"),
+            },
             ["v1", "organization_memberships"] => list(self.memberships.values(), &query),
             _ => error(404, "resource_not_found"),
         }

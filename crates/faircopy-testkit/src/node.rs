@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The folder of a package of the test kit or the documentation, with everything in its lock file installed.
+/// The folder of a package, relative to the test kit's own, with everything in its lock file installed.
 ///
 /// # Panics
 /// When npm is missing or cannot install: the message holds what it said.
@@ -47,4 +47,35 @@ pub fn run(folder: &Path, script: &str, input: &str) -> String {
     let output = child.wait_with_output().expect("wait for our own child");
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
+}
+
+/// How the tests of a file ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tests {
+    /// Tests that ran and passed. None failed, and none was skipped.
+    pub passed: usize,
+    /// What was printed.
+    pub output: String,
+}
+
+/// Runs a file of tests of an installed folder with Node's own runner, in this environment besides the test's own.
+///
+/// # Panics
+/// When Node is missing, or when a test fails, is skipped, or does not end: the message holds what was printed.
+#[must_use]
+pub fn test(folder: &Path, file: &str, environment: &[(&str, &str)]) -> Tests {
+    let mut command = Command::new("node");
+    command.args(["--test", "--test-reporter=tap", file]).current_dir(folder).stdin(Stdio::null());
+    let output = command.envs(environment.iter().copied()).output();
+    let output = output.unwrap_or_else(|error| panic!("node is needed (Debian: nodejs): {error}"));
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    // The runner ends with a line for each outcome: `# pass 12`.
+    let count = |outcome: &str| {
+        let mut lines = printed.lines().rev();
+        lines.find_map(|line| line.strip_prefix("# ")?.strip_prefix(outcome)?.trim().parse::<usize>().ok())
+    };
+    let others = ["fail ", "cancelled ", "skipped ", "todo "].map(&count);
+    assert!(output.status.success() && others == [Some(0); 4], "{file}:\n{printed}\n{errors}");
+    Tests { passed: count("pass ").unwrap_or(0), output: printed }
 }

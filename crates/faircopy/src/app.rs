@@ -11,6 +11,7 @@ use faircopy_store::{Store, Writer};
 use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
+use crate::names::Names;
 use crate::refresh::{Reader, Refresh};
 use crate::sweep::{Order, Patience, Sweeper};
 use crate::telemetry::Metrics;
@@ -120,6 +121,8 @@ pub struct App {
     pub clerk: Option<Arc<Clerk>>,
     /// Reads Clerk for requests, where a key is set.
     pub refresh: Option<Refresh>,
+    /// Names for display, where the copy has none.
+    pub names: Names,
     /// Told when a provisional row was written: it is confirmed soon.
     pub provisional: Arc<Notify>,
     /// Told when there is reason to compare the copy with Clerk soon.
@@ -138,6 +141,7 @@ pub struct Workers {
     reconcile: Option<tokio::task::JoinHandle<()>>,
     probe: Option<tokio::task::JoinHandle<()>>,
     wall: tokio::task::JoinHandle<()>,
+    names: tokio::task::JoinHandle<()>,
 }
 
 impl App {
@@ -178,6 +182,7 @@ impl App {
             Reconciler::new(sweeper, config.reconcile.every, order, reconcile_soon.clone(), phase)
         });
         let refresh = reader.map(|reader| Refresh::new(reader, clock.clone()));
+        let names = Names::new(&config, clerk.as_ref(), &store, &clock, &metrics);
         let workers = Workers {
             intake: run_alone(worker),
             janitor: tokio::spawn(janitor::run(store.writer(), clock.clone())),
@@ -186,6 +191,7 @@ impl App {
             reconcile: reconcile.map(|reconcile| tokio::spawn(reconcile.run())),
             probe: probe.map(|probe| tokio::spawn(probe.run())),
             wall: tokio::spawn(look_for_second_wall(store.clone())),
+            names: tokio::spawn(names.clone().run()),
         };
         let verified = Verified::default();
         let app = Self {
@@ -198,6 +204,7 @@ impl App {
             verified,
             clerk,
             refresh,
+            names,
             provisional,
             reconcile_soon,
             metrics,
@@ -254,6 +261,7 @@ impl Workers {
             worker.abort();
         }
         self.wall.abort();
+        self.names.abort();
         match tokio::time::timeout(FINISH_DEADLINE, &mut self.intake).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => tracing::error!("the intake ended badly"),

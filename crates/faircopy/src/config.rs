@@ -31,6 +31,10 @@ pub const LARGEST_MAX_BODY: usize = 4 * 1024 * 1024;
 const MAX_EVERY_MINUTES: u32 = 7 * 24 * 60;
 /// A day, after which a sweep is begun anew.
 const MAX_GRACE_SECONDS: i64 = 86_400;
+/// How old a name may be that is shown in the minimal profile mode, unless set: Clerk's own client libraries keep keys as long.
+const DEFAULT_NAMES_TTL_SECONDS: i64 = 300;
+/// The most that can be set: as long as a name is shown at all while Clerk does not answer.
+const MAX_NAMES_TTL_SECONDS: i64 = 86_400;
 /// The file that is read when it is there.
 const DEFAULT_FILE: &str = "faircopy.toml";
 
@@ -49,6 +53,8 @@ pub struct Config {
     pub admin_token: Option<SecretString>,
     /// `FAIRCOPY_PROFILE_MODE`.
     pub profile_mode: ProfileMode,
+    /// `FAIRCOPY_NAMES_TTL_SECONDS`: how old a name may be that is shown in the minimal profile mode, in milliseconds.
+    pub names_ttl_ms: i64,
     /// `CLERK_INSTANCE_ID`.
     pub instance_id: Option<String>,
     /// Which session tokens are good.
@@ -158,6 +164,7 @@ struct File {
     listen: Option<String>,
     admin_token: Option<String>,
     profile_mode: Option<String>,
+    names_ttl_seconds: Option<i64>,
     log: Option<String>,
     log_format: Option<String>,
     allow_unsafe_durability: Option<bool>,
@@ -240,6 +247,8 @@ impl Config {
             .unwrap_or_else(|| Setting::fallback("FAIRCOPY_LISTEN", "127.0.0.1:8787"));
         let admin_token = sources.first(None, &["FAIRCOPY_ADMIN_TOKEN"], file.admin_token)?;
         let profile_mode = sources.first(None, &["FAIRCOPY_PROFILE_MODE"], file.profile_mode)?;
+        let names_ttl = file.names_ttl_seconds.map(|seconds| seconds.to_string());
+        let names_ttl = sources.first(None, &["FAIRCOPY_NAMES_TTL_SECONDS"], names_ttl)?;
         let (sessions, api) = (file.clerk.sessions(&sources)?, file.clerk.api(&sources)?);
         let secrets = sources.first(
             None,
@@ -258,6 +267,7 @@ impl Config {
             listen: listen.read(|text| text.parse().map_err(|_| "is not an address; expected `127.0.0.1:8787`"))?,
             admin_token: admin_token.map(|token| token.read(admin_token_of)).transpose()?,
             profile_mode: profile_mode.map_or(Ok(ProfileMode::Full), |mode| mode.read(profile_mode_of))?,
+            names_ttl_ms: 1000 * names_ttl.map_or(Ok(DEFAULT_NAMES_TTL_SECONDS), |ttl| ttl.read(names_ttl_of))?,
             instance_id: instance_id.map(|id| id.read(instance_of)).transpose()?,
             sessions,
             api,
@@ -452,6 +462,11 @@ fn profile_mode_of(text: &str) -> Result<ProfileMode, &'static str> {
     }
 }
 
+fn names_ttl_of(text: &str) -> Result<i64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (1..=MAX_NAMES_TTL_SECONDS).contains(seconds));
+    seconds.ok_or_else(|| format!("is not a number of seconds; expected 1 to {MAX_NAMES_TTL_SECONDS}"))
+}
+
 fn instance_of(text: &str) -> Result<String, &'static str> {
     if text.starts_with("ins_") { Ok(text.to_owned()) } else { Err("is not an instance id; expected `ins_…`") }
 }
@@ -538,6 +553,8 @@ mod tests {
         check("FAIRCOPY_LISTEN", "nowhere");
         check("DATABASE_URL", "mysql://root:hunter2@host/db");
         check("FAIRCOPY_PROFILE_MODE", "some");
+        check("FAIRCOPY_NAMES_TTL_SECONDS", "86401");
+        check("FAIRCOPY_NAMES_TTL_SECONDS", "soon");
         check("CLERK_INSTANCE_ID", "prod");
         check("FAIRCOPY_APP_DATABASE_URL", "sqlite://app.db");
         check("FAIRCOPY_APP_ROLE", &"r".repeat(64));

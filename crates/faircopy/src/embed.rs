@@ -214,7 +214,9 @@ impl Session {
         self.require_organization()?;
         let SignedIn { session, organization, .. } = &self.caller;
         let reader = Caller { user: session.user.clone(), organization: organization.clone() };
-        Ok(self.app.store.members(&reader, after, limit.into()).await?)
+        let mut members = self.app.store.members(&reader, after, limit.into()).await?;
+        self.app.names.show(&mut members).await;
+        Ok(members)
     }
 }
 

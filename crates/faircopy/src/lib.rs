@@ -11,6 +11,7 @@ pub mod compare;
 pub mod config;
 pub mod embed;
 pub mod http;
+pub mod names;
 pub mod refresh;
 pub mod replay;
 pub mod sweep;

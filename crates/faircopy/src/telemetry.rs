@@ -156,6 +156,29 @@ impl Metrics {
         metrics::counter!("faircopy_read_through_total", "result" => result).increment(1);
     }
 
+    /// So many names were looked up for display: at hand, and not, or not newly enough.
+    pub fn names_looked_up(&self, hits: usize, misses: usize) {
+        metrics::counter!("faircopy_names_total", "result" => "hit").increment(hits as u64);
+        metrics::counter!("faircopy_names_total", "result" => "miss").increment(misses as u64);
+    }
+
+    /// Of those not at hand, one was answered with less than a new name: an old one (`stale`), or the id, because Clerk knows
+    /// `nobody` of it or did not answer (`failed`).
+    pub fn name_shown(&self, result: &'static str) {
+        metrics::counter!("faircopy_names_fallback_total", "result" => result).increment(1);
+    }
+
+    /// Clerk was asked for names in vain.
+    pub fn names_unanswered(&self, reason: &'static str) {
+        metrics::counter!("faircopy_names_unanswered_total", "reason" => reason).increment(1);
+    }
+
+    /// How many people's names are kept in memory.
+    pub fn names_kept(&self, people: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "at most 10000 are kept")]
+        metrics::gauge!("faircopy_names_kept").set(people as f64);
+    }
+
     /// Whether reads for callers run under row-level security. PostgreSQL alone has this figure.
     pub fn second_wall(&self, found: bool) {
         metrics::gauge!("faircopy_row_level_security").set(if found { 1.0 } else { 0.0 });

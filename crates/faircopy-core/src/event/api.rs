@@ -91,15 +91,6 @@ pub fn instance(json: &str) -> Result<String, NotTheApi> {
     head.id.0.filter(|id| id.starts_with("ins_")).map(Into::into).ok_or(NotTheApi)
 }
 
-/// How many there are in all, from `GET /v1/users/count`.
-pub fn total(json: &str) -> Result<u64, NotTheApi> {
-    let count: Count = read_object(json)?;
-    match count.total_count {
-        Number::Whole(total) => u64::try_from(total).map_err(|_| NotTheApi),
-        Number::Absent | Number::Unusable => Err(NotTheApi),
-    }
-}
-
 /// The codes of Clerk's error envelope. A status alone proves nothing: proxies and wrong addresses have 404s too.
 pub fn error_codes(json: &str) -> Result<Vec<String>, NotTheApi> {
     let envelope: Errors<'_> = read_object(json)?;
@@ -117,12 +108,6 @@ struct Head<'a> {
 struct Envelope<'a> {
     #[serde(borrow)]
     data: Vec<&'a RawValue>,
-    #[serde(default)]
-    total_count: Number,
-}
-
-#[derive(Deserialize)]
-struct Count {
     #[serde(default)]
     total_count: Number,
 }
@@ -270,14 +255,6 @@ mod tests {
             check(json);
         }
         assert_eq!(object(Kind::User, "[]", &context()), Err(NotTheApi));
-    }
-
-    #[test]
-    fn a_count_is_read() {
-        assert_eq!(total(r#"{"object":"total_count","total_count":7}"#), Ok(7));
-        for bad in ["7", "[]", "{}", r#"{"total_count":-1}"#, "<html>"] {
-            assert_eq!(total(bad), Err(NotTheApi), "{bad}");
-        }
     }
 
     #[test]

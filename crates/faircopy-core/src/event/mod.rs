@@ -240,21 +240,32 @@ enum Mirrored {
     Invitation(&'static str),
 }
 
+/// Every type that changes the copy, and how it is read: the one list of them.
+const MIRRORED: &[(&str, Mirrored)] = &[
+    ("user.created", Mirrored::User),
+    ("user.updated", Mirrored::User),
+    ("user.deleted", Mirrored::UserDeleted),
+    ("organization.created", Mirrored::Organization),
+    ("organization.updated", Mirrored::Organization),
+    ("organization.deleted", Mirrored::OrganizationDeleted),
+    ("organizationMembership.created", Mirrored::Member),
+    ("organizationMembership.updated", Mirrored::Member),
+    ("organizationMembership.deleted", Mirrored::MemberDeleted),
+    ("organizationInvitation.created", Mirrored::Invitation("pending")),
+    ("organizationInvitation.accepted", Mirrored::Invitation("accepted")),
+    ("organizationInvitation.revoked", Mirrored::Invitation("revoked")),
+];
+
 impl Mirrored {
     fn of(event_type: &str) -> Option<Self> {
-        Some(match event_type {
-            "user.created" | "user.updated" => Self::User,
-            "user.deleted" => Self::UserDeleted,
-            "organization.created" | "organization.updated" => Self::Organization,
-            "organization.deleted" => Self::OrganizationDeleted,
-            "organizationMembership.created" | "organizationMembership.updated" => Self::Member,
-            "organizationMembership.deleted" => Self::MemberDeleted,
-            "organizationInvitation.created" => Self::Invitation("pending"),
-            "organizationInvitation.accepted" => Self::Invitation("accepted"),
-            "organizationInvitation.revoked" => Self::Invitation("revoked"),
-            _ => return None,
-        })
+        MIRRORED.iter().find(|(known, _)| *known == event_type).map(|(_, kind)| *kind)
     }
+}
+
+/// The types of the events that change the copy, those of one kind of object side by side: what an endpoint has to be
+/// subscribed to.
+pub fn mirrored_types() -> impl Iterator<Item = &'static str> {
+    MIRRORED.iter().map(|(event_type, _)| *event_type)
 }
 
 fn entity_id(data: &str) -> Option<String> {

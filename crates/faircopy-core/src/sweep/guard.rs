@@ -22,6 +22,8 @@ pub struct Evidence {
     pub shown: u64,
     /// Those of them that ought to have been seen and were not.
     pub absent: u64,
+    /// Clerk has no user at all: an instance that was used is never so, and a wrong key finds nothing.
+    pub has_no_users: bool,
 }
 
 /// Why nothing is taken for gone.
@@ -41,6 +43,12 @@ pub enum Hold {
         seen: u64,
         /// What Clerk says.
         total: u64,
+    },
+    /// Clerk has none, or no user at all, and the copy has.
+    #[error("Clerk has none, and the copy has {shown}")]
+    Empty {
+        /// Rows that the copy shows.
+        shown: u64,
     },
     /// The list became much shorter while it was read.
     #[error("the list shrank from {before} to {after} while it was read")]
@@ -64,7 +72,7 @@ impl Hold {
     /// Whether an operator may say that it is all right (`--force`): what Clerk did not answer stays unknown.
     #[must_use]
     pub fn can_be_forced(&self) -> bool {
-        matches!(self, Self::Shrunk { .. } | Self::TooMany { .. })
+        matches!(self, Self::Shrunk { .. } | Self::TooMany { .. } | Self::Empty { .. })
     }
 }
 
@@ -77,6 +85,9 @@ impl Evidence {
         }
         if force {
             return Ok(());
+        }
+        if self.has_no_users && self.absent > 0 {
+            return Err(Hold::Empty { shown: self.shown });
         }
         if let (Some(before), Some(after)) = (self.total_before, self.total_after) {
             let gone = before.saturating_sub(after);
@@ -101,7 +112,7 @@ mod tests {
     use super::*;
 
     fn evidence(seen: u64, before: u64, after: u64, shown: u64, absent: u64) -> Evidence {
-        Evidence { seen, total_before: Some(before), total_after: Some(after), shown, absent }
+        Evidence { seen, total_before: Some(before), total_after: Some(after), shown, absent, has_no_users: false }
     }
 
     #[test]
@@ -130,6 +141,10 @@ mod tests {
     fn force_is_for_many_and_never_for_what_was_not_answered() {
         assert_eq!(evidence(79, 79, 79, 100, 21).judge(true), Ok(()));
         assert_eq!(evidence(80, 100, 80, 100, 20).judge(true), Ok(()));
+        let nobody = Evidence { has_no_users: true, ..evidence(0, 0, 0, 3, 3) };
+        assert_eq!(nobody.judge(false), Err(Hold::Empty { shown: 3 }));
+        assert_eq!(nobody.judge(true), Ok(()));
+        assert_eq!(Evidence { absent: 0, ..nobody }.judge(false), Ok(()));
         let unread = evidence(50, 100, 100, 100, 50).judge(true).unwrap_err();
         assert!(!unread.can_be_forced());
         assert!(Hold::TooMany { absent: 21, limit: 20 }.can_be_forced());

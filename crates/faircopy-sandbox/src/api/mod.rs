@@ -11,18 +11,22 @@ mod routes;
 mod sessions;
 mod users;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State as Shares};
 use axum::response::Response;
 use bytes::Bytes;
+use http::header::USER_AGENT;
 use http::{Method, StatusCode, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::Value;
 
+use crate::chaos::{self, ApiFault, layer};
 use crate::instance::{Document, Instance, Query, Refusal};
 use crate::keys::Keys;
+use crate::post::Origin;
 use crate::state::{Shared, State};
 use admission::Version;
 use answer::Answer;
@@ -53,17 +57,31 @@ impl<'a> Call<'a> {
     }
 }
 
+/// Whoever sends this header, the page, is neither counted nor met by chaos: looking on changes nothing.
+const ONLOOKER: &str = "faircopy-sandbox-onlooker";
+
 /// Answers a request to Clerk's API, whatever its path.
 pub(crate) async fn answer(Shares(shared): Shares<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let read = Limited::new(body, MAX_BODY).collect().await.map(http_body_util::Collected::to_bytes);
-    shared.with(|state, now| match read {
-        Ok(body) => state.respond(&head, &body, shared.keys(), now),
-        Err(_) => {
-            let long = "The request's body is too large or broke off.";
-            answer::refused(&Refusal::new(413, "request_body_too_large", "too large", long), &state.trace())
-        }
-    })
+    let fault = shared.with(|state, now| state.fault(&head, now));
+    let carry_out = async {
+        shared.with(|state, now| match read {
+            Ok(body) => state.respond(&head, &body, fault.stale, shared.keys(), now),
+            Err(_) => {
+                let long = "The request's body is too large or broke off.";
+                answer::refused(&Refusal::new(413, "request_body_too_large", "too large", long), &state.trace())
+            }
+        })
+    };
+    layer::around(fault, carry_out).await
+}
+
+/// Who asks, as the events of what they change will say.
+fn origin(head: &Parts) -> Origin {
+    let peer = head.extensions.get::<SocketAddr>().map(|peer| peer.ip().to_string());
+    let agent = head.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+    Origin { client_ip: peer.unwrap_or_default(), user_agent: agent.unwrap_or_default().to_owned() }
 }
 
 fn parse(body: &Bytes) -> Result<Document, Refusal> {
@@ -85,15 +103,28 @@ impl State {
         format!("{:016x}{:016x}", self.traces.number(), self.traces.number())
     }
 
-    fn respond(&mut self, head: &Parts, body: &Bytes, keys: &Keys, now: i64) -> Response {
-        let outcome = self.carry_out(head, body, keys, now);
+    /// What goes wrong with a request on purpose. Keys, and what is no request of the Backend API, are left alone.
+    fn fault(&mut self, head: &Parts, now: i64) -> ApiFault {
+        let Ok((route, _)) = routes::find(&head.method, head.uri.path()) else { return ApiFault::default() };
+        let kind = match route.class {
+            Class::List => chaos::Route::List,
+            Class::Read => chaos::Route::Read,
+            Class::Write => chaos::Route::Write,
+            Class::Public | Class::Keys => return ApiFault::default(),
+        };
+        if head.headers.contains_key(ONLOOKER) { ApiFault::default() } else { self.chaos.api_fault(kind, now) }
+    }
+
+    fn respond(&mut self, head: &Parts, body: &Bytes, stale: bool, keys: &Keys, now: i64) -> Response {
+        self.origin = origin(head);
+        let outcome = self.carry_out(head, body, stale, keys, now);
         match outcome {
             Ok(answer) => answer.into_response(),
             Err(refusal) => answer::refused(&refusal, &self.trace()),
         }
     }
 
-    fn carry_out(&mut self, head: &Parts, body: &Bytes, keys: &Keys, now: i64) -> Outcome {
+    fn carry_out(&mut self, head: &Parts, body: &Bytes, stale: bool, keys: &Keys, now: i64) -> Outcome {
         let path = head.uri.path();
         let (route, parts) = routes::find(&head.method, path)?;
         let query = Query::parse(head.uri.query().unwrap_or_default());
@@ -101,7 +132,7 @@ impl State {
         if route.class != Class::Public {
             admission::check_key(&head.headers, keys)?;
             version = admission::version(&head.headers, &query)?;
-            if route.class != Class::Keys {
+            if route.class != Class::Keys && !head.headers.contains_key(ONLOOKER) {
                 admission::check_limit(&mut self.meter, self.rate_limit, keys, route.path, now)?;
             }
             if route.is_of_organizations() && !self.instance.options().organizations {
@@ -111,7 +142,9 @@ impl State {
         let body = if head.method == Method::GET { Document::new() } else { parse(body)? };
         let parts: Vec<String> = parts.iter().map(|part| admission::decoded(part)).collect();
         let path = parts.iter().map(String::as_str).collect();
-        let mut call = Call { instance: &mut self.instance, keys, path, query: &query, body: &body, version, now };
+        let past = self.past.as_mut().filter(|_| stale).and_then(|past| past.at(now));
+        let instance = past.unwrap_or(&mut self.instance);
+        let mut call = Call { instance, keys, path, query: &query, body: &body, version, now };
         (route.handler)(&mut call)
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn instance(call: &mut Call<'_>) -> Outcome {
 /// The page on which endpoints and messages are seen: the sandbox's own.
 #[expect(clippy::unnecessary_wraps, reason = "a route's handler")]
 pub(super) fn svix_url(call: &mut Call<'_>) -> Outcome {
-    Ok(Answer::Json(json!({ "svix_url": format!("{}/#webhooks", call.keys.issuer()) })))
+    Ok(Answer::Json(json!({ "svix_url": format!("{}/#deliveries", call.keys.issuer()) })))
 }
 
 pub(super) fn create_svix(call: &mut Call<'_>) -> Outcome {

@@ -13,6 +13,7 @@ mod metadata;
 mod names;
 mod options;
 mod organizations;
+mod past;
 mod populate;
 mod query;
 mod refusal;
@@ -29,10 +30,13 @@ pub use dice::Dice;
 pub use document::Document;
 pub use lists::Listed;
 pub use options::{Options, TokenTemplate, TokenVersion};
+pub use past::Past;
 pub use populate::Population;
 pub use query::{MAX_LIMIT, MAX_VALUES, Query};
 pub use refusal::Refusal;
-pub use store::{Instance, Kind, Put};
+pub use store::{Instance, Kind, Put, Remainder};
+pub(crate) use store::{identifier, text_of};
+pub(crate) use table::Id;
 pub use tokens::Claims;
 
 /// What a change emitted: one event, as Clerk would send it but for the envelope.

@@ -2,11 +2,10 @@
 
 #![allow(dead_code, reason = "not every test program needs all of it")]
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::signature::RsaKeyPair;
-use faircopy_sandbox::instance::Event;
 use faircopy_sandbox::limit::RateLimit;
 use faircopy_sandbox::{Sandbox, Settings};
 use faircopy_world::token;
@@ -31,6 +30,16 @@ pub(crate) struct Local {
     pub(crate) sandbox: Sandbox,
     pub(crate) time: Arc<AtomicI64>,
     client: reqwest::Client,
+    /// The number of the message that was looked at last.
+    seen: AtomicU64,
+}
+
+/// An event, as its message tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Told {
+    pub(crate) kind: String,
+    pub(crate) data: Value,
+    pub(crate) at_ms: i64,
 }
 
 /// An answer.
@@ -76,7 +85,7 @@ impl Local {
         let clock = time.clone();
         let clock = Arc::new(move || clock.load(Ordering::SeqCst));
         let sandbox = Sandbox::start(settings, clock, ([127, 0, 0, 1], 0).into()).await.expect("a sandbox");
-        Self { sandbox, time, client: reqwest::Client::new() }
+        Self { sandbox, time, client: reqwest::Client::new(), seen: AtomicU64::new(0) }
     }
 
     pub(crate) fn advance(&self, ms: i64) {
@@ -134,15 +143,31 @@ impl Local {
         made["id"].as_str().expect("an id").to_owned()
     }
 
-    /// The events so far, and from now on only new ones.
-    pub(crate) fn events(&self) -> Vec<Event> {
-        self.sandbox.shared().with(|state, _| std::mem::take(&mut state.post.messages))
+    /// The bodies of the messages so far, and from now on only new ones.
+    pub(crate) fn bodies(&self) -> Vec<Value> {
+        self.sandbox.shared().with(|state, _| {
+            let seen = self.seen.load(Ordering::SeqCst);
+            let new: Vec<_> = state.post.messages().take_while(|message| message.number > seen).collect();
+            self.seen.store(new.first().map_or(seen, |newest| newest.number), Ordering::SeqCst);
+            new.iter().rev().map(|message| serde_json::from_str(&message.body).expect("an envelope")).collect()
+        })
+    }
+
+    /// The same as events.
+    pub(crate) fn events(&self) -> Vec<Told> {
+        self.bodies().into_iter().map(told).collect()
     }
 
     /// The kinds of the events so far.
-    pub(crate) fn kinds(&self) -> Vec<&'static str> {
-        self.events().iter().map(|event| event.kind).collect()
+    pub(crate) fn kinds(&self) -> Vec<String> {
+        self.events().into_iter().map(|event| event.kind).collect()
     }
+}
+
+fn told(mut envelope: Value) -> Told {
+    let kind = envelope["type"].as_str().expect("a type").to_owned();
+    let at_ms = envelope["timestamp"].as_i64().expect("a time");
+    Told { kind, data: envelope["data"].take(), at_ms }
 }
 
 /// The ids of a list.

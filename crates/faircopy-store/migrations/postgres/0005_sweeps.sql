@@ -32,13 +32,15 @@ CREATE TABLE faircopy.sweep_absences (
     kind       text COLLATE "C" NOT NULL,
     subject    text COLLATE "C" NOT NULL,
     denied_at  bigint NOT NULL,
+    is_token   boolean NOT NULL,
     PRIMARY KEY (sweep, kind, subject)
 );
 
--- The time before which everything is proven to be in the copy (docs/freshness.md).
+-- The time before which everything is proven to be in the copy (docs/freshness.md), and the instance that it was proven with.
 CREATE TABLE faircopy.proofs (
     singleton    boolean PRIMARY KEY DEFAULT true CHECK (singleton),
-    complete_at  timestamptz
+    complete_at  timestamptz,
+    instance_id  text
 ) WITH (fillfactor = 10);
 INSERT INTO faircopy.proofs (complete_at) VALUES (NULL);
 

@@ -32,12 +32,14 @@ CREATE TABLE sweep_absences (
     kind       text NOT NULL,
     subject    text NOT NULL,
     denied_at  integer NOT NULL,
+    is_token   integer NOT NULL,
     PRIMARY KEY (sweep, kind, subject)
 ) STRICT, WITHOUT ROWID;
 
--- The time before which everything is proven to be in the copy (docs/freshness.md).
+-- The time before which everything is proven to be in the copy (docs/freshness.md), and the instance that it was proven with.
 CREATE TABLE proofs (
     singleton    integer PRIMARY KEY DEFAULT 1 CHECK (singleton = 1),
-    complete_at  text
+    complete_at  text,
+    instance_id  text
 ) STRICT;
 INSERT INTO proofs (complete_at) VALUES (NULL);

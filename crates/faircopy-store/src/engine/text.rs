@@ -64,7 +64,7 @@ pub(crate) enum Dialect {
 
 impl Dialect {
     /// Fills in the words of [`Dialect::word`].
-    pub(super) fn fill(self, statement: &str) -> String {
+    pub(crate) fn fill(self, statement: &str) -> String {
         let mut out = String::with_capacity(statement.len() + 64);
         let mut rest = statement;
         while let Some((before, after)) = rest.split_once('{') {
@@ -90,6 +90,14 @@ impl Dialect {
             (Self::Postgres, "as-time") => format!("({column})::timestamptz").into(),
             // The order of bytes, which is the same everywhere: a database's own may be that of a language.
             (Self::Postgres, "bytes") => format!("{column} COLLATE \"C\"").into(),
+            // Milliseconds since 1970 of a time column.
+            (Self::Postgres, "ms") => format!("CAST(extract(epoch FROM {column}) * 1000 AS bigint)").into(),
+            (Self::Sqlite, "ms") => {
+                format!("(unixepoch({column}) * 1000 + CAST(substr({column}, 21, 3) AS integer))").into()
+            }
+            // The number that a list in JSON begins with.
+            (Self::Postgres, "first") => format!("CAST({column}::jsonb ->> 0 AS bigint)").into(),
+            (Self::Sqlite, "first") => format!("json_extract({column}, '$[0]')").into(),
             (Self::Postgres, "bigint") => Cow::Borrowed("bigint"),
             (Self::Sqlite, "bigint") => Cow::Borrowed("integer"),
             (Self::Sqlite, "strict") => Cow::Borrowed(" STRICT"),

@@ -17,6 +17,7 @@
 //! | `text` | hostile text, and nothing personal in minimal mode |
 //! | `turns` | what is durable while one batch is committed and the next has begun? |
 //! | `findings` | are troubles kept, cleared, and written under a fence alone? |
+//! | `validate` | does `status --check` find each planted fault, and nothing else? |
 //! | `faults` | dropped calls, an application's foreign keys, a lock held by somebody else |
 //!
 //! PostgreSQL is the cluster of `FAIRCOPY_TEST_POSTGRES_URL`, or one that this process starts.
@@ -65,3 +66,4 @@ mod standing;
 mod sweeps;
 mod text;
 mod turns;
+mod validate;

@@ -166,14 +166,17 @@ async fn what_was_not_seen_is_found(db: &Db) {
     assert_eq!(unseen(Swept::Invitation, "").await, [row("org_1/orginv_1", false)]);
     let progress = Progress {
         seen: vec![(Swept::User, "user_a"), (Swept::User, "user_a"), (Swept::Organization, "org_1")],
-        absent: vec![(Swept::User, "user_b", Millis(at(7)))],
+        absent: vec![(Swept::User, "user_b", Millis(at(7)), true)],
         ..Progress::default()
     };
     writer.save_sweep(id, &progress, NOW, &fence).await.unwrap();
     assert_eq!(unseen(Swept::User, "").await, [row("user_t", true)]);
     assert_eq!(unseen(Swept::Organization, "").await, [row("org_2", true)]);
     let absences = db.store.absences(id, Swept::User, "", 10).await.unwrap();
-    assert_eq!(absences.iter().map(|a| (a.subject.as_str(), a.denied_at.0)).collect::<Vec<_>>(), [("user_b", at(7))]);
+    assert_eq!(
+        absences.iter().map(|a| (a.subject.as_str(), a.denied_at.0, a.is_provisional)).collect::<Vec<_>>(),
+        [("user_b", at(7), true)]
+    );
     let settled = Progress { settled: vec![(Swept::User, "user_b")], ..Progress::default() };
     writer.finish_sweep(id, &settled, "exact", None, NOW, &fence).await.unwrap();
     assert_eq!(db.store.absences(id, Swept::User, "", 10).await.unwrap(), []);

@@ -3,13 +3,16 @@
 //! Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 differences found.
 
 mod backfill;
+mod clerk;
 mod completions;
 mod demo;
+mod endpoint;
 mod migrate;
 mod output;
 mod reconcile;
 mod replay;
 mod rls;
+mod sandbox;
 mod serve;
 mod status;
 mod sweep;
@@ -55,6 +58,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run the service: webhooks, API, background work
     Serve(serve::Arguments),
+    /// Run a local stand-in for Clerk: its API, its tokens, its webhooks, and their faults
+    Sandbox(sandbox::Arguments),
     /// Send a correctly signed example event to a running server
     Trigger(trigger::Arguments),
     /// Copy everything from Clerk's Backend API
@@ -65,6 +70,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Show what the copy holds and what became of the deliveries
     Status(status::Arguments),
+    /// How to create the webhook endpoint in Clerk's dashboard, step by step
+    Endpoint(endpoint::Arguments),
     /// Row-level security on PostgreSQL: does it hold?
     Rls(rls::Arguments),
     /// Apply schema migrations
@@ -146,11 +153,13 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match command {
         Command::Demo(arguments) => demo::run(arguments, &global).await,
         Command::Serve(arguments) => serve::run(arguments, &global).await,
+        Command::Sandbox(arguments) => sandbox::run(arguments, &global).await,
         Command::Trigger(arguments) => trigger::run(arguments, &global).await,
         Command::Backfill(arguments) => backfill::run(arguments, &global).await,
         Command::Reconcile(arguments) => reconcile::run(arguments, &global).await,
         Command::Replay(arguments) => replay::run(arguments, &global).await,
         Command::Status(arguments) => status::run(arguments, &global).await,
+        Command::Endpoint(arguments) => endpoint::run(arguments, &global).await,
         Command::Rls(arguments) => rls::run(arguments, &global).await,
         Command::Migrate(arguments) => migrate::run(arguments, &global).await,
         Command::Completions(arguments) => completions::run(&arguments),

@@ -69,8 +69,16 @@ struct Described;
 
 /// The members that are left out of an answer where they do not apply. All others are always there, `null` where nothing
 /// is known.
-const LEFT_OUT: [(&str, &str); 4] =
-    [("Drift", "columns"), ("Membership", "email"), ("Membership", "slug"), ("Tally", "hold")];
+const LEFT_OUT: [(&str, &str); 8] = [
+    ("Drift", "columns"),
+    ("Identity", "name_is_id"),
+    ("Membership", "email"),
+    ("Membership", "name_is_id"),
+    ("Membership", "slug"),
+    ("Person", "name_is_id"),
+    ("Tally", "hold"),
+    ("UserRecord", "name_is_id"),
+];
 
 /// What any session token can be refused for.
 const TOKEN: &[&str] = &[

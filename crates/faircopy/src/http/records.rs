@@ -49,7 +49,9 @@ pub(super) async fn me(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<UserRecord>, Problem> {
-    Ok(Json(app.store.user(&caller.reader()).await?.ok_or_else(missing)?))
+    let mut user = app.store.user(&caller.reader()).await?.ok_or_else(missing)?;
+    app.names.show(std::slice::from_mut(&mut user)).await;
+    Ok(Json(user))
 }
 
 /// The caller's own memberships.
@@ -82,7 +84,9 @@ pub(super) async fn user(
 ) -> Result<Json<Person>, Problem> {
     // What no id can be is the id of nobody.
     let id = id.ok().and_then(|Path(id)| UserId::parse(&id).ok()).ok_or_else(missing)?;
-    Ok(Json(app.store.person(&caller.reader(), &id).await?.ok_or_else(missing)?))
+    let mut person = app.store.person(&caller.reader(), &id).await?.ok_or_else(missing)?;
+    app.names.show(std::slice::from_mut(&mut person)).await;
+    Ok(Json(person))
 }
 
 /// The active organization.
@@ -113,7 +117,9 @@ pub(super) async fn members(
     let scope = Scope { list: "/v1/organization/members", user: caller.user(), organization };
     let after = after.map(|after| cursors.open(scope, &after)).transpose()?;
     let found = app.store.members(&reader, after.as_deref(), limit + 1).await?;
-    Ok(Json(paged(found, limit, |last| cursors.seal(scope, &last.clerk_user_id))))
+    let mut page = paged(found, limit, |last| cursors.seal(scope, &last.clerk_user_id));
+    app.names.show(&mut page.data).await;
+    Ok(Json(page))
 }
 
 /// An organization's workspace.

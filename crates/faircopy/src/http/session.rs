@@ -213,7 +213,11 @@ pub(super) struct Stored {
 struct Identity {
     clerk_user_id: String,
     session_id: Option<String>,
+    /// First and last name joined, or the username. In the minimal profile mode as Clerk has it, or else the id.
     name: Option<String>,
+    /// `true` where nobody could say a name and `name` is the user's id: only in the minimal profile mode. Left out otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    name_is_id: bool,
     email: Option<String>,
     clerk_org_id: Option<String>,
     slug: Option<String>,
@@ -235,14 +239,16 @@ pub(super) async fn store(
     if let Some((refusal, _)) = caller.unwritten {
         return Err(refusal.into());
     }
-    let user = app.store.user(&caller.reader()).await?;
-    let (name, email) = user.map(|user| (user.name, user.email)).unwrap_or_default();
+    let mut user = app.store.user(&caller.reader()).await?;
+    app.names.show(user.as_mut_slice()).await;
+    let (name, name_is_id, email) = user.map(|user| (user.name, user.name_is_id, user.email)).unwrap_or_default();
     let active = caller.session.organization.as_ref().filter(|_| caller.member.is_some());
     let member = caller.member.clone();
     let identity = Identity {
         clerk_user_id: caller.session.user.to_string(),
         session_id: caller.session.id.clone(),
         name,
+        name_is_id,
         email,
         clerk_org_id: active.map(|active| active.id.to_string()),
         slug: active.and_then(|active| active.slug.clone()),

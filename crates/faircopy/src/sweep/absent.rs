@@ -9,7 +9,7 @@ use faircopy_core::merge::{Key, Register};
 use faircopy_core::record::Provenance;
 use faircopy_core::sweep::{Evidence, Hold};
 use faircopy_core::{InvitationId, Millis, OrganizationId, UserId};
-use faircopy_store::{Progress, Swept};
+use faircopy_store::{Absence, Progress, Swept};
 use futures_util::FutureExt as _;
 
 use super::lists::{row_id, subject};
@@ -42,20 +42,19 @@ fn last_observed(register: &Register) -> Option<Millis> {
     stamps.chain(register.token.as_ref().map(|word| word.issued_at)).max()
 }
 
-/// What follows from a row's absence: the end of what was known in full, and the weaker word where only a token spoke.
-fn end(kind: Swept, key: Key, register: Option<&Register>, at: Millis) -> Observation {
-    let is_full = register.is_some_and(|register| register.full.is_some());
-    let fact = match (kind, key) {
-        (_, Key::User(id)) if is_full => Fact::NoUser(id, at),
-        (_, Key::User(id)) => Fact::UserNotFound(id, at),
-        (_, Key::Organization(id)) if is_full => Fact::NoOrganization(id, at),
-        (_, Key::Organization(id)) => Fact::OrganizationNotFound(id, at),
-        (_, Key::Pair(organization, user)) => match register.and_then(|register| register.generation.clone()) {
+/// What follows from a row's absence: its end, with all that goes with it; or the weaker word where only a token spoke.
+fn end(key: Key, register: Option<&Register>, is_provisional: bool, at: Millis) -> Observation {
+    let fact = match key {
+        Key::User(id) if is_provisional => Fact::UserNotFound(id, at),
+        Key::User(id) => Fact::NoUser(id, at),
+        Key::Organization(id) if is_provisional => Fact::OrganizationNotFound(id, at),
+        Key::Organization(id) => Fact::NoOrganization(id, at),
+        Key::Pair(organization, user) => match register.and_then(|register| register.generation.clone()) {
             Some(generation) => Fact::NoMember(organization, user, generation, at),
             None => Fact::NotAMember(organization, user, at),
         },
-        (_, Key::Invitation(id)) => Fact::NoInvitation(id, at),
-        (_, Key::Membership(id)) => Fact::NoMembership(id, at),
+        Key::Invitation(id) => Fact::NoInvitation(id, at),
+        Key::Membership(id) => Fact::NoMembership(id, at),
     };
     Observation { source: Provenance::Api, fact }
 }
@@ -63,19 +62,21 @@ fn end(kind: Swept, key: Key, register: Option<&Register>, at: Millis) -> Observ
 /// What may be absent.
 #[derive(Default)]
 struct Candidates {
-    subjects: Vec<String>,
+    rows: Vec<Candidate>,
     /// How many there are, those included that are not held.
     count: u64,
+}
+
+struct Candidate {
+    subject: String,
+    is_provisional: bool,
 }
 
 impl Run<'_> {
     pub(super) async fn look_for_the_unseen(&self) -> Result<(), Stop> {
         if !self.shared().state.looked {
             self.enter(Phase::Looking);
-            let mut ruled: BTreeSet<String> = BTreeSet::new();
-            for kind in Swept::ALL {
-                self.first_look(kind, &mut ruled).await?;
-            }
+            self.look_for_all().await?;
             self.shared().state.looked = true;
             self.save(&Progress::default()).await?;
         }
@@ -85,30 +86,55 @@ impl Run<'_> {
         self.second_look().await
     }
 
-    /// Looks for what a kind's walk has not seen, unless a guard forbids to conclude anything. What goes with an absent
-    /// organization or user is not looked for itself.
-    async fn first_look(&self, kind: Swept, ruled: &mut BTreeSet<String>) -> Result<(), Stop> {
-        let candidates = self.candidates(kind, ruled).await?;
-        if let Err(hold) = self.judge(kind, candidates.count).await? {
-            tracing::warn!(kind = kind.as_str(), %hold, code = "reconcile-held", "nothing is taken for gone");
-            let mut shared = self.shared();
-            let tally = shared.report.of(kind);
-            (tally.extra, tally.left) = (tally.extra + candidates.count, tally.left + candidates.count);
-            tally.hold = Some(hold.clone());
-            shared.report.has_more |= candidates.count > candidates.subjects.len() as u64;
-            for subject in candidates.subjects {
-                let id = row_id(kind, &subject).to_owned();
-                shared.report.tell(drift(kind, id, &format!("not looked for: {hold}")));
+    /// Looks for what the walks have not seen, unless a guard forbids to conclude anything: one is enough to forbid it for
+    /// all kinds.
+    async fn look_for_all(&self) -> Result<(), Stop> {
+        let mut all = Vec::new();
+        let mut ruled: BTreeSet<String> = BTreeSet::new();
+        for kind in Swept::ALL {
+            let candidates = self.candidates(kind, &ruled).await?;
+            // What goes with an organization or a user is not looked for itself. What only a token spoke for takes nothing
+            // along.
+            if matches!(kind, Swept::Organization | Swept::User) {
+                let ending = candidates.rows.iter().filter(|row| !row.is_provisional);
+                ruled.extend(ending.map(|row| row.subject.clone()));
             }
-            return Ok(());
+            let judged = self.judge(kind, candidates.count).await?;
+            all.push((kind, candidates, judged));
         }
-        for some in candidates.subjects.chunks(usize::try_from(AT_ONCE).unwrap_or(1)) {
-            self.look_first(kind, some).await?;
-        }
-        if matches!(kind, Swept::Organization | Swept::User) {
-            ruled.extend(candidates.subjects);
+        let held: Vec<(Swept, Hold)> =
+            all.iter().filter_map(|(kind, _, judged)| Some((*kind, judged.clone().err()?))).collect();
+        for (kind, candidates, _) in all {
+            if held.is_empty() {
+                for some in candidates.rows.chunks(usize::try_from(AT_ONCE).unwrap_or(1)) {
+                    self.look_first(kind, some).await?;
+                }
+            } else {
+                self.leave(kind, candidates, &held);
+            }
         }
         Ok(())
+    }
+
+    /// Leaves what may be absent as it is, and says why.
+    fn leave(&self, kind: Swept, candidates: Candidates, held: &[(Swept, Hold)]) {
+        let mut shared = self.shared();
+        let own = held.iter().find(|(of, _)| *of == kind).map(|(_, hold)| hold);
+        if let Some(hold) = own {
+            tracing::warn!(kind = kind.as_str(), %hold, code = "reconcile-held", "nothing is taken for gone");
+            shared.report.of(kind).hold = Some(hold.clone());
+        }
+        let tally = shared.report.of(kind);
+        (tally.extra, tally.left) = (tally.extra + candidates.count, tally.left + candidates.count);
+        shared.report.has_more |= candidates.count > candidates.rows.len() as u64;
+        let Some((of, hold)) = own.map(|hold| (kind, hold)).or_else(|| held.first().map(|(of, hold)| (*of, hold)))
+        else {
+            return;
+        };
+        for row in candidates.rows {
+            let id = row_id(kind, &row.subject).to_owned();
+            shared.report.tell(drift(kind, id, &format!("not looked for: {}: {hold}", of.as_str())));
+        }
     }
 
     /// Known alive, not seen by the walk, not heard of since it began, less the grace.
@@ -130,7 +156,8 @@ impl Run<'_> {
             for row in page.into_iter().filter(|row| is_old(row.register.as_ref()) && !is_ruled(&row.subject)) {
                 candidates.count += 1;
                 if candidates.count <= kept {
-                    candidates.subjects.push(row.subject);
+                    let (subject, is_provisional) = (row.subject, row.is_provisional);
+                    candidates.rows.push(Candidate { subject, is_provisional });
                 }
             }
         }
@@ -138,6 +165,7 @@ impl Run<'_> {
 
     async fn judge(&self, kind: Swept, absent: u64) -> Result<Result<(), Hold>, Stop> {
         let (seen, shown) = (self.sweeper.store.seen(self.id, kind).await?, self.sweeper.store.shown(kind).await?);
+        let users = self.sweeper.store.seen(self.id, Swept::User).await?;
         let shared = self.shared();
         let Some(list) = shared.state.lists.get(&kind) else { return Ok(Ok(())) };
         if let Some(reason) = &list.failed {
@@ -150,12 +178,14 @@ impl Run<'_> {
             total_after: list.total_after,
             shown,
             absent,
+            has_no_users: users == 0,
         };
         Ok(evidence.judge(self.order.force))
     }
 
-    async fn look_first(&self, kind: Swept, subjects: &[String]) -> Result<(), Stop> {
-        let looked = self.look(kind, subjects).await?;
+    async fn look_first(&self, kind: Swept, rows: &[Candidate]) -> Result<(), Stop> {
+        let subjects: Vec<String> = rows.iter().map(|row| row.subject.clone()).collect();
+        let looked = self.look(kind, &subjects).await?;
         let (mut observations, mut absent) = (Vec::new(), Vec::new());
         {
             let mut shared = self.shared();
@@ -183,7 +213,9 @@ impl Run<'_> {
         if !self.order.dry_run {
             self.learn(observations).await?;
         }
-        let absent = absent.iter().map(|(subject, at)| (kind, subject.as_str(), *at)).collect();
+        let is_provisional = |subject: &str| rows.iter().any(|row| row.is_provisional && row.subject == subject);
+        let absent =
+            absent.iter().map(|(subject, at)| (kind, subject.as_str(), *at, is_provisional(subject))).collect();
         self.save(&Progress { absent, ..Progress::default() }).await
     }
 
@@ -214,22 +246,22 @@ impl Run<'_> {
                 if page.is_empty() {
                     break;
                 }
-                let denied = page.into_iter().map(|absence| (absence.subject, absence.denied_at)).collect();
-                self.look_again(kind, denied).await?;
+                self.look_again(kind, &page).await?;
             }
         }
         Ok(())
     }
 
-    async fn look_again(&self, kind: Swept, denied: BTreeMap<String, Millis>) -> Result<(), Stop> {
-        let subjects: Vec<String> = denied.keys().cloned().collect();
+    async fn look_again(&self, kind: Swept, denied: &[Absence]) -> Result<(), Stop> {
+        let subjects: Vec<String> = denied.iter().map(|absence| absence.subject.clone()).collect();
         let looked = self.look(kind, &subjects).await?;
         let keys: Vec<Key> = subjects.iter().filter_map(|subject| kind.key(subject)).collect();
         let registers: BTreeMap<Key, Register> = self.sweeper.store.registers(&keys).await?.into_iter().collect();
         let mut observations = Vec::new();
         for (subject, found) in looked {
             let Some(key) = kind.key(&subject) else { continue };
-            let (at, id) = (denied.get(&subject).copied().unwrap_or_default(), row_id(kind, &subject).to_owned());
+            let Some(absence) = denied.iter().find(|absence| absence.subject == subject) else { continue };
+            let (at, id) = (absence.denied_at, row_id(kind, &subject).to_owned());
             let register = registers.get(&key);
             let has_news = register.and_then(last_observed).is_some_and(|observed| observed > at);
             let mut shared = self.shared();
@@ -244,7 +276,7 @@ impl Run<'_> {
                     let tally = shared.report.of(kind);
                     (tally.extra, tally.removed) = (tally.extra + 1, tally.removed + 1);
                     shared.report.tell(drift(kind, id, "removed"));
-                    observations.push(end(kind, key, register, at.plus(-READ_LAG_MS)));
+                    observations.push(end(key, register, absence.is_provisional, at.plus(-READ_LAG_MS)));
                 }
                 Found::Unknown => {
                     let tally = shared.report.of(kind);

@@ -8,7 +8,7 @@ use faircopy_store::{Difference, Progress, Swept};
 use futures_util::FutureExt as _;
 
 use super::{Direction, Drift, Kind, Run, Stop};
-use crate::upstream::clerk::{Cut, Fault, List, Start};
+use crate::upstream::clerk::{Counted, Cut, Fault, List, Start};
 
 /// A page on its way into the copy.
 struct Haul {
@@ -102,17 +102,18 @@ impl Run<'_> {
     /// How many there are, as Clerk says.
     async fn total(&self, kind: Swept) -> Result<Option<u64>, Fault> {
         let (clerk, share) = (&self.sweeper.clerk, self.sweeper.share);
-        if kind == Swept::User {
+        let counted = match kind {
+            Swept::User => Counted::Users,
+            Swept::Organization => Counted::Organizations,
+            Swept::Member => Counted::Members,
+            Swept::Invitation => Counted::Invitations,
+        };
+        match self.ask(|| clerk.count(counted, share).boxed()).await {
+            Ok(answer) => Ok(u64::try_from(answer.found).ok()),
             // An older deployment or a stand-in may not count.
-            return match self.ask(|| clerk.count_users(share).boxed()).await {
-                Ok(total) => Ok(Some(total)),
-                Err(Fault::Status(404 | 405)) => Ok(None),
-                Err(fault) => Err(fault),
-            };
+            Err(Fault::Status(404 | 405)) => Ok(None),
+            Err(fault) => Err(fault),
         }
-        let list = list(kind);
-        let page = self.ask(|| clerk.page(&list, Cut::first(1), share).boxed()).await?.found;
-        Ok(page.and_then(|page| u64::try_from(page.total?).ok()))
     }
 
     /// Reads the next page that holds something new.
@@ -126,6 +127,8 @@ impl Run<'_> {
                     walk.refused();
                     continue;
                 }
+                // An instance without organizations has none.
+                Err(Fault::NoOrganizations) => Page { items: vec![], total: Some(0) },
                 Err(fault) => return Err(fault.into()),
             };
             let known = self.shared().state.lists.get(&kind).and_then(|list| list.total_before);

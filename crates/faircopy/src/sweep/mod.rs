@@ -39,7 +39,7 @@ pub const DEFAULT_GRACE_MS: i64 = 10 * 60_000;
 /// A sweep that made no progress for so long is begun anew: what it has seen says nothing about today.
 const RESUMABLE_MS: i64 = 24 * 3_600_000;
 /// The longest sleep between two looks at the clock.
-const NAP: Duration = Duration::from_secs(1);
+const NAP: Duration = Duration::from_millis(100);
 
 /// Which kind of sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -263,6 +263,7 @@ impl Sweeper {
         glimpses: &watch::Sender<Glimpse>,
     ) -> Result<Report, Stop> {
         self.check_key().await?;
+        self.check_instance(&mut writer, &fence).await?;
         let now = self.clock.now();
         let (id, state, report) = match self.resumable(order, now).await? {
             Some(found) => found,
@@ -308,6 +309,20 @@ impl Sweeper {
             }
         }
         Ok(())
+    }
+
+    /// Whether the copy is of the key's instance. Where the settings do not say which instance that is, what the copy already
+    /// holds does.
+    async fn check_instance(&self, writer: &mut Writer, fence: &Fence) -> Result<(), Stop> {
+        let Some(instance) = self.clerk.instance() else { return Ok(()) };
+        match self.store.known_instance().await? {
+            Some(known) if known != instance && !self.clerk.is_pinned() => {
+                tracing::error!(copy_of = known, key_of = instance, code = "clerk-wrong-instance", "nothing is read");
+                return Err(Fault::WrongInstance.into());
+            }
+            _ => {}
+        }
+        Ok(writer.keep_instance(instance, fence).await?)
     }
 
     /// The unfinished sweep to go on with, if it was ordered alike and is not too old.

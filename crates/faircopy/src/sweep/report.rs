@@ -30,7 +30,7 @@ pub struct Report {
     /// What was found of each kind.
     #[schema(value_type = HashMap<String, Tally>)]
     pub kinds: BTreeMap<Swept, Tally>,
-    /// The first [`MAX_TOLD`] differences.
+    /// The first 1,000 differences ([`MAX_TOLD`]).
     pub differences: Vec<Drift>,
     /// There were more than are told.
     pub has_more: bool,

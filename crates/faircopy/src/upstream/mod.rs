@@ -3,4 +3,5 @@
 
 pub mod address;
 pub mod clerk;
+pub mod endpoint;
 pub mod keys;

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use faircopy_testkit::clerk::{self, Clerk, Mood};
 use faircopy_testkit::seed::Seed;
 use faircopy_testkit::server::{Options, Server};
 use serde_json::{Value, json};
@@ -10,7 +11,20 @@ use tempfile::TempDir;
 
 use crate::support::{ADMIN_TOKEN, History, Output, PATIENCE, Place, SECRET, admin, faircopy, post, sender};
 
-const COMMANDS: [&str; 8] = ["demo", "serve", "trigger", "replay", "status", "rls", "migrate", "completions"];
+const COMMANDS: [&str; 12] = [
+    "demo",
+    "serve",
+    "sandbox",
+    "trigger",
+    "backfill",
+    "reconcile",
+    "replay",
+    "status",
+    "endpoint",
+    "rls",
+    "migrate",
+    "completions",
+];
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
@@ -124,6 +138,132 @@ async fn migrate_and_status_tell_the_truth_on_sqlite() {
 #[tokio::test]
 async fn migrate_and_status_tell_the_truth_on_postgres() {
     migrate_and_status(Place::postgres().await).await;
+}
+
+/// `status --check`: nothing on a whole copy, the finding and what to do on a damaged one, Clerk's numbers where there is a key.
+async fn status_check(place: Place) {
+    let env = [("DATABASE_URL", place.url())];
+    let early = faircopy(folder().path(), &env, &["status", "--check"]).await;
+    assert_eq!(early.code, Some(1), "{early:?}");
+    let seed = Seed::of_run();
+    let history = History::company(seed.value(), 20, 4);
+    let server = place.serve().await;
+    sender(&server).send_all(history.deliveries(seed.value()), 8, PATIENCE).await.assert_complete();
+    let fine = succeed(&env, &["status", "--check"]).await;
+    assert!(fine.stdout.contains("member-without-user") && !fine.stdout.contains("FINDING"), "{fine:?}");
+    let json = succeed(&env, &["status", "--check", "--json"]).await.json();
+    assert_eq!((&json["findings"], &json["unknown"], &json["clerk"]), (&json!(0), &json!(0), &json!([])), "{json}");
+    assert!(json["checks"].as_array().is_some_and(|checks| checks.iter().all(|check| check["status"] == "ok")));
+
+    // An instance with other numbers than the copy: its users and organizations are as many, its invitations none.
+    let clerk = Clerk::start("ins_1", "").await;
+    let count = |table: &str| match table {
+        "users" => history.truth.users.len(),
+        _ => history.truth.organizations.len(),
+    };
+    (0..count("users")).for_each(|number| clerk.has_user(&format!("user_{number}"), "Somebody"));
+    (0..count("organizations")).for_each(|number| clerk.has_organization(&format!("org_{number}"), "Some"));
+    let env = [env[0], ("CLERK_SECRET_KEY", clerk::KEY), ("CLERK_API_URL", clerk.url())];
+    let differs = faircopy(folder().path(), &env, &["status", "--check", "--json"]).await;
+    assert_eq!(differs.code, Some(3), "{differs:?}");
+    let json = differs.json();
+    let status: Vec<&Value> = json["clerk"].as_array().expect("totals").iter().map(|total| &total["status"]).collect();
+    let invitations = if history.truth.invitations.is_empty() { "ok" } else { "finding" };
+    assert_eq!(status, ["ok", "ok", "finding", invitations], "{json}");
+    assert_eq!(json["clerk"][2]["copy"], json!(history.truth.members.len()), "{json}");
+    clerk.has_no_organizations();
+    let json = faircopy(folder().path(), &env, &["status", "--check", "--json"]).await.json();
+    assert_eq!((&json["clerk"][1]["clerk"], &json["clerk"][1]["status"]), (&json!(0), &json!("finding")), "{json}");
+    clerk.is(Mood::Status(500));
+    let silent = faircopy(folder().path(), &env, &["status", "--check"]).await;
+    assert_eq!(silent.code, Some(1), "{silent:?}");
+    assert!(silent.stdout.contains("unknown") && silent.stderr.contains("Clerk could not be asked"), "{silent:?}");
+
+    let gone = history.truth.users.keys().next().expect("a user");
+    place.sql(&format!("DELETE FROM {{s}}users WHERE clerk_user_id = '{gone}'")).await;
+    let found = faircopy(folder().path(), &env[..1], &["status", "--check"]).await;
+    assert_eq!(found.code, Some(3), "{found:?}");
+    assert!(found.stdout.contains("FINDING") && found.stdout.contains("row-missing"), "{found:?}");
+    assert!(found.stdout.contains(gone.as_str()) && found.stdout.contains("What to do: "), "{found:?}");
+    assert!(!found.stdout.contains('\u{1b}') && found.stderr.lines().count() == 1, "{found:?}");
+}
+
+#[tokio::test]
+async fn status_check_finds_what_is_wrong_on_sqlite() {
+    status_check(Place::sqlite()).await;
+}
+
+#[tokio::test]
+async fn status_check_finds_what_is_wrong_on_postgres() {
+    status_check(Place::postgres().await).await;
+}
+
+#[tokio::test]
+async fn endpoint_says_every_step() {
+    let types = [
+        "user.created",
+        "user.updated",
+        "user.deleted",
+        "organization.created",
+        "organization.updated",
+        "organization.deleted",
+        "organizationMembership.created",
+        "organizationMembership.updated",
+        "organizationMembership.deleted",
+        "organizationInvitation.created",
+        "organizationInvitation.accepted",
+        "organizationInvitation.revoked",
+    ];
+    let url = "https://app.example.com/webhooks/clerk";
+    let told = succeed(&[], &["endpoint", "--url", "https://app.example.com"]).await;
+    for word in [
+        "Webhooks",
+        "Add Endpoint",
+        "Subscribe to events",
+        "Signing Secret",
+        "CLERK_WEBHOOK_SIGNING_SECRET",
+        "Send Example",
+        url,
+    ] {
+        assert!(told.stdout.contains(word), "{word}: {told:?}");
+    }
+    let ticked: Vec<&str> = told.stdout.lines().filter_map(|line| line.trim().strip_prefix("[x] ")).collect();
+    assert_eq!(ticked, types);
+    assert!(told.stderr.contains("CLERK_SECRET_KEY") && !told.stderr.contains("cannot deliver"), "{told:?}");
+    let json = succeed(&[("FAIRCOPY_LISTEN", "127.0.0.1:4000")], &["endpoint", "--json"]).await;
+    assert!(
+        json.stderr.contains("clerk webhooks listen --forward-to http://127.0.0.1:4000/webhooks/clerk"),
+        "{json:?}"
+    );
+    let json = json.json();
+    assert_eq!((&json["events"], &json["reachable"]), (&json!(types), &json!(false)), "{json}");
+    assert_eq!(json["url"], "http://127.0.0.1:4000/webhooks/clerk");
+    assert_eq!((&json["portal_url"], &json["portal_missing"]), (&Value::Null, &json!("no-key")));
+    for wrong in ["nonsense", "ftp://app.example.com", "https://u:p@app.example.com/", "https://app.example.com/?x=1"] {
+        let refused = faircopy(folder().path(), &[], &["endpoint", "--url", wrong]).await;
+        assert_eq!(refused.code, Some(2), "{wrong}: {refused:?}");
+    }
+
+    // With a key, a link: on standard output and nowhere else.
+    const LINK: &str = "https://app.svix.com/login#key=canary-of-a-secret";
+    let clerk = Clerk::start("ins_1", "").await;
+    let env = [("CLERK_SECRET_KEY", clerk::KEY), ("CLERK_API_URL", clerk.url()), ("FAIRCOPY_LOG", "trace")];
+    let early = succeed(&env, &["endpoint", "--url", url]).await;
+    assert!(early.stderr.contains("no webhooks yet") && early.stdout.contains("Add Endpoint"), "{early:?}");
+    clerk.has_webhooks(LINK);
+    let told = succeed(&env, &["endpoint", "--url", url]).await;
+    assert!(told.stdout.contains(LINK) && !told.stderr.contains("canary"), "{told:?}");
+    assert_eq!(succeed(&env, &["endpoint", "--url", url, "--json"]).await.json()["portal_url"], LINK);
+    clerk.has_webhooks("javascript:alert(1)");
+    assert!(!succeed(&env, &["endpoint", "--url", url]).await.stdout.contains("javascript"));
+    for mood in [Mood::Status(500), Mood::Status(401), Mood::Html, Mood::Limited(Some(60))] {
+        clerk.is(mood.clone());
+        let told = succeed(&env, &["endpoint", "--url", url]).await;
+        assert!(told.stdout.contains("Add Endpoint") && told.stderr.contains("link"), "{mood:?}: {told:?}");
+    }
+    assert!(
+        clerk.asked().iter().all(|path| ["/v1/jwks", "/v1/instance", "/v1/webhooks/svix_url"].contains(&path.as_str()))
+    );
 }
 
 #[tokio::test]

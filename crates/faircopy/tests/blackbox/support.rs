@@ -97,6 +97,18 @@ impl Place {
         tables::deliveries(&self.url).await
     }
 
+    /// Runs a statement behind the service's back. `{s}` is the schema.
+    pub(crate) async fn sql(&self, statement: &str) {
+        let text = statement.replace("{s}", if self.is_sqlite() { "" } else { "faircopy." });
+        if !self.is_sqlite() {
+            return administer(self.url(), &text).await;
+        }
+        let options = SqliteConnectOptions::new().filename(self.file());
+        let mut connection = options.connect().await.expect("open the file");
+        sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut connection).await.expect("a statement");
+        connection.close().await.expect("closed");
+    }
+
     /// What SQLite says of its own file.
     pub(crate) async fn integrity(&self) -> String {
         let options = SqliteConnectOptions::new().filename(self.file()).create_if_missing(false);

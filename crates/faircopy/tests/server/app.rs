@@ -296,6 +296,10 @@ impl Builder {
         self.variable("FAIRCOPY_PROFILE_MODE", "minimal")
     }
 
+    pub(crate) fn names_ttl(self, seconds: u32) -> Self {
+        self.variable("FAIRCOPY_NAMES_TTL_SECONDS", &seconds.to_string())
+    }
+
     pub(crate) fn instance(self, id: &str) -> Self {
         self.variable("CLERK_INSTANCE_ID", id)
     }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use faircopy_testkit::clerk::{KEY, Mood};
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -89,12 +90,29 @@ async fn nothing_secret_or_personal_is_logged() {
         assert_eq!(app.request("GET", "/admin/v1/statistics", &guess, "").await.status, 401);
         app.stop().await;
     }
+    // Names that are shown and never stored, and what comes instead of them.
+    let clerk = crate::confirm::clerk().await;
+    clerk.has_user("user_logged", "Canaryfirst");
+    let clock = crate::app::manual_clock();
+    let app = TestApp::build().minimal().sessions().clerk(&clerk).clock(&clock).start().await;
+    assert_eq!(
+        app.outcome("msg_logged", event("user.created", &user("user_logged", THEN)).to_string()).await,
+        "applied"
+    );
+    let token = app.token("user_logged", None);
+    assert_eq!(app.bearer_json("/v1/me", &token).await["name"], "Canaryfirst Of-Clerk");
+    clerk.is(Mood::Html);
+    clock.advance(300_000);
+    let token = app.token("user_logged", None);
+    assert_eq!(app.bearer_json("/v1/me", &token).await["name"], "Canaryfirst Of-Clerk");
+    app.stop().await;
     let logged = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(logged.contains("names-not-read"), "that Clerk did not answer is logged: {logged}");
     assert!(
         logged.contains("svix_id=\"msg_logged\"") && logged.contains("user.created"),
         "deliveries are logged: {logged}"
     );
-    let canaries = ["anary", "Y2FuYXJ5LXNlY3JldC1", "192.0.2.77", "424242", "ticket=", "Lovelace"];
+    let canaries = ["anary", "Y2FuYXJ5LXNlY3JldC1", "192.0.2.77", "424242", "ticket=", "Lovelace", "Of-Clerk", KEY];
     for canary in canaries {
         let line = logged.lines().find(|line| line.contains(canary));
         assert!(line.is_none(), "{canary} is logged: {}", line.unwrap_or_default());

@@ -136,6 +136,12 @@ impl Clerk {
         self.ownership.learned.get().map(String::as_str)
     }
 
+    /// Whether the settings say which instance is copied, by its name or by its session tokens.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.ownership.configured.is_some() || self.ownership.has_sessions
+    }
+
     /// What is known of the key.
     #[must_use]
     pub fn verdict(&self) -> Verdict {

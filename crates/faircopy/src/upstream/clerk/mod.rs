@@ -1,13 +1,17 @@
-//! A client of Clerk's Backend API, for reading. Every answer becomes observations, which reach rows through the merge only.
+//! A client of Clerk's Backend API, for reading. What it says of records becomes observations, which reach rows through the
+//! merge only. The one request that is no read asks for a link to Clerk's webhooks: see [`portal`].
 //!
 //! What it promises: one configured host and no other (no redirects, no proxy of the environment, no address that is not
 //! public unless the host is this machine), TLS always verified; a deadline, a size and a pace for every request; an answer
 //! that is not Clerk's is a fault and never "nothing"; errors hold neither the key nor anything that was answered. And
 //! nothing is answered by an instance that is not the one that is copied: see [`instance`].
 
+mod count;
 mod instance;
 mod list;
 mod pace;
+mod people;
+mod portal;
 
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -26,9 +30,12 @@ use super::keys::KeySet;
 use crate::app::Clock;
 use crate::config::Config;
 use crate::telemetry::Metrics;
+pub use count::Counted;
 pub use list::{Cut, List, MAX_NAMED, MAX_PAGE, Start};
 use pace::Pace;
 pub use pace::Share;
+pub use people::People;
+pub use portal::Portal;
 
 /// The version of the API that is asked for. What is read here is the same in all of them (clerk-facts.md, section 2.1).
 const API_VERSION: &str = "2026-05-12";
@@ -49,6 +56,10 @@ const FOREGROUND_PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Clerk's word for what does not exist.
 const NOT_FOUND: &str = "resource_not_found";
+/// Clerk's word for an instance whose webhooks nobody has ever opened.
+const NO_WEBHOOKS: &str = "svix_app_missing";
+/// Clerk's word for an instance that has no organizations, because they are switched off.
+const NO_ORGANIZATIONS: &str = "organization_not_enabled_in_instance";
 
 /// Why a question has no answer. Apart from [`Fault::NotFound`], nothing follows for what was asked about. None holds the key,
 /// or anything of the answer but its status.
@@ -72,6 +83,12 @@ pub enum Fault {
     /// Clerk says, in its own words, that there is no such thing.
     #[error("there is no such record")]
     NotFound,
+    /// Clerk says, in its own words, that the instance's webhooks were never opened.
+    #[error("the instance has no webhooks yet")]
+    NoWebhooks,
+    /// Clerk says, in its own words, that the instance has organizations switched off.
+    #[error("organizations are switched off in the instance")]
+    NoOrganizations,
     /// Not what Clerk's API answers: HTML, cut off, another record.
     #[error("the answer is not the JSON that Clerk's API gives")]
     Malformed,
@@ -94,7 +111,9 @@ impl Fault {
             Self::Unreachable(_) | Self::Limited(_) | Self::UnknownInstance => true,
             Self::Status(status) => *status >= 500,
             Self::Malformed => true,
-            Self::Forbidden | Self::Refused(_) | Self::NotFound | Self::TooLarge | Self::WrongInstance => false,
+            Self::Forbidden | Self::Refused(_) | Self::NotFound => false,
+            Self::NoWebhooks | Self::NoOrganizations => false,
+            Self::TooLarge | Self::WrongInstance => false,
         }
     }
 
@@ -109,6 +128,8 @@ impl Fault {
             Self::Status(500..) => "5xx",
             Self::Status(_) => "other",
             Self::NotFound => "404",
+            Self::NoWebhooks => "no_webhooks",
+            Self::NoOrganizations => "no_organizations",
             Self::Malformed => "malformed",
             Self::TooLarge => "too_large",
             Self::WrongInstance => "wrong_instance",
@@ -190,16 +211,6 @@ impl Clerk {
         self.object(Kind::Invitation, &segments, "organizations/{id}/invitations/{id}", id.as_str(), share).await
     }
 
-    /// How many users there are.
-    pub async fn count_users(&self, share: Share) -> Result<u64, Fault> {
-        self.check_instance(share).await?;
-        let url = list::address(&self.base, &["users", "count"]).ok_or(Fault::Malformed)?;
-        match self.get(url, "users/count", share).await?.1 {
-            Some(body) => Ok(api::total(&body)?),
-            None => Err(Fault::Status(404)),
-        }
-    }
-
     /// A part of a list; `None` where Clerk says that what the list is of does not exist. A row that is missing from a list
     /// proves nothing by itself (merge.md).
     pub async fn page(&self, list: &List<'_>, cut: Cut<'_>, share: Share) -> Result<Answer<Option<Page>>, Fault> {
@@ -248,10 +259,20 @@ impl Clerk {
 
     /// Asks, and says when. `None` is Clerk's own 404.
     async fn get(&self, url: Url, endpoint: &'static str, share: Share) -> Result<(Millis, Option<String>), Fault> {
+        self.send(self.client.get(url), endpoint, share).await
+    }
+
+    /// Sends a request at its turn. `None` is Clerk's own 404.
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        endpoint: &'static str,
+        share: Share,
+    ) -> Result<(Millis, Option<String>), Fault> {
         let _place = self.places.acquire().await.map_err(|_| Fault::Unreachable("the service is stopping"))?;
         self.turn(share).await?;
         let asked_at = self.clock.now();
-        let exchanged = tokio::time::timeout(EXCHANGE_DEADLINE, self.exchange(url)).await;
+        let exchanged = tokio::time::timeout(EXCHANGE_DEADLINE, self.exchange(request)).await;
         let answer = exchanged.unwrap_or(Err(Fault::Unreachable("no answer within 10 s")));
         self.metrics.clerk_request(endpoint, answer.as_ref().map_or_else(Fault::kind, |_| "200"));
         match answer {
@@ -281,20 +302,19 @@ impl Clerk {
         }
     }
 
-    async fn exchange(&self, url: Url) -> Result<String, Fault> {
-        let mut response = self.client.get(url).send().await.map_err(|error| fault(&error))?;
+    async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<String, Fault> {
+        let mut response = request.send().await.map_err(|error| fault(&error))?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
             return Err(self.limited(response.headers()));
         }
         self.pace().answered();
         match status {
-            StatusCode::OK | StatusCode::NOT_FOUND => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Fault::Refused(status.as_u16())),
-            _ => return Err(Fault::Status(status.as_u16())),
+            StatusCode::OK | StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {}
+            _ => return Err(denial(status, &[])),
         }
         if !is_json(response.headers()) {
-            return Err(Fault::Malformed);
+            return Err(denial(status, &[]));
         }
         if response.content_length().is_some_and(|length| length > MAX_ANSWER as u64) {
             return Err(Fault::TooLarge);
@@ -310,8 +330,7 @@ impl Clerk {
         if status == StatusCode::OK {
             return Ok(body);
         }
-        let is_clerks = api::error_codes(&body)?.iter().any(|code| code == NOT_FOUND);
-        Err(if is_clerks { Fault::NotFound } else { Fault::Malformed })
+        Err(denial(status, &api::error_codes(&body).unwrap_or_default()))
     }
 
     /// Every request of this process keeps quiet, whatever it asks.
@@ -349,6 +368,20 @@ fn client(key: &str, base: &Url) -> Result<reqwest::Client, reqwest::Error> {
         .pool_max_idle_per_host(MAX_UNDER_WAY)
         .user_agent(concat!("faircopy/", env!("CARGO_PKG_VERSION")))
         .build()
+}
+
+/// What follows from a status and from Clerk's own words, where the answer has any: without them a 404 proves nothing, and
+/// a 200 is none of Clerk's.
+fn denial(status: StatusCode, codes: &[String]) -> Fault {
+    let says = |word: &str| codes.iter().any(|code| code == word);
+    match status {
+        StatusCode::NOT_FOUND if says(NOT_FOUND) => Fault::NotFound,
+        StatusCode::BAD_REQUEST if says(NO_WEBHOOKS) => Fault::NoWebhooks,
+        StatusCode::FORBIDDEN if says(NO_ORGANIZATIONS) => Fault::NoOrganizations,
+        StatusCode::OK | StatusCode::NOT_FOUND => Fault::Malformed,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Fault::Refused(status.as_u16()),
+        _ => Fault::Status(status.as_u16()),
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
