@@ -11,6 +11,7 @@
 
 pub mod event;
 pub mod example;
+pub mod heartbeat;
 pub mod id;
 pub mod merge;
 pub mod payload;

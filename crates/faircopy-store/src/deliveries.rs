@@ -70,6 +70,15 @@ pub struct DeliveryFilter {
     pub svix_id: Option<String>,
 }
 
+/// When a delivery arrived, and when what it tells had happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrived {
+    /// When the first attempt arrived.
+    pub received_at: Millis,
+    /// When the event happened, as far as the delivery says.
+    pub event_at: Option<Millis>,
+}
+
 const COLUMNS: &str = "svix_id, event_type, entity_id, instance_id, outcome, attempts, conflicts, error, \
     {time event_at}, {time signed_at}, {time received_at}";
 
@@ -112,6 +121,17 @@ impl Store {
             scalars.len(),
         );
         self.readers.read(&statement, scalars).await?.iter().map(summary).collect()
+    }
+
+    /// The deliveries that arrived last, newest first.
+    pub async fn last_arrivals(&self, limit: i64) -> Result<Vec<Arrived>> {
+        let statement = "SELECT {time received_at}, {time event_at} FROM {s}webhook_deliveries \
+            ORDER BY received_at DESC LIMIT $1";
+        let rows = self.readers.read(statement, vec![limit.into()]).await?;
+        let time = |row: &Row, column| Ok::<_, crate::Error>(row.text(column)?.and_then(|text| Millis::parse(&text)));
+        let arrived =
+            |row: &Row| Ok(Arrived { received_at: time(row, 0)?.unwrap_or_default(), event_at: time(row, 1)? });
+        rows.iter().map(arrived).collect()
     }
 
     /// One delivery with its payload.

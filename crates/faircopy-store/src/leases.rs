@@ -47,6 +47,11 @@ impl Writer {
 
     /// Writes under the pen, if the fence is still the newest.
     pub(crate) async fn write_under(&mut self, fence: Option<&Fence>, calls: Vec<Call<'_>>) -> Result<()> {
+        self.run_under(fence, calls).await.map(drop)
+    }
+
+    /// As [`Writer::write_under`], and says what the calls answered.
+    pub(crate) async fn run_under(&mut self, fence: Option<&Fence>, calls: Vec<Call<'_>>) -> Result<Vec<Vec<Row>>> {
         let connection = self.fresh().await?;
         let dialect = connection.dialect();
         let result = engine::complete(dialect, Box::pin(write(connection, fence, calls))).await;
@@ -54,7 +59,7 @@ impl Writer {
     }
 }
 
-async fn write(connection: &mut Connection, fence: Option<&Fence>, calls: Vec<Call<'_>>) -> Result<()> {
+async fn write(connection: &mut Connection, fence: Option<&Fence>, calls: Vec<Call<'_>>) -> Result<Vec<Vec<Row>>> {
     let fences: BTreeSet<&Fence> = fence.into_iter().collect();
     let begun = connection.begin(vec![], vec![held(&fences)]).await?;
     if let Some(fence) = fence
@@ -63,8 +68,9 @@ async fn write(connection: &mut Connection, fence: Option<&Fence>, calls: Vec<Ca
         connection.rollback().await?;
         return Err(Error::LeaseLost(fence.lease));
     }
-    connection.run_all(calls).await?;
-    connection.finish(vec![]).await
+    let answers = connection.run_all(calls).await?;
+    connection.finish(vec![]).await?;
+    Ok(answers)
 }
 
 async fn take(

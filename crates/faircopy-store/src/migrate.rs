@@ -34,6 +34,7 @@ migrations!(
     3 "reading" "0003_reading.sql",
     4 "provisional" "0004_provisional.sql",
     5 "sweeps" "0005_sweeps.sql",
+    6 "findings" "0006_findings.sql",
 );
 
 /// Any two processes that migrate at once take turns: the lock ends with the transaction, so poolers can carry it.

@@ -17,8 +17,38 @@ use crate::{Store, registers};
 pub struct Freshness {
     /// The last number of the change feed.
     pub sequence: i64,
-    /// The copy is known to hold what happened up to this time: when the newest delivery arrived. `None` before the first.
+    /// Up to when the copy is known to hold what happened, as far as [`Freshness::basis`] goes. `None` where nothing is known.
     pub as_of: Option<Millis>,
+    /// What that is known from.
+    pub basis: Basis,
+}
+
+/// What the freshness of an answer is known from (docs/freshness.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Basis {
+    /// Nothing: no delivery has arrived, and nothing was compared.
+    #[default]
+    None,
+    /// The arrival of the newest delivery, which proves that deliveries arrive. Where one is known to be missing, the time is
+    /// no later than since when.
+    Delivered,
+    /// A comparison with Clerk that left no difference: what happened before it began is in the copy.
+    Reconciled,
+    /// A read of Clerk for this very answer: it holds for what the answer shows, and for nothing else.
+    Read,
+}
+
+impl Basis {
+    /// As the header names it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Delivered => "delivered",
+            Self::Reconciled => "reconciled",
+            Self::Read => "read",
+        }
+    }
 }
 
 /// What the copy says of a member.
@@ -161,23 +191,33 @@ impl Store {
 
     /// How fresh the copy is now.
     pub async fn freshness(&self) -> Result<Freshness> {
-        let statement = "SELECT f.sequence, (SELECT {time max(received_at)} FROM {s}webhook_deliveries) FROM {s}feed f";
-        let rows = self.readers.read(statement, vec![]).await?;
+        static STATEMENT: LazyLock<String> = LazyLock::new(|| format!("SELECT {FRESHNESS} FROM {FRESH_FROM}"));
+        let rows = self.readers.read(&STATEMENT, vec![]).await?;
         rows.first().map_or(Ok(Freshness::default()), freshness)
     }
 }
 
+/// The columns that say how fresh the copy is, read by [`freshness`]: the number of the last change, the time, whether it is
+/// proven. Only where nothing is proven yet are the deliveries looked at, and what is known to be missing among them.
+const FRESHNESS: &str = "f.sequence, coalesce({time p.complete_at}, (\
+    SELECT {time CASE WHEN t.since < d.newest THEN t.since ELSE d.newest END} \
+    FROM (SELECT max(received_at) AS newest FROM {s}webhook_deliveries) d \
+    LEFT JOIN (SELECT min(since) AS since FROM {s}findings WHERE name IN ('undelivered', 'counts-differ')) t ON true)), \
+    p.complete_at IS NOT NULL";
+/// What they are read from: two tables of one row each.
+const FRESH_FROM: &str = "{s}feed f LEFT JOIN {s}proofs p ON true";
+
 /// Where in a row its question's number is, and where its three registers begin.
-const PLACE: usize = 8;
-const REGISTERS: [usize; 3] = [10, 10 + registers::WIDTH, 10 + 2 * registers::WIDTH];
+const PLACE: usize = 9;
+const REGISTERS: [usize; 3] = [11, 11 + registers::WIDTH, 11 + 2 * registers::WIDTH];
 
 /// Asks for the rows of each question, and for `more` of what they are `joined` with.
 fn statement(more: &str, joined: &str) -> String {
     format!(
-        "SELECT f.sequence, (SELECT {{time max(received_at)}} FROM {{s}}webhook_deliveries), u.clerk_user_id, \
+        "SELECT {FRESHNESS}, u.clerk_user_id, \
          o.provenance, o.slug, m.clerk_user_id, m.role, {{text m.permissions}}, v.place, \
          m.provenance{more} \
-         FROM {{rows}} AS v CROSS JOIN {{s}}feed f \
+         FROM {{rows}} AS v CROSS JOIN {FRESH_FROM} \
          LEFT JOIN {{s}}users u ON u.clerk_user_id = v.user_id \
          LEFT JOIN {{s}}organizations o ON o.clerk_org_id = v.org_id \
          LEFT JOIN {{s}}organization_members m ON m.clerk_org_id = v.org_id AND m.clerk_user_id = v.user_id {joined}"
@@ -193,21 +233,21 @@ fn read(row: &Row, user: &UserId, depth: Depth) -> Result<Standing> {
         }
     }
     let token = record::Provenance::Token.as_str();
-    let provenance = row.text(3)?;
-    let member = match row.text(5)? {
+    let provenance = row.text(4)?;
+    let member = match row.text(6)? {
         None => None,
-        Some(_) => Some(Member { role: row.text(6)?, permissions: permissions(row.text(7)?) }),
+        Some(_) => Some(Member { role: row.text(7)?, permissions: permissions(row.text(8)?) }),
     };
     let own = Key::User(user.clone());
     Ok(Standing {
         freshness: freshness(row)?,
         is_deleted: registers.iter().any(|(key, register)| *key == own && register.tombstone.is_some()),
-        has_user: row.text(2)?.is_some(),
+        has_user: row.text(3)?.is_some(),
         has_organization: provenance.is_some(),
         member,
-        has_full_member: row.text(9)?.is_some_and(|provenance| provenance != token),
+        has_full_member: row.text(10)?.is_some_and(|provenance| provenance != token),
         provisional_slug: match provenance.as_deref() {
-            Some(known) if known == token => Some(row.text(4)?),
+            Some(known) if known == token => Some(row.text(5)?),
             _ => None,
         },
         depth,
@@ -217,7 +257,12 @@ fn read(row: &Row, user: &UserId, depth: Depth) -> Result<Standing> {
 
 fn freshness(row: &Row) -> Result<Freshness> {
     let as_of = row.text(1)?.and_then(|text| Millis::parse(&text));
-    Ok(Freshness { sequence: row.int(0)?.unwrap_or_default(), as_of })
+    let basis = match (as_of, row.bool(2)?) {
+        (None, _) => Basis::None,
+        (Some(_), Some(true)) => Basis::Reconciled,
+        (Some(_), _) => Basis::Delivered,
+    };
+    Ok(Freshness { sequence: row.int(0)?.unwrap_or_default(), as_of, basis })
 }
 
 /// A list of permissions as the column holds it.

@@ -4,6 +4,7 @@
 use faircopy_core::Millis;
 use faircopy_core::id::{InvitationId, OrganizationId, UserId};
 use faircopy_core::merge::{Key, Register};
+use faircopy_core::record::Provenance;
 
 use crate::engine::{Call, Row, Rows, Value};
 use crate::error::{Error, Result};
@@ -17,7 +18,9 @@ const KEPT: i64 = 1_500;
 const FORGET_AT_ONCE: i64 = 5_000;
 
 /// What a list holds, and a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Swept {
     /// `organizations`.
@@ -152,8 +155,14 @@ impl Store {
 
     /// The newest sweeps, newest first.
     pub async fn sweeps(&self, limit: i64) -> Result<Vec<Sweep>> {
-        let statement = format!("SELECT {COLUMNS} FROM {{s}}sweeps ORDER BY id DESC LIMIT $1");
-        self.readers.read(&statement, vec![limit.into()]).await?.iter().map(sweep).collect()
+        self.sweeps_before(None, limit).await
+    }
+
+    /// Sweeps, newest first, after one of them (its number).
+    pub async fn sweeps_before(&self, before: Option<i64>, limit: i64) -> Result<Vec<Sweep>> {
+        let statement = format!("SELECT {COLUMNS} FROM {{s}}sweeps WHERE id < $1 ORDER BY id DESC LIMIT $2");
+        let scalars = vec![before.unwrap_or(i64::MAX).into(), limit.into()];
+        self.readers.read(&statement, scalars).await?.iter().map(sweep).collect()
     }
 
     /// One sweep.
@@ -185,6 +194,22 @@ impl Store {
     /// How many rows of a kind the copy shows.
     pub async fn shown(&self, kind: Swept) -> Result<u64> {
         self.count(&format!("SELECT count(*) FROM {{s}}{}", kind.table().0), vec![]).await
+    }
+
+    /// How many rows of each kind Clerk itself has told of: those that only a token speaks for are left out.
+    pub async fn confirmed(&self) -> Result<Vec<(Swept, u64)>> {
+        let count = |kind: Swept| {
+            let token = Provenance::Token.as_str();
+            format!("(SELECT count(*) FROM {{s}}{} WHERE provenance <> '{token}')", kind.table().0)
+        };
+        // One statement, so that the counts are of one moment.
+        let statement = format!("SELECT {}", Swept::ALL.map(count).join(", "));
+        let rows = self.readers.read(&statement, vec![]).await?;
+        let counted = |(at, kind)| {
+            let rows = rows.first().map_or(Ok(None), |row| row.int(at))?;
+            Ok((kind, u64::try_from(rows.unwrap_or_default()).unwrap_or_default()))
+        };
+        Swept::ALL.into_iter().enumerate().map(counted).collect()
     }
 
     async fn count(&self, statement: &str, scalars: Vec<Value>) -> Result<u64> {

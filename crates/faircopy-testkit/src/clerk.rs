@@ -60,6 +60,7 @@ struct World {
     organizations: BTreeMap<String, Value>,
     /// By organization and user.
     memberships: BTreeMap<(String, String), Value>,
+    invitations: BTreeMap<String, Value>,
     /// Organizations are switched off.
     is_without_organizations: bool,
     /// Where webhooks are managed; not there before anybody has opened them.
@@ -120,6 +121,16 @@ impl Clerk {
         let users = &mut self.state().world.users;
         let version = users.get(id).and_then(|user| user["updated_at"].as_i64()).unwrap_or(THEN) + 1000;
         users.insert(id.to_owned(), user(id, first_name, version));
+    }
+
+    /// The same, with a version that was made at this time, in milliseconds.
+    pub fn has_user_since(&self, id: &str, first_name: &str, updated_at: i64) {
+        self.state().world.users.insert(id.to_owned(), user(id, first_name, updated_at));
+    }
+
+    /// Somebody is invited to the organization.
+    pub fn invites(&self, organization: &str, id: &str) {
+        self.state().world.invitations.insert(id.to_owned(), invitation(organization, id));
     }
 
     /// The user has these members of its object from now on, whatever they are.
@@ -250,6 +261,14 @@ fn membership(organization: &Value, user: &Value, role: &str) -> Value {
     })
 }
 
+fn invitation(organization: &str, id: &str) -> Value {
+    json!({
+        "object": "organization_invitation", "id": id, "organization_id": organization, "role": "org:member",
+        "email_address": format!("{id}@example.com"), "status": "pending", "public_metadata": {}, "private_metadata": {},
+        "url": null, "expires_at": null, "created_at": THEN, "updated_at": THEN,
+    })
+}
+
 async fn accept(listener: TcpListener, state: Arc<Mutex<State>>) {
     // They end with this task.
     let mut connections = JoinSet::new();
@@ -366,7 +385,11 @@ impl World {
                     named.is_empty() || self.memberships.keys().any(|(o, u)| u == user && named.contains(&o.as_str()))
                 };
                 let rows = self.users.values().filter(|row| of(&users, &text(row, "id")) && members(&text(row, "id")));
-                ok(&Value::Array(cut(rows, &query)))
+                let mut rows: Vec<&Value> = rows.collect();
+                if query.contains(&("order_by", "-updated_at")) {
+                    rows.sort_by_key(|row| std::cmp::Reverse(row["updated_at"].as_i64()));
+                }
+                ok(&Value::Array(cut(rows.into_iter(), &query)))
             }
             ["v1", "users", "count"] => ok(&json!({ "object": "total_count", "total_count": self.users.len() })),
             ["v1", "users", id] => found(self.users.get(id)),
@@ -381,7 +404,7 @@ impl World {
                 let rows = self.memberships.iter().filter(|((o, user), _)| o == id && of(&users, user));
                 list(rows.map(|(_, row)| row), &query)
             }
-            ["v1", "organization_invitations"] => list(std::iter::empty(), &query),
+            ["v1", "organization_invitations"] => list(self.invitations.values(), &query),
             ["v1", "webhooks", "svix_url"] => match &self.portal {
                 Some(portal) => ok(&json!({ "svix_url": portal })),
                 None => error(400, "svix_app_missing"),

@@ -20,6 +20,7 @@ use crate::upstream::keys::KeySet;
 use crate::worker::confirm::Confirm;
 use crate::worker::intake::{self, Intake};
 use crate::worker::janitor;
+use crate::worker::probe::Probe;
 use crate::worker::reconcile::Reconciler;
 
 /// How long the last commits may take once every connection has ended: nobody waits for an outcome any more, so what is
@@ -138,6 +139,7 @@ pub struct Workers {
     keys: tokio::task::JoinHandle<()>,
     confirm: Option<tokio::task::JoinHandle<()>>,
     reconcile: Option<tokio::task::JoinHandle<()>>,
+    probe: Option<tokio::task::JoinHandle<()>>,
     wall: tokio::task::JoinHandle<()>,
     names: tokio::task::JoinHandle<()>,
 }
@@ -159,17 +161,22 @@ impl App {
             Confirm::new(clerk, reader, store.clone(), clock.clone(), metrics.clone(), soon, phase)
         });
         let reconcile_soon = Arc::new(Notify::new());
-        let reconcile = clerk.clone().map(|clerk| {
-            let sweeper = Sweeper {
-                clerk,
-                store: store.clone(),
-                intake: intake.clone(),
-                clock: clock.clone(),
-                metrics: metrics.clone(),
-                holder: holder().into(),
-                share: Share::Background,
-                patience: Patience::default(),
-            };
+        let sweeper = clerk.clone().map(|clerk| Sweeper {
+            clerk,
+            store: store.clone(),
+            intake: intake.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            holder: holder().into(),
+            share: Share::Background,
+            patience: Patience::default(),
+        });
+        let probe = config.api.probe.then(|| {
+            let ([phase], soon) = (random_bytes(), reconcile_soon.clone());
+            let (store, clock, metrics) = (store.clone(), clock.clone(), metrics.clone());
+            Probe::new(store, sweeper.clone(), clock, metrics, holder().into(), soon, phase)
+        });
+        let reconcile = sweeper.map(|sweeper| {
             let order = Order { grace_ms: config.reconcile.grace_ms, ..Order::reconcile() };
             let [phase] = random_bytes();
             Reconciler::new(sweeper, config.reconcile.every, order, reconcile_soon.clone(), phase)
@@ -182,6 +189,7 @@ impl App {
             keys: tokio::spawn(keys.clone().run()),
             confirm: confirm.map(|confirm| tokio::spawn(confirm.run())),
             reconcile: reconcile.map(|reconcile| tokio::spawn(reconcile.run())),
+            probe: probe.map(|probe| tokio::spawn(probe.run())),
             wall: tokio::spawn(look_for_second_wall(store.clone())),
             names: tokio::spawn(names.clone().run()),
         };
@@ -249,7 +257,7 @@ impl Workers {
     pub async fn finish(mut self) {
         self.janitor.abort();
         self.keys.abort();
-        for worker in [&self.confirm, &self.reconcile].into_iter().flatten() {
+        for worker in [&self.confirm, &self.reconcile, &self.probe].into_iter().flatten() {
             worker.abort();
         }
         self.wall.abort();

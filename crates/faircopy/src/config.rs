@@ -565,6 +565,7 @@ mod tests {
         check("CLERK_SECRET_KEY", "pk_test_publishable");
         check("CLERK_API_URL", "http://api.test");
         check("FAIRCOPY_LOG_FORMAT", "xml");
+        check("FAIRCOPY_PROBE", "yes");
     }
 
     #[test]

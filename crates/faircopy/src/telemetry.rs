@@ -85,6 +85,19 @@ impl Metrics {
         metrics::counter!("faircopy_sweeps_total", "outcome" => "failed").increment(1);
     }
 
+    /// Whether a trouble is known (docs/errors.md).
+    pub fn finding(&self, name: &'static str, is_known: bool) {
+        metrics::gauge!("faircopy_finding", "name" => name).set(f64::from(u8::from(is_known)));
+    }
+
+    /// A probe counted the rows of a kind.
+    pub fn rows(&self, kind: &'static str, clerk: u64, copy: u64) {
+        #[expect(clippy::cast_precision_loss, reason = "figures to look at")]
+        let (clerk, copy) = (clerk as f64, copy as f64);
+        metrics::gauge!("faircopy_upstream_rows", "kind" => kind).set(clerk);
+        metrics::gauge!("faircopy_copy_rows", "kind" => kind).set(copy);
+    }
+
     /// A session token was looked at: `accepted`, or why not.
     pub fn session(&self, result: &'static str) {
         metrics::counter!("faircopy_session_tokens_total", "result" => result).increment(1);

@@ -40,7 +40,7 @@ on_postgres!(
 );
 
 const TABLES: [&str; 4] = ["users", "organizations", "organization_members", "organization_invitations"];
-const OWN: [&str; 11] = [
+const OWN: [&str; 12] = [
     "webhook_deliveries",
     "registers",
     "changes",
@@ -52,6 +52,7 @@ const OWN: [&str; 11] = [
     "sweep_seen",
     "sweep_absences",
     "proofs",
+    "findings",
 ];
 
 /// A copy of two organizations, its owner, and an application's role.

@@ -1,6 +1,6 @@
 //! `faircopy status`.
 
-use faircopy_store::{Counts, Store, Validated};
+use faircopy_store::{Counts, Finding, Freshness, Store, Validated};
 use serde_json::json;
 
 use super::{Failure, Global, clerk, output};
@@ -27,14 +27,32 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Fai
         return check(&config, &store, global).await;
     }
     let counts = store.counts().await?;
+    let (freshness, findings) = (store.freshness().await?, store.findings().await?);
     if global.json {
         let mut value = json!(counts);
         value["database"] = json!(store.address().to_string());
+        value["as_of"] = json!(freshness.as_of);
+        value["as_of_basis"] = json!(freshness.basis.as_str());
+        value["findings"] = json!(findings);
         return output::json(&value);
     }
     anstream::eprintln!("{}", store.address());
-    anstream::print!("{}", describe(&counts));
+    anstream::print!("{}{}", describe(&counts), trusted(&freshness, &findings));
     Ok(())
+}
+
+/// How far the copy can be trusted, for people.
+fn trusted(freshness: &Freshness, findings: &[Finding]) -> String {
+    let mut text = match freshness.as_of {
+        Some(as_of) => format!("known complete up to {as_of} ({}: docs/freshness.md)\n", freshness.basis.as_str()),
+        None => "nothing is known of how complete it is\n".to_owned(),
+    };
+    if !findings.is_empty() {
+        text.push('\n');
+        let row = |found: &Finding| vec![found.name.clone(), found.since.clone(), found.detail.clone()];
+        text.push_str(&output::table(&["FINDING", "SINCE", "WHAT (docs/errors.md)"], findings.iter().map(row)));
+    }
+    text
 }
 
 /// One total of Clerk's beside the copy's.

@@ -56,6 +56,8 @@ pub struct BackendApi {
     pub secret_key: Option<SecretString>,
     /// `CLERK_API_URL`, without a slash at the end.
     pub url: String,
+    /// `FAIRCOPY_PROBE`: whether `serve` looks each minute if it is still told of everything.
+    pub probe: bool,
 }
 
 /// `[clerk]`.
@@ -70,6 +72,7 @@ pub(super) struct ClerkFile {
     jwt_key: Option<String>,
     jwt_audience: Option<String>,
     authorized_parties: Option<String>,
+    probe: Option<String>,
 }
 
 impl ClerkFile {
@@ -91,9 +94,11 @@ impl ClerkFile {
     pub(super) fn api(&self, sources: &Sources<'_>) -> Result<BackendApi, ConfigError> {
         let secret_key = sources.first(None, &["CLERK_SECRET_KEY"], self.secret_key.clone())?;
         let url = sources.first(None, &["CLERK_API_URL"], self.api_url.clone())?;
+        let probe = sources.first(None, &["FAIRCOPY_PROBE"], self.probe.clone())?;
         Ok(BackendApi {
             secret_key: secret_key.map(|key| key.read(secret_key_of)).transpose()?,
             url: url.map_or(Ok(DEFAULT_API_URL.into()), |url| url.read(api_url_of))?,
+            probe: probe.map_or(Ok(true), |probe| probe.read(probe_of))?,
         })
     }
 }
@@ -103,6 +108,14 @@ fn issuer_of(text: &str) -> Result<String, &'static str> {
     const FORM: &str = "is not an issuer; expected `https://clerk.example.com` (plain http only on loopback)";
     let whole = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
     address(&whole).ok_or(FORM)
+}
+
+fn probe_of(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("is unknown; expected `on` or `off`"),
+    }
 }
 
 fn api_url_of(text: &str) -> Result<String, &'static str> {

@@ -11,7 +11,7 @@ use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use faircopy_core::Millis;
-use faircopy_store::{Counts, Delivery, DeliveryFilter, DeliverySummary, Entry};
+use faircopy_store::{Counts, Delivery, DeliveryFilter, DeliverySummary, Entry, Finding};
 use http::header::AUTHORIZATION;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -244,11 +244,25 @@ pub(super) async fn statistics(State(app): State<Arc<App>>) -> Result<Json<Count
     Ok(Json(app.store.counts().await?))
 }
 
-fn checked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
+/// The troubles that are known now.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Findings {
+    /// In the order of their names.
+    data: Vec<Finding>,
+}
+
+/// The troubles that are known now: `docs/errors.md` has a section for each.
+#[utoipa::path(get, path = "/admin/v1/findings", operation_id = "listFindings", tag = "admin",
+    responses((status = 200, description = "The findings; none is good news.", body = Findings)))]
+pub(super) async fn findings(State(app): State<Arc<App>>) -> Result<Json<Findings>, Problem> {
+    Ok(Json(Findings { data: app.store.findings().await? }))
+}
+
+pub(super) fn checked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
     query.map(|Query(query)| query).map_err(|error| Problem::new("invalid-parameter", error.body_text()))
 }
 
-fn page(limit: Option<i64>) -> Result<i64, Problem> {
+pub(super) fn page(limit: Option<i64>) -> Result<i64, Problem> {
     let limit = limit.unwrap_or(DEFAULT_PAGE);
     if (1..=MAX_PAGE).contains(&limit) {
         Ok(limit)

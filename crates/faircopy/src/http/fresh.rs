@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use faircopy_core::id::UserId;
-use faircopy_store::Freshness;
+use faircopy_store::{Basis, Freshness};
 
 use super::problem::Problem;
 use super::session::{Caller, active};
@@ -34,8 +34,10 @@ pub(super) async fn read_through(app: &App, caller: &mut Caller, path: &str, sin
     if standing.is_deleted {
         return Err(Problem::new("user-deleted", "The user of this token was deleted."));
     }
-    let Freshness { sequence, as_of } = standing.freshness;
-    caller.freshness = Freshness { sequence, as_of: as_of.max(Some(read_at)) };
+    let known = standing.freshness;
+    let is_newer = known.as_of < Some(read_at);
+    let read = Freshness { as_of: Some(read_at), basis: Basis::Read, ..known };
+    caller.freshness = if is_newer { read } else { known };
     caller.member = standing.member;
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod body;
 mod cursor;
+mod drift;
 mod fresh;
 mod health;
 pub mod openapi;
@@ -57,6 +58,9 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("POST", "/admin/v1/deliveries/{svix_id}/replay", Access::Admin),
     ("GET", "/admin/v1/changes", Access::Admin),
     ("GET", "/admin/v1/statistics", Access::Admin),
+    ("GET", "/admin/v1/findings", Access::Admin),
+    ("GET", "/admin/v1/drift", Access::Admin),
+    ("GET", "/admin/v1/drift/{id}", Access::Admin),
 ];
 
 /// The service as a router.
@@ -67,6 +71,9 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/deliveries/{svix_id}/replay", post(admin::replay).fallback(only_post))
         .route("/changes", get(admin::changes).fallback(only_get))
         .route("/statistics", get(admin::statistics).fallback(only_get))
+        .route("/findings", get(admin::findings).fallback(only_get))
+        .route("/drift", get(drift::list).fallback(only_get))
+        .route("/drift/{id}", get(drift::show).fallback(only_get))
         .fallback(nothing_here)
         .layer(axum::middleware::from_fn_with_state(admin::Guard::new(app.clone()), admin::require_token));
     let signed_in = Router::new()

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::problem::{CODES, Problem};
-use super::{Access, ROUTES, admin, health, records, session, webhook};
+use super::{Access, ROUTES, admin, drift, health, records, session, webhook};
 
 /// Scalar's page, compressed: a third of the size, and every browser takes it (assets/README.md).
 const SCALAR: &[u8] = include_bytes!("../../assets/scalar.js.gz");
@@ -46,6 +46,9 @@ const SCRIPT_AGE: &str = "public, max-age=86400";
         admin::replay,
         admin::changes,
         admin::statistics,
+        admin::findings,
+        drift::list,
+        drift::show,
         health::live,
         health::ready,
         health::metrics,
@@ -58,7 +61,7 @@ const SCRIPT_AGE: &str = "public, max-age=86400";
         (name = "webhook", description = "Where Clerk's deliveries arrive."),
         (name = "sessions", description = "Who is signed in."),
         (name = "records", description = "What the caller may see of the copy."),
-        (name = "admin", description = "What arrived, what became of it, and the change feed."),
+        (name = "admin", description = "What arrived, what became of it, the change feed, and how far the copy is Clerk's."),
         (name = "service", description = "Health, figures and this description."),
     )
 )]
@@ -66,12 +69,14 @@ struct Described;
 
 /// The members that are left out of an answer where they do not apply. All others are always there, `null` where nothing
 /// is known.
-const LEFT_OUT: [(&str, &str); 6] = [
+const LEFT_OUT: [(&str, &str); 8] = [
+    ("Drift", "columns"),
     ("Identity", "name_is_id"),
     ("Membership", "email"),
     ("Membership", "name_is_id"),
     ("Membership", "slug"),
     ("Person", "name_is_id"),
+    ("Tally", "hold"),
     ("UserRecord", "name_is_id"),
 ];
 
@@ -129,7 +134,9 @@ fn problems(operation: &str) -> Vec<&'static str> {
         "listDeliveries" | "listChanges" => &[ADMIN, &["invalid-parameter"]],
         "getDelivery" => &[ADMIN, &["delivery-not-found"]],
         "replayDelivery" => &[ADMIN, REFUSED, &["delivery-not-found", "invalid-parameter"]],
-        "getStatistics" => &[ADMIN],
+        "getStatistics" | "listFindings" => &[ADMIN],
+        "listDriftReports" => &[ADMIN, &["invalid-parameter"]],
+        "getDriftReport" => &[ADMIN, &["record-not-found"]],
         "getReadiness" => &[&["database-unavailable"]],
         _ => &[],
     };
@@ -173,8 +180,13 @@ pub fn document() -> Value {
         "Faircopy-Sequence": { "required": true, "schema": { "type": "integer", "format": "int64", "minimum": 0 },
             "description": "The number of the last change that the answer holds.", "example": 42 },
         "Faircopy-As-Of": { "required": true, "schema": { "type": "string", "format": "date-time" },
-            "description": "Up to when the copy is known to be complete; 1970 before the first delivery.",
+            "description": "Up to when the copy is known to be complete, as far as `Faircopy-As-Of-Basis` goes; 1970 where \
+                nothing is known.",
             "example": "2026-01-31T12:00:00.000Z" },
+        "Faircopy-As-Of-Basis": { "required": true, "description": "What `Faircopy-As-Of` is known from: a comparison with \
+                Clerk (`reconciled`), the newest delivery (`delivered`), a read of Clerk of what this answer shows (`read`), \
+                or nothing (`none`). See `docs/freshness.md`.",
+            "schema": { "type": "string", "enum": ["reconciled", "delivered", "read", "none"] }, "example": "reconciled" },
         "Retry-After": { "required": true, "schema": { "type": "integer", "minimum": 0 },
             "description": "Seconds after which another attempt is worth it.", "example": 5 },
         "WWW-Authenticate": { "required": true, "schema": { "type": "string" },
@@ -200,7 +212,7 @@ fn share(operation: &mut Value, access: Access) {
         Access::Admin => json!([{ "adminToken": [] }]),
     };
     if access == Access::Session {
-        for header in ["Faircopy-Sequence", "Faircopy-As-Of"] {
+        for header in ["Faircopy-Sequence", "Faircopy-As-Of", "Faircopy-As-Of-Basis"] {
             // Forward-auth answers without the copy too, and then knows nothing of its freshness.
             let mut reference = json!({ "$ref": format!("#/components/headers/{header}") });
             if asks_by_cookie {

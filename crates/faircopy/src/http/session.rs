@@ -27,6 +27,8 @@ use crate::app::{App, Refusal};
 const SEQUENCE: HeaderName = HeaderName::from_static("faircopy-sequence");
 /// Up to when the copy is known to be complete.
 const AS_OF: HeaderName = HeaderName::from_static("faircopy-as-of");
+/// What that is known from.
+const AS_OF_BASIS: HeaderName = HeaderName::from_static("faircopy-as-of-basis");
 /// The reader's own bound on how old that may be, in seconds.
 const MAX_STALENESS: HeaderName = HeaderName::from_static("faircopy-max-staleness");
 /// The change number that the reader has seen and wants to read from.
@@ -425,13 +427,15 @@ impl Wishes {
     }
 }
 
-/// Says how fresh an answer is. Before the first delivery nothing is known: the epoch.
+/// Says how fresh an answer is, and what that is known from. Where nothing is known: the epoch.
 fn say(response: &mut Response, freshness: Freshness) {
     let as_of: Millis = freshness.as_of.unwrap_or_default();
     if let Ok(as_of) = HeaderValue::from_str(&as_of.to_string()) {
         response.headers_mut().insert(AS_OF, as_of);
     }
-    response.headers_mut().insert(SEQUENCE, freshness.sequence.into());
+    let headers = response.headers_mut();
+    headers.insert(AS_OF_BASIS, HeaderValue::from_static(freshness.basis.as_str()));
+    headers.insert(SEQUENCE, freshness.sequence.into());
 }
 
 /// Before anything else: whether session tokens are set up at all.

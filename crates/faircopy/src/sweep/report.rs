@@ -7,26 +7,30 @@ use faircopy_core::Millis;
 use faircopy_core::sweep::Hold;
 use faircopy_store::Swept;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Differences that are told one by one; beyond it they are counted only.
 pub const MAX_TOLD: usize = 1_000;
 
 /// A report, under way or final.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Report {
     /// `backfill` or `reconcile`.
     pub kind: String,
     /// Nothing was changed.
     pub dry_run: bool,
     /// When the walks began.
+    #[schema(value_type = String, format = DateTime)]
     pub began_at: Millis,
     /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Millis>,
     /// How it ended.
     pub outcome: Option<Ending>,
     /// What was found of each kind.
+    #[schema(value_type = HashMap<String, Tally>)]
     pub kinds: BTreeMap<Swept, Tally>,
-    /// The first [`MAX_TOLD`] differences.
+    /// The first 1,000 differences ([`MAX_TOLD`]).
     pub differences: Vec<Drift>,
     /// There were more than are told.
     pub has_more: bool,
@@ -37,7 +41,7 @@ pub struct Report {
 }
 
 /// How a sweep ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Ending {
     /// Clerk and the copy were equal.
@@ -61,7 +65,7 @@ impl Ending {
 }
 
 /// What was found of one kind.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Tally {
     /// Rows that Clerk's list held.
     pub seen: u64,
@@ -87,11 +91,12 @@ pub struct Tally {
     pub overlooked: u64,
     /// Why nothing was taken for gone.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<Object>)]
     pub hold: Option<Hold>,
 }
 
 /// One difference.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Drift {
     /// Which table.
     pub kind: Swept,
@@ -107,7 +112,7 @@ pub struct Drift {
 }
 
 /// How a row differed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// Clerk has it, the copy had not.

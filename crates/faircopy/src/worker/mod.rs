@@ -3,4 +3,5 @@
 pub mod confirm;
 pub mod intake;
 pub mod janitor;
+pub mod probe;
 pub mod reconcile;

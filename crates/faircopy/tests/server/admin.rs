@@ -6,16 +6,26 @@ use std::sync::Arc;
 use faircopy::app::{App, SystemClock};
 use faircopy::config::{Config, Environment, Flags};
 use faircopy::http::{self, Access, ROUTES};
+use faircopy::sweep::Order;
 use faircopy_core::Millis;
-use faircopy_store::Store;
+use faircopy_store::{Address, Store};
 use serde_json::{Value, json};
 
 use crate::app::{ADMIN_TOKEN, Engine, TestApp, assert_problem, manual_clock};
+use crate::confirm;
 use crate::events::{THEN, event, user, user_created};
 
 /// The route of the table as a path that can be called.
 fn path_of(route: &str) -> String {
-    route.replace("{svix_id}", "msg_1").replace("{clerk_user_id}", "user_1")
+    route.replace("{id}", "1").replace("{svix_id}", "msg_1").replace("{clerk_user_id}", "user_1")
+}
+
+/// A sweep that is begun and not gone on with. Returns its number.
+async fn begin_sweep(app: &TestApp, kind: &str) -> i64 {
+    let mut writer = Store::new(Address::parse(&app.database_url).unwrap()).writer();
+    let now = Millis(THEN);
+    let fence = writer.take_lease("sweep", "test", now, 1).await.unwrap().unwrap();
+    writer.begin_sweep(kind, "{}", now, &fence).await.unwrap()
 }
 
 fn admin_routes() -> impl Iterator<Item = (&'static str, String)> {
@@ -27,6 +37,7 @@ async fn the_router_and_the_route_table_are_the_same() {
     let app = TestApp::build().sessions().start().await;
     app.outcome("msg_1", user_created("user_1")).await;
     let token = app.token("user_1", Some(("org_1", "admin")));
+    begin_sweep(&app, "backfill").await;
     for (method, route, access) in ROUTES {
         let path = path_of(route);
         let call = async |method| match access {
@@ -350,4 +361,69 @@ async fn the_change_feed_has_no_gap_on_sqlite() {
 #[tokio::test]
 async fn the_change_feed_has_no_gap_on_postgres() {
     feed_and_statistics(Engine::Postgres).await;
+}
+
+/// Sweeps are told newest first, with what they found; each whole under its number.
+async fn drift(engine: Engine) {
+    let (clerk, clock) = (confirm::clerk().await, manual_clock());
+    clerk.has_user("user_ada", "Ada");
+    clerk.has_user("user_bob", "Bob");
+    clerk.has_organization("org_a", "The first");
+    clerk.joins("org_a", "user_ada", "org:admin");
+    let app = TestApp::build().on(engine).clerk(&clerk).without_reconcile().clock(&clock).start().await;
+    let none = json!({ "data": [], "next": null });
+    assert_eq!(app.admin_json("/admin/v1/drift").await, none);
+    app.sweep(Order::backfill()).await;
+    clerk.has_user("user_bob", "Robert");
+    clock.advance(60_000);
+    let report = app.sweep(Order::reconcile()).await;
+    let unfinished = begin_sweep(&app, "reconcile").await;
+
+    let all = app.admin_json("/admin/v1/drift").await;
+    let told = |sweep: &Value| ["id", "kind", "outcome", "missing", "different", "left"].map(|key| sweep[key].clone());
+    let told: Vec<[Value; 6]> = all["data"].as_array().unwrap().iter().map(told).collect();
+    let expected = [
+        json!([unfinished, "reconcile", null, 0, 0, 0]),
+        json!([2, "reconcile", "repaired", 0, 1, 0]),
+        json!([1, "backfill", "repaired", 4, 0, 0]),
+    ];
+    assert_eq!(json!(told), json!(expected));
+    assert_eq!(all["data"][1]["began_at"], Millis(1_760_000_060_000).to_string());
+    assert_eq!((&all["data"][0]["finished_at"], &all["next"]), (&Value::Null, &Value::Null));
+    for size in [1, 2, 3] {
+        let (mut seen, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = app.admin_json(&format!("/admin/v1/drift?limit={size}{after}")).await;
+            seen.extend(page["data"].as_array().unwrap().clone());
+            let Some(next) = page["next"].as_str() else { break };
+            after = format!("&after={next}");
+        }
+        assert_eq!(Value::from(seen), all["data"], "pages of {size}");
+    }
+
+    let shown = app.admin_json("/admin/v1/drift/2").await;
+    assert_eq!((&shown["id"], &shown["different"]), (&json!(2), &json!(1)));
+    assert_eq!(shown["report"], serde_json::to_value(&report).unwrap());
+    let difference = &shown["report"]["differences"][0];
+    assert_eq!((&difference["id"], &difference["then"]), (&json!("user_bob"), &json!("repaired")));
+    assert!(difference["columns"].as_array().unwrap().contains(&json!("first_name")), "{difference}");
+    let unfinished = app.admin_json(&format!("/admin/v1/drift/{unfinished}")).await;
+    assert_eq!(unfinished["report"]["began_at"], unfinished["began_at"]);
+    for path in ["99", "0", "-1", "x", "99999999999999999999", "%00"] {
+        assert_problem(&app.admin("GET", &format!("/admin/v1/drift/{path}")).await, 404, "record-not-found");
+    }
+    for query in ["limit=0", "after=nonsense", "after=1", "kind=backfill"] {
+        assert_problem(&app.admin("GET", &format!("/admin/v1/drift?{query}")).await, 400, "invalid-parameter");
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn drift_is_told_on_sqlite() {
+    drift(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn drift_is_told_on_postgres() {
+    drift(Engine::Postgres).await;
 }

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use faircopy::app::{self, App, Clock, ManualClock, SystemClock};
 use faircopy::config::{Config, Environment, Flags};
 use faircopy::http;
+use faircopy::sweep::{Glimpse, Order, Patience, Report, Sweeper};
+use faircopy::upstream::clerk::Share;
+use faircopy::worker::probe::Probe;
 use faircopy_core::Millis;
 use faircopy_store::Store;
 use faircopy_testkit::clerk::{self, Clerk};
@@ -17,7 +20,7 @@ use faircopy_testkit::postgres::{Database, fresh_database};
 use faircopy_testkit::sender::{Sender, Signed};
 use faircopy_testkit::tables::{self, Delivery, Tables};
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::mint;
@@ -55,6 +58,7 @@ pub(crate) struct TestApp {
     pub(crate) address: SocketAddr,
     pub(crate) database_url: String,
     clock: Arc<dyn Clock>,
+    app: Weak<App>,
     sender: Sender,
     path: String,
     admin_token: String,
@@ -66,7 +70,12 @@ pub(crate) struct TestApp {
 
 impl TestApp {
     pub(crate) fn build() -> Builder {
-        let variables = [("CLERK_WEBHOOK_SIGNING_SECRET", SECRET), ("FAIRCOPY_ADMIN_TOKEN", ADMIN_TOKEN)];
+        // Tests probe by hand: a worker that does so by itself would ask at times of its own.
+        let variables = [
+            ("CLERK_WEBHOOK_SIGNING_SECRET", SECRET),
+            ("FAIRCOPY_ADMIN_TOKEN", ADMIN_TOKEN),
+            ("FAIRCOPY_PROBE", "off"),
+        ];
         Builder {
             postgres: false,
             database_url: None,
@@ -170,6 +179,35 @@ impl TestApp {
         tables::read(&self.database_url).await
     }
 
+    /// Sweeps as the service itself would, under a name of its own.
+    pub(crate) fn sweeper(&self, holder: &str) -> Option<Sweeper> {
+        let app = self.app.upgrade().expect("a running service");
+        Some(Sweeper {
+            clerk: app.clerk.clone()?,
+            store: app.store.clone(),
+            intake: app.intake.clone(),
+            clock: app.clock.clone(),
+            metrics: app.metrics.clone(),
+            holder: holder.into(),
+            share: Share::Operator,
+            patience: Patience::default(),
+        })
+    }
+
+    /// One sweep to its end.
+    pub(crate) async fn sweep(&self, order: Order) -> Report {
+        let sweeper = self.sweeper("test").expect("a key");
+        sweeper.run(order, &watch::Sender::new(Glimpse::default())).await.expect("a sweep that ends")
+    }
+
+    /// A probing worker as this service or a replica of it has one, and what it tells when a reconcile is wanted.
+    pub(crate) fn probe(&self, holder: &str) -> (Probe, Arc<Notify>) {
+        let app = self.app.upgrade().expect("a running service");
+        let (soon, sweeper) = (Arc::new(Notify::new()), self.sweeper(holder));
+        let (clock, metrics) = (app.clock.clone(), app.metrics.clone());
+        (Probe::new(app.store.clone(), sweeper, clock, metrics, holder.into(), soon.clone(), 0), soon)
+    }
+
     /// Tells the service to stop, without waiting until it has.
     pub(crate) fn tell_to_stop(&mut self) {
         drop(self.stop.take());
@@ -245,6 +283,11 @@ impl Builder {
         self.variable("CLERK_SECRET_KEY", clerk::KEY).variable("CLERK_API_URL", clerk.url())
     }
 
+    /// Only what the test itself orders is compared with Clerk.
+    pub(crate) fn without_reconcile(self) -> Self {
+        self.variable("FAIRCOPY_RECONCILE_EVERY", "never")
+    }
+
     pub(crate) fn authorized_parties(self, list: &str) -> Self {
         self.variable("CLERK_AUTHORIZED_PARTIES", list)
     }
@@ -299,7 +342,7 @@ impl Builder {
             app::prepare(&config, &mut store.writer(), clock.now(), true).await.expect("a database that can be used");
         }
         let (app, workers) = App::start(config, store.clone(), clock.clone());
-        let router = http::router(&app);
+        let (router, weak) = (http::router(&app), Arc::downgrade(&app));
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
@@ -317,6 +360,7 @@ impl Builder {
             address,
             database_url,
             clock,
+            app: weak,
             sender: Sender::new(format!("http://{address}{path}"), secret.unwrap_or(SECRET)),
             path,
             admin_token: first("FAIRCOPY_ADMIN_TOKEN").to_owned(),

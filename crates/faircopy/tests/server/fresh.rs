@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use faircopy::sweep::Order;
 use faircopy_testkit::clerk::{Clerk, Mood};
 use faircopy_testkit::client::Response;
 use serde_json::json;
@@ -99,6 +100,71 @@ async fn a_lost_change_is_read() {
         let answer = app.bearer("POST", "/v1/session", &token).await;
         assert_eq!(answer.json().unwrap()["identity"]["name"], "Augusta Of-Clerk");
     }
+}
+
+fn basis(response: &Response) -> &str {
+    response.header("faircopy-as-of-basis").expect("what the time is known from")
+}
+
+/// What may be claimed, and from what it is known: nothing, deliveries, a reconcile that left nothing, a read of Clerk.
+#[tokio::test]
+async fn each_answer_says_what_its_freshness_is_known_from() {
+    for engine in ENGINES {
+        let (clerk, clock) = (two_members().await, manual_clock());
+        let app = TestApp::build().on(engine).sessions().clerk(&clerk).without_reconcile().clock(&clock).start().await;
+        ready(&app).await;
+        let ask = async |seconds: Option<u32>| {
+            let token = app.token("user_ada", None);
+            let answer = match seconds {
+                None => app.bearer("GET", "/v1/me", &token).await,
+                Some(seconds) => no_staler(&app, "/v1/me", &token, seconds).await,
+            };
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            (as_of(&answer).to_owned(), basis(&answer).to_owned())
+        };
+        let claim = |as_of: &str, basis: &str| (as_of.to_owned(), basis.to_owned());
+        assert_eq!(ask(None).await, claim("1970-01-01T00:00:00.000Z", "none"));
+        app.outcome("msg_1", event("user.created", &user("user_ada", THEN)).to_string()).await;
+        assert_eq!(ask(None).await, claim("2025-10-09T08:53:20.000Z", "delivered"));
+        clock.advance(60_000);
+        app.sweep(Order::backfill()).await;
+        assert_eq!(ask(None).await, claim("2025-10-09T08:53:20.000Z", "delivered"), "a backfill proves nothing");
+        assert_eq!(ask(Some(10)).await, claim("2025-10-09T08:54:20.000Z", "read"));
+
+        clock.advance(120_000);
+        app.sweep(Order::reconcile()).await;
+        // Since it began, less what Clerk's lists may be behind.
+        let proven = claim("2025-10-09T08:56:00.000Z", "reconciled");
+        assert_eq!(ask(None).await, proven);
+        clock.advance(10_000);
+        app.outcome("msg_2", event("user.created", &user("user_bob", THEN)).to_string()).await;
+        assert_eq!(ask(None).await, proven, "a delivery proves no more");
+        let asked = clerk.count("/v1/users/");
+        assert_eq!(ask(Some(30)).await, proven, "it is fresh enough");
+        assert_eq!(clerk.count("/v1/users/"), asked);
+        assert_eq!(ask(Some(29)).await, claim("2025-10-09T08:56:30.000Z", "read"));
+        let forwarded = app.bearer("GET", "/v1/auth", &app.token("user_ada", None)).await;
+        assert_eq!((as_of(&forwarded), basis(&forwarded)), ("2025-10-09T08:56:00.000Z", "reconciled"));
+    }
+}
+
+/// While something is known to be missing and nothing is proven, deliveries carry the time no further than that.
+#[tokio::test]
+async fn what_is_known_to_be_missing_holds_the_time_back() {
+    let (clerk, clock) = (two_members().await, manual_clock());
+    let app = TestApp::build().sessions().clerk(&clerk).without_reconcile().clock(&clock).start().await;
+    ready(&app).await;
+    app.outcome("msg_1", event("user.created", &user("user_ada", THEN)).to_string()).await;
+    clock.advance(60_000);
+    clerk.has_user_since("user_bob", "Robert", app.now() * 1000);
+    clock.advance(180_000);
+    app.outcome("msg_2", event("user.created", &user("user_cyd", THEN)).to_string()).await;
+    let ask = async || app.bearer("GET", "/v1/me", &app.token("user_ada", None)).await;
+    assert_eq!(as_of(&ask().await), "2025-10-09T08:57:20.000Z");
+    let (mut probe, _) = app.probe("one");
+    assert!(probe.step().await.unwrap());
+    let answer = ask().await;
+    assert_eq!((as_of(&answer), basis(&answer)), ("2025-10-09T08:54:20.000Z", "delivered"));
 }
 
 /// A reading serves whoever asks for nothing fresher, in flight and afterwards.

@@ -10,6 +10,7 @@
 //! | [`admin`] | the route table, the token, the admin API |
 //! | [`mint`], [`sessions`] | session tokens, their stories, who may see what |
 //! | [`confirm`], [`fresh`] | Clerk's Backend API: provisional rows, reads no staler than asked (C1 to C4), whose key it is |
+//! | [`probe`] | counts, silence and what was never delivered: found, kept, told, over |
 //! | [`names`] | names for display in the minimal profile mode, which Clerk is asked for (C1, C2) |
 //! | [`corpus`] | tokens of every kind, judged as Clerk's own SDK judges them |
 //! | [`keys`] | the issuer's keys under fire (J1 to J5) |
@@ -46,6 +47,7 @@ mod logs;
 mod mint;
 mod names;
 mod overload;
+mod probe;
 mod raw;
 mod sessions;
 mod shutdown;

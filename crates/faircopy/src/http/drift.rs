@@ -1,0 +1,131 @@
+//! What sweeps found: how far the copy was Clerk's, and what was done about it.
+#![allow(unused_qualifications, reason = "what utoipa makes of `params(…)` qualifies the name that it was given")]
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use faircopy_core::Millis;
+use faircopy_store::Sweep;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::admin::{checked, page};
+use super::cursor::{Scope, Sealer};
+use super::problem::Problem;
+use super::records::Page;
+use crate::app::App;
+use crate::sweep::{Report, Tally};
+
+/// Whoever holds the admin token is one reader.
+const REPORTS: Scope<'_> = Scope { list: "/admin/v1/drift", user: "", organization: "" };
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    /// How many at most.
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 100, default = 50)]
+    limit: Option<i64>,
+    /// The `next` of the page before.
+    #[param(value_type = String, required = false)]
+    after: Option<String>,
+}
+
+/// A sweep, and how much it found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DriftSummary {
+    /// Its number.
+    id: i64,
+    /// `backfill` or `reconcile`.
+    #[schema(example = "reconcile")]
+    kind: String,
+    /// `exact`, `repaired`, `differences` or, where another one took its place, `abandoned`; `null` while it is under way.
+    #[schema(example = "exact")]
+    outcome: Option<String>,
+    /// When it began.
+    #[schema(format = DateTime)]
+    began_at: String,
+    /// When it ended.
+    #[schema(format = DateTime)]
+    finished_at: Option<String>,
+    /// Rows that Clerk had and the copy had not.
+    missing: u64,
+    /// Rows that the copy had and Clerk had not.
+    extra: u64,
+    /// Rows that both had, not alike.
+    different: u64,
+    /// Of all these: still so when it ended.
+    left: u64,
+}
+
+/// A sweep with all that it found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DriftReport {
+    #[serde(flatten)]
+    summary: DriftSummary,
+    /// What it found; of a sweep under way, so far.
+    report: Report,
+}
+
+impl DriftReport {
+    fn of(sweep: Sweep) -> Self {
+        // A sweep has no report before its first page.
+        let began_at = Millis::parse(&sweep.began_at).unwrap_or_default();
+        let report: Report = serde_json::from_str(&sweep.report).unwrap_or_else(|_| Report {
+            kind: sweep.kind.clone(),
+            began_at,
+            ..Report::default()
+        });
+        let sum = |count: fn(&Tally) -> u64| report.kinds.values().map(count).sum();
+        let summary = DriftSummary {
+            id: sweep.id,
+            kind: sweep.kind,
+            outcome: sweep.outcome,
+            began_at: sweep.began_at,
+            finished_at: sweep.finished_at,
+            missing: sum(|tally| tally.missing),
+            extra: sum(|tally| tally.extra),
+            different: sum(|tally| tally.different),
+            left: sum(|tally| tally.left),
+        };
+        Self { summary, report }
+    }
+}
+
+/// Backfills and reconciles, newest first.
+#[utoipa::path(get, path = "/admin/v1/drift", operation_id = "listDriftReports", tag = "admin", params(ListQuery),
+    responses((status = 200, description = "A page of sweeps, without the single differences.",
+        body = Page<DriftSummary>, links(
+            ("report" = (operation_id = "getDriftReport", parameters(("id" = "$response.body#/data/0/id")))),
+            ("next" = (operation_id = "listDriftReports", parameters(("after" = "$response.body#/next"))))))))]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<Page<DriftSummary>>, Problem> {
+    let query = checked(query)?;
+    let limit = page(query.limit)?;
+    let cursors = Sealer::of(&app).await?;
+    let place = query.after.map(|after| cursors.open(REPORTS, &after)).transpose()?;
+    let before = place.and_then(|place| place.parse().ok());
+    let mut found = app.store.sweeps_before(before, limit + 1).await?;
+    let more = i64::try_from(found.len()).is_ok_and(|count| count > limit);
+    found.truncate(usize::try_from(limit).unwrap_or_default());
+    let next = found.last().filter(|_| more).map(|last| cursors.seal(REPORTS, &last.id.to_string()));
+    Ok(Json(Page { data: found.into_iter().map(|sweep| DriftReport::of(sweep).summary).collect(), next }))
+}
+
+/// One backfill or reconcile, with the differences one by one as far as they are told.
+#[utoipa::path(get, path = "/admin/v1/drift/{id}", operation_id = "getDriftReport", tag = "admin",
+    params(("id" = i64, Path, description = "Its number.", minimum = 1, example = 1)),
+    responses((status = 200, description = "What it found.", body = DriftReport)))]
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    id: Result<Path<i64>, PathRejection>,
+) -> Result<Json<DriftReport>, Problem> {
+    let none = || Problem::new("record-not-found", "No backfill or reconcile has this number.");
+    let Ok(Path(id)) = id else { return Err(none()) };
+    let sweep = app.store.sweep(id).await?.ok_or_else(none)?;
+    Ok(Json(DriftReport::of(sweep)))
+}
