@@ -17,6 +17,8 @@ use super::{Direction, Drift, MAX_TOLD, Phase, Run, Stop};
 use crate::refresh::READ_LAG_MS;
 use crate::upstream::clerk::{Cut, Fault, List, MAX_NAMED};
 
+/// Why a row is left that Clerk denies and the copy has just heard of.
+const YOUNG: &str = "left: it was heard of less than the grace before; the next reconcile asks again";
 /// Rows that are looked for together: as many as one question may name.
 const AT_ONCE: i64 = 100;
 
@@ -70,6 +72,8 @@ struct Candidates {
 struct Candidate {
     subject: String,
     is_provisional: bool,
+    /// Heard of less than a grace before the walk began: Clerk's API may be behind, so it does not go this time.
+    is_young: bool,
 }
 
 impl Run<'_> {
@@ -96,7 +100,7 @@ impl Run<'_> {
             // What goes with an organization or a user is not looked for itself. What only a token spoke for takes nothing
             // along.
             if matches!(kind, Swept::Organization | Swept::User) {
-                let ending = candidates.rows.iter().filter(|row| !row.is_provisional);
+                let ending = candidates.rows.iter().filter(|row| !row.is_provisional && !row.is_young);
                 ruled.extend(ending.map(|row| row.subject.clone()));
             }
             let judged = self.judge(kind, candidates.count).await?;
@@ -137,9 +141,9 @@ impl Run<'_> {
         }
     }
 
-    /// Known alive, not seen by the walk, not heard of since it began, less the grace.
+    /// Known alive, not seen by the walk, not heard of since it began.
     async fn candidates(&self, kind: Swept, ruled: &BTreeSet<String>) -> Result<Candidates, Stop> {
-        let latest = self.shared().state.began_at.plus(-self.order.grace_ms);
+        let began_at = self.shared().state.began_at;
         let shown = self.sweeper.store.shown(kind).await?;
         let limit = Evidence { shown, ..Evidence::default() }.limit();
         // More than the guard lets pass are only counted, unless an operator wants them gone: they are not held in memory.
@@ -149,15 +153,18 @@ impl Run<'_> {
             let page = self.sweeper.store.unseen(self.id, kind, &after, AT_ONCE).await?;
             let Some(last) = page.last() else { return Ok(candidates) };
             after.clone_from(&last.subject);
-            let is_old = |register: Option<&Register>| {
-                register.and_then(last_observed).is_none_or(|observed| observed <= latest)
-            };
             let is_ruled = |subject: &str| subject.split('/').any(|part| ruled.contains(part));
-            for row in page.into_iter().filter(|row| is_old(row.register.as_ref()) && !is_ruled(&row.subject)) {
+            for row in page.into_iter().filter(|row| !is_ruled(&row.subject)) {
+                let observed = row.register.as_ref().and_then(last_observed);
+                // What is heard of while the walks go on may have come after its page was read.
+                if observed.is_some_and(|observed| observed > began_at) {
+                    continue;
+                }
                 candidates.count += 1;
                 if candidates.count <= kept {
+                    let is_young = observed.is_some_and(|observed| observed > began_at.plus(-self.order.grace_ms));
                     let (subject, is_provisional) = (row.subject, row.is_provisional);
-                    candidates.rows.push(Candidate { subject, is_provisional });
+                    candidates.rows.push(Candidate { subject, is_provisional, is_young });
                 }
             }
         }
@@ -186,6 +193,8 @@ impl Run<'_> {
     async fn look_first(&self, kind: Swept, rows: &[Candidate]) -> Result<(), Stop> {
         let subjects: Vec<String> = rows.iter().map(|row| row.subject.clone()).collect();
         let looked = self.look(kind, &subjects).await?;
+        let is =
+            |subject: &str, what: fn(&Candidate) -> bool| rows.iter().any(|row| row.subject == subject && what(row));
         let (mut observations, mut absent) = (Vec::new(), Vec::new());
         {
             let mut shared = self.shared();
@@ -196,10 +205,11 @@ impl Run<'_> {
                         shared.report.of(kind).overlooked += 1;
                         observations.extend(seen);
                     }
-                    Found::Gone(_) if self.order.dry_run => {
+                    Found::Gone(_) if self.order.dry_run || is(&subject, |row| row.is_young) => {
                         let tally = shared.report.of(kind);
                         (tally.extra, tally.left) = (tally.extra + 1, tally.left + 1);
-                        shared.report.tell(drift(kind, id, "left"));
+                        let reason = if self.order.dry_run { "left" } else { YOUNG };
+                        shared.report.tell(drift(kind, id, reason));
                     }
                     Found::Gone(at) => absent.push((subject, at)),
                     Found::Unknown => {
@@ -213,7 +223,7 @@ impl Run<'_> {
         if !self.order.dry_run {
             self.learn(observations).await?;
         }
-        let is_provisional = |subject: &str| rows.iter().any(|row| row.is_provisional && row.subject == subject);
+        let is_provisional = |subject: &str| is(subject, |row| row.is_provisional);
         let absent =
             absent.iter().map(|(subject, at)| (kind, subject.as_str(), *at, is_provisional(subject))).collect();
         self.save(&Progress { absent, ..Progress::default() }).await

@@ -108,6 +108,30 @@ fn a_few_absences_go_after_the_grace() {
     });
 }
 
+/// What was just heard of does not go, and is not called exact either.
+#[test]
+fn a_row_that_was_just_heard_of_is_left_and_told() {
+    run(async {
+        let place = exact().await;
+        let ((), events) = place.change(|instance, now| {
+            instance.create_user(&document(serde_json::json!({ "email_address": ["new@example.com"] })), now).unwrap();
+        });
+        place.deliver("msg_1", &events[0]).await;
+        let id = events[0].data["id"].as_str().unwrap().to_owned();
+        place.change(|instance, now| instance.delete_user(&id, now).unwrap());
+        place.clock.advance(1_000);
+        let dry = place.sweep(Order { dry_run: true, ..Order::reconcile() }).await.unwrap();
+        assert_eq!((dry.outcome, dry.kinds[&Swept::User].extra), (Some(Ending::Differences), 1));
+        let report = place.sweep(Order::reconcile()).await.unwrap();
+        assert_eq!(report.outcome, Some(Ending::Differences));
+        assert!(report.differences[0].then.contains("grace"), "{report:?}");
+        assert_eq!(rows(&place).await[1], 61);
+        place.clock.advance(HOUR);
+        place.sweep(Order::reconcile()).await.unwrap();
+        place.assert_exact("a grace later").await;
+    });
+}
+
 /// C4: what the lists lack is asked for before it goes.
 #[test]
 fn lists_of_the_past_remove_nothing() {
