@@ -59,10 +59,23 @@ impl Reconciler {
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                () = soon.notified() => self.is_wanted = true,
+                () = soon.notified() => self.want(),
             }
             self.step().await;
         }
+    }
+
+    /// Somebody has reason to compare soon.
+    pub fn want(&mut self) {
+        self.is_wanted = true;
+    }
+
+    /// Whether it rests after a sweep that could not be finished. A clock that went back must not stop it until it has
+    /// caught up.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        let now = self.sweeper.clock.now();
+        self.retry_at.is_some_and(|at| now < at && at.0 - now.0 <= LONGEST_MS)
     }
 
     /// One look: reconciles if it is time. Returns what was found, if anything was done.
@@ -75,9 +88,7 @@ impl Reconciler {
                 false
             }
         };
-        // A clock that went back must not stop the worker until it has caught up.
-        let waits = self.retry_at.is_some_and(|at| now < at && at.0 - now.0 <= LONGEST_MS);
-        if !is_due || waits {
+        if !is_due || self.rests() {
             return None;
         }
         match self.sweeper.run(self.order, &watch::Sender::new(Glimpse::default())).await {
