@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -14,6 +15,9 @@ use crate::keys::{Keys, Written};
 use crate::limit::{Meter, RateLimit};
 use crate::post::sender::Office;
 use crate::post::{Origin, Post};
+
+/// How often is looked whether everything is sent.
+const UNTIL_SENT_POLL: Duration = Duration::from_millis(5);
 
 /// Everything that changes.
 #[derive(Debug)]
@@ -73,6 +77,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until everything is sent that is due by now: what is to be tried later is not waited for.
+    pub async fn until_sent(&self) {
+        while !self.with_post(|post, _| post.is_idle(self.now_ms())) {
+            tokio::time::sleep(UNTIL_SENT_POLL).await;
+        }
+    }
+
     /// Changes the instance: what it emitted is in the post before anybody else sees the change.
     pub fn change<T>(&self, change: impl FnOnce(&mut Instance, i64) -> T) -> T {
         self.with(|state, now| change(&mut state.instance, now))
@@ -114,8 +125,12 @@ impl State {
 
     /// Writes down what changed.
     fn write_down(&mut self) {
-        let (rows, post) = (self.instance.take_puts(), self.post.changes());
-        let rest = self.rest();
+        if self.journal.is_none() {
+            self.instance.forget_touched();
+            self.post.forget_changes();
+            return;
+        }
+        let (rows, post, rest) = (self.instance.take_puts(), self.post.changes(), self.rest());
         if let Some(journal) = &mut self.journal {
             journal.write(rows, post, rest);
         }
@@ -133,8 +148,8 @@ impl State {
 
     /// Writes everything down, and from now on what changes.
     pub(crate) fn write_to(&mut self, path: &Path, keys: Written) -> Result<(), JournalError> {
-        self.instance.take_puts();
-        self.post.changes();
+        self.instance.forget_touched();
+        self.post.forget_changes();
         self.journal = Some(Journal::begin(path, keys, &self.instance, &self.post, self.rest())?);
         Ok(())
     }

@@ -83,6 +83,7 @@ async function act(done, action) {
 
 const nameOf = (user) => [user.first_name, user.last_name].filter(Boolean).join(" ") || user.username || emailOf(user) || "(no name)";
 const emailOf = (user) => (user.email_addresses.find((one) => one.id === user.primary_email_address_id) ?? user.email_addresses[0])?.email_address ?? "";
+const counted = (count, what) => `${count ?? "?"} ${what}${count === 1 ? "" : "s"}`;
 const timeOf = (ms) => new Date(ms).toLocaleTimeString();
 const button = (id, text, label, click) => h("button", { type: "button", id, "aria-label": label, click }, text);
 
@@ -319,7 +320,7 @@ function organizationRow(organization, inside) {
   const head = h("div", { class: "row" },
     h("div", { class: "what" },
       h("span", {}, organization.name),
-      h("span", { class: "quiet" }, `${organization.slug ?? "no slug"} · ${organization.members_count ?? "?"} members`),
+      h("span", { class: "quiet" }, `${organization.slug ?? "no slug"} · ${counted(organization.members_count, "member")}`),
       h("code", { class: "quiet" }, organization.id)),
     h("div", { class: "buttons" },
       h("button", { type: "button", id: `open-${organization.id}`, "aria-expanded": String(isOpen), "aria-label": `Members of ${organization.name}`, click: toggle }, "Members"),
@@ -385,8 +386,9 @@ function endpointRow(endpoint) {
 
 function outcome({ state, attempt_count: attempts, next_at_ms: next, last_attempt: last }) {
   const [icon, kind] = STATES[state] ?? ["?", ""];
-  const answer = last ? (last.answer.status ?? last.answer.error) : null;
-  const parts = [state, attempts && `${attempts} attempt${attempts === 1 ? "" : "s"}`, answer, next && `next at ${timeOf(next)}`];
+  // Of an error the last cause: it says the most in the fewest words.
+  const answer = last ? (last.answer.status ?? last.answer.error.split(": ").pop()) : null;
+  const parts = [state, attempts && counted(attempts, "attempt"), answer, next && `next at ${timeOf(next)}`];
   return h("span", { class: `state ${kind}`, "data-icon": icon }, parts.filter(Boolean).join(" · "));
 }
 

@@ -70,6 +70,12 @@ impl Post {
         self.lanes.next_at(self.settings.concurrency)
     }
 
+    /// Whether nothing is under way, and nothing due before later.
+    #[must_use]
+    pub fn is_idle(&self, now_ms: i64) -> bool {
+        self.under_way() == 0 && self.next_at().is_none_or(|at_ms| at_ms > now_ms)
+    }
+
     /// How many attempts are under way.
     #[must_use]
     pub fn under_way(&self) -> usize {

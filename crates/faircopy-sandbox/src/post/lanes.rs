@@ -38,7 +38,7 @@ impl Lanes {
         for message in messages {
             lanes.names(&message.id, message.number);
             for (endpoint, delivery) in &message.deliveries {
-                for turn in &delivery.turns {
+                for turn in delivery.turns.iter().filter(|turn| turn.under_way.is_none()) {
                     lanes.add(endpoint, message.number, turn);
                 }
             }
@@ -122,6 +122,13 @@ impl Lanes {
             .get(endpoint)
             .map(|lane| lane.waiting.iter().map(|(.., message)| *message).collect())
             .unwrap_or_default()
+    }
+
+    /// What waits and what is held back, by endpoint: to be compared.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> Vec<(String, BTreeSet<(i64, u64, u64)>, BTreeSet<(u64, u64)>)> {
+        let lanes = self.lanes.iter().filter(|(_, lane)| !lane.waiting.is_empty() || !lane.held.is_empty());
+        lanes.map(|(endpoint, lane)| (endpoint.clone(), lane.waiting.clone(), lane.held.clone())).collect()
     }
 
     pub(super) fn endpoints(&self) -> Vec<String> {

@@ -242,9 +242,9 @@ impl Post {
                 continue;
             };
             turn.overtaken_by = turn.overtaken_by.saturating_sub(1);
-            if turn.overtaken_by == 0 && turn.at_ms > now_ms {
+            if turn.overtaken_by == 0 {
                 self.lanes.remove(endpoint, message, turn);
-                turn.at_ms = now_ms;
+                turn.at_ms = turn.at_ms.min(now_ms);
                 turn.order = after(&mut self.numbers.orders);
                 self.lanes.add(endpoint, message, turn);
             }

@@ -455,6 +455,88 @@ fn bad_settings_addresses_and_secrets_are_refused() {
     assert_eq!(post.add_endpoint(NewEndpoint { url, ..NewEndpoint::default() }, START), Err(Refused::TooMany));
 }
 
+/// Random steps of everything that can happen, with what must always hold checked after each.
+#[test]
+fn nothing_that_happens_in_any_order_loses_or_forgets() {
+    for seed in 0..200 {
+        let mut bench = Bench::new(Settings { concurrency: 4, ..Settings::default() });
+        bench.chaos = DeliveryChaos {
+            duplicate_percent: 20.0,
+            reorder_percent: 20.0,
+            drop_percent: 5.0,
+            ..DeliveryChaos::default()
+        };
+        let mut draw = Chance::new(seed).of("steps", &[]);
+        let (mut under_way, mut accepted) = (Vec::new(), Vec::new());
+        for _ in 0..150 {
+            step(&mut bench, &mut draw, &mut under_way, &mut accepted);
+            check(&bench.post, seed);
+        }
+        bench.post.interrupt_all();
+        bench.chaos = DeliveryChaos::default();
+        let id = bench.endpoint.clone();
+        bench
+            .post
+            .change_endpoint(&id, EndpointChange { disabled: Some(false), ..EndpointChange::default() }, bench.now)
+            .unwrap();
+        bench.run_out(&Answer::status(200));
+        bench.post.replay_missing(&id, 0, bench.now).unwrap();
+        bench.post.recover(&id, 0, bench.now).unwrap();
+        bench.run_out(&Answer::status(200));
+        for message in accepted {
+            let state = bench.state(&message);
+            assert!(
+                matches!(state, DeliveryState::Delivered | DeliveryState::Lost),
+                "seed {seed}: {message} is {state:?}"
+            );
+        }
+    }
+}
+
+fn step(bench: &mut Bench, draw: &mut crate::chance::Draw, under_way: &mut Vec<u64>, accepted: &mut Vec<String>) {
+    let endpoint = bench.endpoint.clone();
+    let disable = |disabled| EndpointChange { disabled: Some(disabled), ..EndpointChange::default() };
+    match draw.below(12) {
+        0..=3 => accepted.push(bench.accept()),
+        4 | 5 => under_way.extend(bench.due().iter().map(|dispatch| dispatch.attempt)),
+        6 | 7 if !under_way.is_empty() => {
+            let place = usize::try_from(draw.below(under_way.len() as u64)).unwrap();
+            let answers = [Answer::status(200), Answer::status(500), timeout(), late(3)];
+            let answer = &answers[usize::try_from(draw.below(4)).unwrap()];
+            bench.post.answered(under_way.swap_remove(place), answer, bench.now);
+        }
+        8 => bench.now += draw.between(0, 2 * HOUR),
+        9 if !accepted.is_empty() => {
+            let message = &accepted[usize::try_from(draw.below(accepted.len() as u64)).unwrap()];
+            // A disabled endpoint refuses, and that is all the same here.
+            drop(bench.post.resend(message, Some(&endpoint), bench.now));
+        }
+        10 => bench.post.change_endpoint(&endpoint, disable(draw.percent(30.0)), bench.now).unwrap(),
+        11 => {
+            under_way.clear();
+            let written = serde_json::to_string(&bench.post).unwrap();
+            bench.post = serde_json::from_str(&written).unwrap();
+        }
+        _ => {}
+    }
+}
+
+fn check(post: &Post, seed: u64) {
+    assert_eq!(
+        post.lanes.all(),
+        Lanes::of(post.messages.values()).all(),
+        "seed {seed}: what is found quickly is what there is"
+    );
+    for message in post.messages() {
+        for delivery in message.deliveries.values() {
+            let comes = !delivery.turns.is_empty();
+            assert!(comes || delivery.state != DeliveryState::Waiting, "seed {seed}: {} waits for nothing", message.id);
+            let tried = delivery.turns.iter().filter(|turn| turn.trigger == Trigger::Schedule).count();
+            assert!(tried <= 1, "seed {seed}: {} is on the schedule {tried} times", message.id);
+        }
+    }
+}
+
 mod chaos {
     use super::*;
 
