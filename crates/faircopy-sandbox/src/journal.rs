@@ -107,7 +107,7 @@ impl Kept {
         }
         post.apply(self.post);
         // It is all in the file already.
-        instance.take_puts();
+        instance.forget_touched();
     }
 }
 

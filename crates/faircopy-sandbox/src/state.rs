@@ -125,8 +125,12 @@ impl State {
 
     /// Writes down what changed.
     fn write_down(&mut self) {
-        let (rows, post) = (self.instance.take_puts(), self.post.changes());
-        let rest = self.rest();
+        if self.journal.is_none() {
+            self.instance.forget_touched();
+            self.post.forget_changes();
+            return;
+        }
+        let (rows, post, rest) = (self.instance.take_puts(), self.post.changes(), self.rest());
         if let Some(journal) = &mut self.journal {
             journal.write(rows, post, rest);
         }
@@ -144,8 +148,8 @@ impl State {
 
     /// Writes everything down, and from now on what changes.
     pub(crate) fn write_to(&mut self, path: &Path, keys: Written) -> Result<(), JournalError> {
-        self.instance.take_puts();
-        self.post.changes();
+        self.instance.forget_touched();
+        self.post.forget_changes();
         self.journal = Some(Journal::begin(path, keys, &self.instance, &self.post, self.rest())?);
         Ok(())
     }

@@ -339,6 +339,15 @@ impl Instance {
             || self.sessions.is_touched()
     }
 
+    /// Forgets which rows changed: where nothing is written down.
+    pub fn forget_touched(&mut self) {
+        self.users.take_touched();
+        self.organizations.take_touched();
+        self.memberships.take_touched();
+        self.invitations.take_touched();
+        self.sessions.take_touched();
+    }
+
     /// The rows that changed since the last call, each as it is now.
     pub fn take_puts(&mut self) -> Vec<Put> {
         let touched: [(Kind, BTreeSet<Id>); 5] = [

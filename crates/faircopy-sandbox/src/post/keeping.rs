@@ -100,6 +100,11 @@ impl Post {
         first.into_iter().chain(endpoints).chain(messages).chain([Record::Numbers(self.numbers)])
     }
 
+    /// Forgets what has changed: where there is no journal.
+    pub fn forget_changes(&mut self) {
+        self.changed.0.clear();
+    }
+
     /// What [`Post::changes`] gave, in its order, applied to a post that was as that one had been. Attempts that were under
     /// way are due again.
     pub fn apply(&mut self, records: impl IntoIterator<Item = Record>) {
