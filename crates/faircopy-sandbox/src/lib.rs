@@ -23,6 +23,7 @@ pub mod chaos;
 pub mod clock;
 pub mod control;
 pub mod instance;
+mod journal;
 pub mod keys;
 pub mod limit;
 pub mod liveblocks;
@@ -41,8 +42,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
+use crate::journal::Journal;
 use crate::liveblocks::Liveblocks;
 use crate::state::Shared;
+pub use journal::JournalError;
 pub use settings::Settings;
 
 /// Why a sandbox does not start.
@@ -60,6 +63,9 @@ pub enum StartError {
     /// A setting about chaos makes no sense.
     #[error(transparent)]
     Chaos(#[from] chaos::Unfit),
+    /// The file cannot be gone on with.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
 /// A running sandbox. It ends when it is dropped.
@@ -71,12 +77,16 @@ pub struct Sandbox {
     serving: JoinHandle<()>,
     stop_sending: Option<oneshot::Sender<()>>,
     sending: JoinHandle<()>,
+    syncing: Option<JoinHandle<()>>,
 }
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
         self.serving.abort();
         self.sending.abort();
+        if let Some(syncing) = &self.syncing {
+            syncing.abort();
+        }
     }
 }
 
@@ -98,7 +108,9 @@ impl Sandbox {
         let serving = tokio::spawn(server::serve(listener, router, stopped));
         let (stop_sending, told) = oneshot::channel();
         let sending = tokio::spawn(post::sender::run(shared.clone(), client, async { drop(told.await) }));
-        Ok(Self { url, shared, liveblocks, stop: Some(stop), serving, stop_sending: Some(stop_sending), sending })
+        let syncing = shared.with(|state, _| state.journal.as_ref().map(Journal::syncing));
+        let syncing = syncing.transpose().map_err(cannot)?.map(|syncing| tokio::spawn(syncing.run()));
+        Ok(Self { url, shared, liveblocks, stop: Some(stop), serving, stop_sending: Some(stop_sending), sending, syncing })
     }
 
     /// Where it is: the Backend API's address without `/v1`, and the issuer of its tokens.

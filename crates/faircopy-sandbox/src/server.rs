@@ -10,6 +10,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tower::ServiceExt as _;
 
 /// How long a request's head may take, and how long a connection may stay idle.
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
@@ -27,15 +28,20 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, mut stop: onesh
             accepted = listener.accept() => accepted,
             _ = &mut stop => break,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         drop(stream.set_nodelay(true));
+        let router = router.clone();
+        let service = tower::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(peer);
+            router.clone().oneshot(request)
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_DEADLINE)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = graceful.watch(connection);
         connections.spawn(async move {
             // A connection that fails fails for its own client only.

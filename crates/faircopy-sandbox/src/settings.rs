@@ -1,5 +1,6 @@
 //! What a sandbox is started with.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use aws_lc_rs::signature::RsaKeyPair;
@@ -9,9 +10,10 @@ use crate::StartError;
 use crate::chaos::{self, Chaos};
 use crate::clock::Clock;
 use crate::instance::{Dice, Instance, Options, Population};
-use crate::keys::{Keys, made_up_secret_key};
-use crate::limit::RateLimit;
-use crate::post::{self, NewEndpoint, Post};
+use crate::journal::{self, Kept};
+use crate::keys::{Keys, Written, made_up_secret_key};
+use crate::limit::{Meter, RateLimit};
+use crate::post::{self, NewEndpoint, Origin, Post};
 use crate::state::{Shared, State};
 
 /// What a sandbox is started with.
@@ -39,36 +41,82 @@ pub struct Settings {
     pub endpoints: Vec<NewEndpoint>,
     /// The secret key of the rooms, `sk_…`; [`crate::liveblocks::LOCAL_KEY`] if there is none.
     pub liveblocks_key: Option<String>,
+    /// The file that everything is in, and goes on from after a kill. What it holds counts before all of the above, except
+    /// for settings that are not the default ones.
+    pub file: Option<PathBuf>,
 }
 
 impl Settings {
+    /// Makes everything anew, or takes it from the file.
     pub(crate) fn open(self, clock: Arc<dyn Clock>, url: &str) -> Result<Shared, StartError> {
-        let mut dice = Dice::new(self.seed);
-        let id = self.instance_id.unwrap_or_else(|| dice.id("ins"));
-        let secret = self.secret_key.unwrap_or_else(|| made_up_secret_key(&mut dice));
-        let pair = self.key_pair.unwrap_or_else(|| Arc::new(token::new_key()));
-        let mut instance = Instance::new(&id, dice.number(), self.options);
-        if let Some(population) = self.population {
-            instance.populate(population, clock.now_ms());
-        }
-        let keys = Keys::new(pair, secret, id, url.to_owned());
-        let traces = Dice::new(dice.number());
         let now = clock.now_ms();
-        let mut post = Post::new(dice.number(), post::Settings::default());
-        post.set(self.schedule)?;
-        for endpoint in self.endpoints {
-            post.add_endpoint(endpoint, now)?;
-        }
-        let mut state = State {
-            instance,
-            post,
-            chaos: Chaos::default(),
-            past: None,
-            rate_limit: self.rate_limit,
-            meter: crate::limit::Meter::default(),
-            traces,
+        let kept = self.file.as_deref().map(journal::read).transpose()?.flatten();
+        let (mut state, keys) = match kept {
+            Some(kept) => self.restored(kept, url),
+            None => self.fresh(url, now),
         };
-        state.set_chaos(self.chaos, now)?;
+        if self.schedule != post::Settings::default() {
+            state.post.set(self.schedule)?;
+        }
+        for endpoint in self.endpoints {
+            if !state.post.endpoints().any(|known| known.url == endpoint.url) {
+                state.post.add_endpoint(endpoint, now)?;
+            }
+        }
+        let chaos = if self.chaos == chaos::Settings::default() { state.chaos.settings().clone() } else { self.chaos };
+        state.set_chaos(chaos, now)?;
+        if let Some((path, written)) = self.file.as_deref().zip(keys.written()) {
+            state.write_to(path, written)?;
+        }
         Ok(Shared::new(state, clock, keys))
+    }
+
+    fn fresh(&self, url: &str, now: i64) -> (State, Keys) {
+        let mut dice = Dice::new(self.seed);
+        let id = self.instance_id.clone().unwrap_or_else(|| dice.id("ins"));
+        let secret = self.secret_key.clone().unwrap_or_else(|| made_up_secret_key(&mut dice));
+        let pair = self.key_pair.clone().unwrap_or_else(|| Arc::new(token::new_key()));
+        let mut instance = Instance::new(&id, dice.number(), self.options.clone());
+        if let Some(population) = self.population {
+            instance.populate(population, now);
+        }
+        let traces = Dice::new(dice.number());
+        let post = Post::new(dice.number(), post::Settings::default());
+        (state(instance, post, self.rate_limit, traces), Keys::new(pair, secret, id, url.to_owned()))
+    }
+
+    fn restored(&self, kept: Kept, url: &str) -> (State, Keys) {
+        let Written { secret, instance: id, .. } = kept.keys.clone();
+        // A pair that cannot be read is one that nobody can verify with any more.
+        let pair = Arc::new(kept.keys.pair().unwrap_or_else(token::new_key));
+        let mut instance = Instance::new(&id, 0, Options::default());
+        let mut post = Post::new(0, post::Settings::default());
+        let rest = kept.rest.clone();
+        kept.restore(&mut instance, &mut post);
+        if self.options != Options::default() {
+            instance.set_options(self.options.clone());
+        }
+        let mut state = state(instance, post, self.rate_limit, Dice::new(self.seed));
+        if let Some(rest) = rest {
+            (state.chaos, state.traces) = (rest.chaos, rest.traces);
+            if self.rate_limit == RateLimit::default() {
+                state.rate_limit = rest.rate_limit;
+            }
+        }
+        (state, Keys::new(pair, secret, id, url.to_owned()))
+    }
+}
+
+fn state(instance: Instance, post: Post, rate_limit: RateLimit, traces: Dice) -> State {
+    State {
+        instance,
+        post,
+        chaos: Chaos::default(),
+        past: None,
+        rate_limit,
+        meter: Meter::default(),
+        traces,
+        origin: Origin::default(),
+        journal: None,
     }
 }

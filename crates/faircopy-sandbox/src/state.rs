@@ -1,5 +1,6 @@
 //! One lock around everything: the only place where the instance and the post meet.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use crate::chance::Chance;
 use crate::chaos::{self, Chaos, DeliveryChaos};
 use crate::clock::Clock;
 use crate::instance::{Dice, Instance, Past};
-use crate::keys::Keys;
+use crate::journal::{Journal, JournalError, Rest};
+use crate::keys::{Keys, Written};
 use crate::limit::{Meter, RateLimit};
 use crate::post::sender::Office;
 use crate::post::{Origin, Post};
@@ -33,6 +35,10 @@ pub struct State {
     pub(crate) meter: Meter,
     /// Draws the ids of traces.
     pub(crate) traces: Dice,
+    /// Who causes the change that is under way.
+    pub(crate) origin: Origin,
+    /// Where everything is written down, if anywhere.
+    pub(crate) journal: Option<Journal>,
 }
 
 /// What all parts of a running sandbox share.
@@ -90,6 +96,7 @@ impl Shared {
         state.remember(now);
         let result = change(&mut state, now);
         state.settle(now);
+        state.write_down();
         drop(state);
         self.wake.notify_one();
         result
@@ -108,13 +115,39 @@ impl State {
     fn settle(&mut self, now: i64) {
         let (faults, chance) = self.chaos.of_deliveries();
         for event in self.instance.take_events() {
-            self.post.accept(&event, self.instance.id(), &Origin::default(), (faults, chance), now);
+            self.post.accept(&event, self.instance.id(), &self.origin, (faults, chance), now);
         }
-        self.post.forget_changes();
-        let changed = !self.instance.take_puts().is_empty();
-        if let Some(past) = self.past.as_mut().filter(|_| changed) {
+        self.origin = Origin::default();
+        if let Some(past) = self.past.as_mut().filter(|_| self.instance.is_touched()) {
             past.changed(now);
         }
+    }
+
+    /// Writes down what changed.
+    fn write_down(&mut self) {
+        let (rows, post) = (self.instance.take_puts(), self.post.changes());
+        let rest = self.rest();
+        if let Some(journal) = &mut self.journal {
+            journal.write(rows, post, rest);
+        }
+    }
+
+    /// What is neither a row nor a message.
+    pub(crate) fn rest(&self) -> Rest {
+        Rest {
+            instance: self.instance.remainder(),
+            chaos: self.chaos.clone(),
+            rate_limit: self.rate_limit,
+            traces: self.traces,
+        }
+    }
+
+    /// Writes everything down, and from now on what changes.
+    pub(crate) fn write_to(&mut self, path: &Path, keys: Written) -> Result<(), JournalError> {
+        self.instance.take_puts();
+        self.post.changes();
+        self.journal = Some(Journal::begin(path, keys, &self.instance, &self.post, self.rest())?);
+        Ok(())
     }
 
     /// What goes wrong on purpose.
@@ -144,7 +177,7 @@ impl Office for Shared {
         let mut state = self.lock();
         let State { post, chaos, .. } = &mut *state;
         let result = act(post, chaos.of_deliveries());
-        post.forget_changes();
+        state.write_down();
         result
     }
 

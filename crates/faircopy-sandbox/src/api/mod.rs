@@ -11,12 +11,14 @@ mod routes;
 mod sessions;
 mod users;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State as Shares};
 use axum::response::Response;
 use bytes::Bytes;
+use http::header::USER_AGENT;
 use http::{Method, StatusCode, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::Value;
@@ -24,6 +26,7 @@ use serde_json::Value;
 use crate::chaos::{self, ApiFault, layer};
 use crate::instance::{Document, Instance, Query, Refusal};
 use crate::keys::Keys;
+use crate::post::Origin;
 use crate::state::{Shared, State};
 use admission::Version;
 use answer::Answer;
@@ -74,6 +77,13 @@ pub(crate) async fn answer(Shares(shared): Shares<Arc<Shared>>, request: Request
     layer::around(fault, carry_out).await
 }
 
+/// Who asks, as the events of what they change will say.
+fn origin(head: &Parts) -> Origin {
+    let peer = head.extensions.get::<SocketAddr>().map(|peer| peer.ip().to_string());
+    let agent = head.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+    Origin { client_ip: peer.unwrap_or_default(), user_agent: agent.unwrap_or_default().to_owned() }
+}
+
 fn parse(body: &Bytes) -> Result<Document, Refusal> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Document::new());
@@ -106,6 +116,7 @@ impl State {
     }
 
     fn respond(&mut self, head: &Parts, body: &Bytes, stale: bool, keys: &Keys, now: i64) -> Response {
+        self.origin = origin(head);
         let outcome = self.carry_out(head, body, stale, keys, now);
         match outcome {
             Ok(answer) => answer.into_response(),

@@ -34,7 +34,7 @@ pub use past::Past;
 pub use populate::Population;
 pub use query::{MAX_LIMIT, MAX_VALUES, Query};
 pub use refusal::Refusal;
-pub use store::{Instance, Kind, Put};
+pub use store::{Instance, Kind, Put, Remainder};
 pub(crate) use store::{identifier, text_of};
 pub(crate) use table::Id;
 pub use tokens::Claims;

@@ -73,6 +73,15 @@ impl Kind {
     pub const ALL: [Self; 5] = [Self::User, Self::Organization, Self::Membership, Self::Invitation, Self::Session];
 }
 
+/// What of an instance is no row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remainder {
+    dice: Dice,
+    options: Options,
+    removed_at: i64,
+}
+
 /// A row as it is written down: what it is now, or that it is gone.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Put {
@@ -168,6 +177,17 @@ impl Instance {
     /// Sets it.
     pub fn set_options(&mut self, options: Options) {
         self.options = options;
+    }
+
+    /// What of it is no row.
+    #[must_use]
+    pub fn remainder(&self) -> Remainder {
+        Remainder { dice: self.dice, options: self.options.clone(), removed_at: self.removed_at }
+    }
+
+    /// Takes what is no row as it was written down.
+    pub fn set_remainder(&mut self, remainder: Remainder) {
+        Remainder { dice: self.dice, options: self.options, removed_at: self.removed_at } = remainder;
     }
 
     /// The events of what changed since the last call.
@@ -307,6 +327,16 @@ impl Instance {
 
     pub(crate) fn remove_session(&mut self, id: &str) {
         remove_owned(&mut self.sessions, &mut self.sessions_of, id);
+    }
+
+    /// Whether a row changed since [`Instance::take_puts`].
+    #[must_use]
+    pub fn is_touched(&self) -> bool {
+        self.users.is_touched()
+            || self.organizations.is_touched()
+            || self.memberships.is_touched()
+            || self.invitations.is_touched()
+            || self.sessions.is_touched()
     }
 
     /// The rows that changed since the last call, each as it is now.

@@ -136,6 +136,10 @@ impl<K> Table<K> {
         })
     }
 
+    pub(crate) fn is_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
     /// The ids of what was put or removed since the last call.
     pub(crate) fn take_touched(&mut self) -> BTreeSet<Id> {
         std::mem::take(&mut self.touched)

@@ -57,6 +57,8 @@ impl Changed {
 pub enum Record {
     /// What was numbered last.
     Numbers(Numbers),
+    /// What makes ids, secrets and jitter.
+    Seed(Chance),
     /// The settings.
     Settings(Settings),
     /// An endpoint.
@@ -90,9 +92,12 @@ impl Post {
         records.chain([Record::Numbers(self.numbers)]).collect()
     }
 
-    /// Forgets what has changed: where there is no journal.
-    pub fn forget_changes(&mut self) {
-        self.changed.0.clear();
+    /// Everything: what makes an empty post the same.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        let endpoints = self.endpoints.values().map(|endpoint| Record::Endpoint(Box::new(endpoint.clone())));
+        let messages = self.messages.values().map(|message| Record::Message(Box::new(message.clone())));
+        let first = [Record::Settings(self.settings), Record::Seed(self.chance)];
+        first.into_iter().chain(endpoints).chain(messages).chain([Record::Numbers(self.numbers)])
     }
 
     /// What [`Post::changes`] gave, in its order, applied to a post that was as that one had been. Attempts that were under
@@ -101,6 +106,7 @@ impl Post {
         for record in records {
             match record {
                 Record::Numbers(numbers) => self.numbers = numbers,
+                Record::Seed(chance) => self.chance = chance,
                 Record::Settings(settings) => self.settings = settings,
                 Record::Endpoint(endpoint) => drop(self.endpoints.insert(endpoint.id.clone(), *endpoint)),
                 Record::NoEndpoint(id) => drop(self.endpoints.remove(&id)),

@@ -143,16 +143,19 @@ impl Local {
         made["id"].as_str().expect("an id").to_owned()
     }
 
-    /// The events so far, and from now on only new ones.
-    pub(crate) fn events(&self) -> Vec<Told> {
+    /// The bodies of the messages so far, and from now on only new ones.
+    pub(crate) fn bodies(&self) -> Vec<Value> {
         self.sandbox.shared().with(|state, _| {
             let seen = self.seen.load(Ordering::SeqCst);
-            let new = state.post.messages().take_while(|message| message.number > seen);
-            let mut told: Vec<Told> = new.map(|message| told(&message.body)).collect();
-            told.reverse();
-            self.seen.fetch_add(told.len() as u64, Ordering::SeqCst);
-            told
+            let new: Vec<_> = state.post.messages().take_while(|message| message.number > seen).collect();
+            self.seen.store(new.first().map_or(seen, |newest| newest.number), Ordering::SeqCst);
+            new.iter().rev().map(|message| serde_json::from_str(&message.body).expect("an envelope")).collect()
         })
+    }
+
+    /// The same as events.
+    pub(crate) fn events(&self) -> Vec<Told> {
+        self.bodies().into_iter().map(told).collect()
     }
 
     /// The kinds of the events so far.
@@ -161,8 +164,7 @@ impl Local {
     }
 }
 
-fn told(body: &str) -> Told {
-    let mut envelope: Value = serde_json::from_str(body).expect("an envelope");
+fn told(mut envelope: Value) -> Told {
     let kind = envelope["type"].as_str().expect("a type").to_owned();
     let at_ms = envelope["timestamp"].as_i64().expect("a time");
     Told { kind, data: envelope["data"].take(), at_ms }

@@ -8,6 +8,7 @@ mod migrate;
 mod output;
 mod replay;
 mod rls;
+mod sandbox;
 mod serve;
 mod status;
 mod trigger;
@@ -52,6 +53,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run the service: webhooks, API, background work
     Serve(serve::Arguments),
+    /// Run a local stand-in for Clerk: its API, its tokens, its webhooks, and their faults
+    Sandbox(sandbox::Arguments),
     /// Send a correctly signed example event to a running server
     Trigger(trigger::Arguments),
     /// Apply stored deliveries again
@@ -139,6 +142,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match command {
         Command::Demo(arguments) => demo::run(arguments, &global).await,
         Command::Serve(arguments) => serve::run(arguments, &global).await,
+        Command::Sandbox(arguments) => sandbox::run(arguments, &global).await,
         Command::Trigger(arguments) => trigger::run(arguments, &global).await,
         Command::Replay(arguments) => replay::run(arguments, &global).await,
         Command::Status(arguments) => status::run(arguments, &global).await,

@@ -10,7 +10,8 @@ use tempfile::TempDir;
 
 use crate::support::{ADMIN_TOKEN, History, Output, PATIENCE, Place, SECRET, admin, faircopy, post, sender};
 
-const COMMANDS: [&str; 8] = ["demo", "serve", "trigger", "replay", "status", "rls", "migrate", "completions"];
+const COMMANDS: [&str; 9] =
+    ["demo", "serve", "sandbox", "trigger", "replay", "status", "rls", "migrate", "completions"];
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
