@@ -110,7 +110,16 @@ impl Sandbox {
         let sending = tokio::spawn(post::sender::run(shared.clone(), client, async { drop(told.await) }));
         let syncing = shared.with(|state, _| state.journal.as_ref().map(Journal::syncing));
         let syncing = syncing.transpose().map_err(cannot)?.map(|syncing| tokio::spawn(syncing.run()));
-        Ok(Self { url, shared, liveblocks, stop: Some(stop), serving, stop_sending: Some(stop_sending), sending, syncing })
+        Ok(Self {
+            url,
+            shared,
+            liveblocks,
+            stop: Some(stop),
+            serving,
+            stop_sending: Some(stop_sending),
+            sending,
+            syncing,
+        })
     }
 
     /// Where it is: the Backend API's address without `/v1`, and the issuer of its tokens.
