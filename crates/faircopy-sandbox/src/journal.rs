@@ -225,6 +225,13 @@ impl Journal {
         self.unsynced.store(true, Ordering::Release);
     }
 
+    /// Ends it: another sandbox may have the file from here on, whoever still holds it open.
+    pub(crate) fn release(self) {
+        if let Err(error) = self.file.sync_data().and_then(|()| self.file.unlock()) {
+            tracing::warn!(%error, file = %self.path.display(), "the file of the sandbox");
+        }
+    }
+
     /// What makes sure that it is on the disk.
     pub(crate) fn syncing(&self) -> std::io::Result<Syncing> {
         Ok(Syncing { file: self.file.try_clone()?, unsynced: self.unsynced.clone() })

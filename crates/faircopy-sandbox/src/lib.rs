@@ -87,6 +87,8 @@ impl Drop for Sandbox {
         if let Some(syncing) = &self.syncing {
             syncing.abort();
         }
+        // The tasks end when the runtime gets to them; the file is free now.
+        self.shared.close();
     }
 }
 

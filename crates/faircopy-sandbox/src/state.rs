@@ -84,6 +84,13 @@ impl Shared {
         }
     }
 
+    /// Writes nothing down any more.
+    pub(crate) fn close(&self) {
+        if let Some(journal) = self.lock().journal.take() {
+            journal.release();
+        }
+    }
+
     /// Changes the instance: what it emitted is in the post before anybody else sees the change.
     pub fn change<T>(&self, change: impl FnOnce(&mut Instance, i64) -> T) -> T {
         self.with(|state, now| change(&mut state.instance, now))
