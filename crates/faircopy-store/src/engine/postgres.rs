@@ -9,6 +9,8 @@ use std::time::Duration;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Config, Statement};
@@ -30,19 +32,24 @@ const READ_DEADLINE: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long making a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Each row is looked up by its key, with one plan for any number of rows.
+macro_rules! by_key {
+    () => {
+        "set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), \
+         set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true), \
+         set_config('plan_cache_mode', 'force_generic_plan', true)"
+    };
+}
 /// What every write transaction sets, for itself alone: poolers share connections. The timeouts keep one held lock from
 /// holding everyone; the planner is told to use the indexes, because a plan made while a table was empty would be kept.
-const SETTINGS: &str = "SELECT \
-    set_config('lock_timeout', '1s', true), set_config('statement_timeout', '6s', true), \
-    set_config('idle_in_transaction_session_timeout', '10s', true), set_config('synchronous_commit', 'on', true), \
-    set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), \
-    set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true), \
-    set_config('plan_cache_mode', 'force_generic_plan', true)";
+const SETTINGS: &str = concat!(
+    "SELECT set_config('lock_timeout', '1s', true), set_config('statement_timeout', '6s', true), \
+     set_config('idle_in_transaction_session_timeout', '10s', true), set_config('synchronous_commit', 'on', true), ",
+    by_key!()
+);
 /// What a read over many rows sets, for itself alone: each row is looked up by its key, with one plan for any number of
 /// rows. Left to itself the planner goes through whole tables while they are small, and plans anew for each small number.
-const READ_SETTINGS: &str = "SELECT set_config('enable_seqscan', 'off', true), \
-    set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), \
-    set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true)";
+const READ_SETTINGS: &str = concat!("SELECT ", by_key!());
 /// Takes the pen.
 const PEN: &str = "SELECT sequence FROM {s}feed FOR UPDATE";
 /// The URL's parameters that the client library reads. Others are for other libraries, and are ignored as those do.
@@ -370,6 +377,26 @@ pub(crate) struct Readers {
     reaping: Arc<AtomicBool>,
 }
 
+/// The answer, or what is to be said of one that did not come in time.
+fn in_time(client: Object, answer: std::result::Result<Result<Vec<Row>>, Elapsed>) -> Result<Vec<Row>> {
+    answer.unwrap_or_else(|_| Err(late(client)))
+}
+
+/// Sends a whole transaction before it waits for the first answer.
+async fn in_transaction<T>(
+    client: &Object,
+    begin: &str,
+    set: impl Future<Output = Result<T>>,
+    rows: impl Future<Output = Result<Vec<Row>>>,
+) -> Result<Vec<Row>> {
+    let (begun, set, rows, _) =
+        tokio::join!(biased; client.batch_execute(begin), set, rows, client.batch_execute("COMMIT"));
+    // The first failure is the cause. Where something cannot be set, nothing was read: the transaction was lost.
+    begun?;
+    set?;
+    rows
+}
+
 impl Readers {
     pub(super) fn new(target: &Target) -> Self {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -405,10 +432,8 @@ impl Readers {
         scalars: Vec<Value>,
     ) -> Result<Vec<Row>> {
         let client = self.client().await?;
-        match tokio::time::timeout(READ_DEADLINE, self.ask_as(&client, role, claims, statement, scalars)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(late(client)),
-        }
+        let answer = timeout(READ_DEADLINE, self.ask_as(&client, role, claims, statement, scalars)).await;
+        in_time(client, answer)
     }
 
     async fn ask_as(
@@ -425,50 +450,28 @@ impl Readers {
         let begin = format!("BEGIN READ ONLY; SET LOCAL ROLE \"{}\"", role.replace('"', "\"\""));
         let (set, claims) =
             ("SELECT set_config('request.jwt.claims', $1, true)", [(&claims as Parameter<'_>, Type::TEXT)]);
-        let (begun, set, rows, _) = tokio::join!(
-            biased;
-            client.batch_execute(&begin),
-            client.query_typed(set, &claims),
-            prepared.query(client, &values),
-            client.batch_execute("COMMIT"),
-        );
-        // The first failure is the cause. Where the role cannot be taken, nothing was read: the transaction was lost.
-        begun?;
-        set?;
-        rows
+        let set = async { client.query_typed(set, &claims).await.map_err(Error::from) };
+        in_transaction(client, &begin, set, prepared.query(client, &values)).await
     }
 
     /// Reads with the plan of [`READ_SETTINGS`], in one round trip.
     pub(super) async fn read_over(&self, text: &str, given: &Given<'_>) -> Result<Vec<Row>> {
         let client = self.client().await?;
-        match tokio::time::timeout(READ_DEADLINE, self.ask_over(&client, text, given)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(late(client)),
-        }
+        let answer = timeout(READ_DEADLINE, self.ask_over(&client, text, given)).await;
+        in_time(client, answer)
     }
 
     async fn ask_over(&self, client: &Object, text: &str, given: &Given<'_>) -> Result<Vec<Row>> {
         let nothing = Given::Scalars(vec![]);
         let settings = self.prepare(client, READ_SETTINGS, &nothing).await?;
         let (prepared, values) = (self.prepare(client, text, given).await?, values(given));
-        let (begun, set, rows, _) = tokio::join!(
-            biased;
-            client.batch_execute("BEGIN READ ONLY"),
-            settings.query(client, &[]),
-            prepared.query(client, &values),
-            client.batch_execute("COMMIT"),
-        );
-        begun?;
-        set?;
-        rows
+        in_transaction(client, "BEGIN READ ONLY", settings.query(client, &[]), prepared.query(client, &values)).await
     }
 
     pub(super) async fn read(&self, text: &str, given: &Given<'_>) -> Result<Vec<Row>> {
         let client = self.client().await?;
-        match tokio::time::timeout(READ_DEADLINE, self.ask(&client, text, given)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(late(client)),
-        }
+        let answer = timeout(READ_DEADLINE, self.ask(&client, text, given)).await;
+        in_time(client, answer)
     }
 
     async fn ask(&self, client: &Object, text: &str, given: &Given<'_>) -> Result<Vec<Row>> {

@@ -153,11 +153,14 @@ fn run(statement: &mut Statement<'_>, given: &Given<'_>, found: &mut Vec<Row>) -
     }
 }
 
+/// To SQLite `$2` is a name, and its place is where it stands first.
 fn bind_scalars(statement: &mut Statement<'_>, scalars: &[Value]) -> Result<()> {
     for (at, scalar) in scalars.iter().enumerate() {
+        let place = statement.parameter_index(&format!("${}", at + 1))?;
+        let place = place.ok_or_else(|| Error::Refused("a statement lacks a parameter; this is a bug".into()))?;
         match scalar {
-            Value::Text(text) => statement.raw_bind_parameter(at + 1, text)?,
-            Value::Int(number) => statement.raw_bind_parameter(at + 1, number)?,
+            Value::Text(text) => statement.raw_bind_parameter(place, text)?,
+            Value::Int(number) => statement.raw_bind_parameter(place, number)?,
         }
     }
     Ok(())

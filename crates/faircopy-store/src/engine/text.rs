@@ -74,8 +74,7 @@ impl Dialect {
             rest = after;
         }
         out.push_str(rest);
-        // To SQLite `$2` is a name, numbered by where it stands first; `?2` is the second.
-        if self == Self::Sqlite { out.replace('$', "?") } else { out }
+        out
     }
 
     fn word(self, word: &str) -> Cow<'_, str> {
