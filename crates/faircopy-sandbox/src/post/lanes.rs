@@ -15,6 +15,10 @@ pub(super) struct UnderWay {
     pub corrupted: bool,
 }
 
+/// When, the order, the message, and whether it is held back.
+#[cfg(test)]
+type Place = (i64, u64, u64, bool);
+
 /// What waits at one endpoint, and how much is under way.
 #[derive(Debug, Default)]
 struct Lane {
@@ -126,7 +130,7 @@ impl Lanes {
 
     /// What waits (when, its order, the message) and what of it is held back, by endpoint: to be compared.
     #[cfg(test)]
-    pub(super) fn all(&self) -> Vec<(&str, Vec<(i64, u64, u64, bool)>)> {
+    pub(super) fn all(&self) -> BTreeMap<&str, Vec<Place>> {
         let waiting = |lane: &Lane| {
             let is_held = |order, message| lane.held.contains(&(message, order));
             let rows = lane.waiting.iter().map(|&(at, order, message)| (at, order, message, is_held(order, message)));

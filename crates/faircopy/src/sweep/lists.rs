@@ -51,7 +51,7 @@ pub(super) fn row_id(kind: Swept, subject: &str) -> &str {
 impl Run<'_> {
     /// Reads all lists, side by side.
     pub(super) async fn walk_all(&self) -> Result<(), Stop> {
-        let [a, b, c, d] = Swept::ALL.map(|kind| self.walk(kind));
+        let [a, b, c, d] = Swept::ALL.map(|kind| Box::pin(self.walk(kind)));
         tokio::try_join!(a, b, c, d).map(drop)
     }
 

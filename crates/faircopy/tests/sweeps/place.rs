@@ -223,23 +223,31 @@ pub(crate) fn document(value: Value) -> serde_json::Map<String, Value> {
 }
 
 /// Who is in the instance.
-fn ids(instance: &Instance, now: i64) -> (Vec<String>, Vec<String>, Vec<(String, String)>, Vec<(String, String)>) {
+struct Ids {
+    users: Vec<String>,
+    organizations: Vec<String>,
+    /// Organization and user.
+    members: Vec<(String, String)>,
+    /// Organization and invitation, of those that are pending.
+    invitations: Vec<(String, String)>,
+}
+
+fn ids(instance: &Instance, now: i64) -> Ids {
     let Truth { users, organizations, members, invitations } = truth::of(instance, now);
     let pending = invitations.into_iter().filter(|(_, invitation)| invitation.status == "pending");
-    (
-        users.into_keys().collect(),
-        organizations.into_keys().collect(),
-        members.into_keys().collect(),
-        pending.map(|(id, invitation)| (invitation.clerk_org_id, id)).collect(),
-    )
+    Ids {
+        users: users.into_keys().collect(),
+        organizations: organizations.into_keys().collect(),
+        members: members.into_keys().collect(),
+        invitations: pending.map(|(id, invitation)| (invitation.clerk_org_id, id)).collect(),
+    }
 }
 
 /// Makes one change at random. What Clerk would refuse is not made.
 pub(crate) fn random_change(instance: &mut Instance, dice: &mut Dice, now: i64) {
-    let (users, organizations, members, invitations) = ids(instance, now);
+    let Ids { users, organizations, members, invitations } = ids(instance, now);
     let name = dice.letters(6);
-    let metadata =
-        || json!({ "public_metadata": { "plan": name, "workspaceId": (dice_of(&name) % 3 == 0).then_some("ws") } });
+    let metadata = || json!({ "public_metadata": { "plan": name, "workspaceId": dice_of(&name).is_multiple_of(3).then_some("ws") } });
     let result: Result<(), Refusal> = match dice.below(16) {
         0..=2 => {
             let body = json!({ "first_name": name, "email_address": [format!("{name}@example.com").to_lowercase()] });
@@ -298,7 +306,7 @@ fn dice_of(name: &str) -> usize {
 }
 
 fn dice_role(name: &str) -> &'static str {
-    if dice_of(name) % 2 == 0 { "org:admin" } else { "org:member" }
+    if dice_of(name).is_multiple_of(2) { "org:admin" } else { "org:member" }
 }
 
 /// The rows that a report says it removed.

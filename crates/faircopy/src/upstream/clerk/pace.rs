@@ -15,7 +15,7 @@ const DEVELOPMENT_LIMIT: i64 = 100;
 const BACKGROUND_PERCENT: i64 = 20;
 const FOREGROUND_PERCENT: i64 = 40;
 /// And for what an operator waits for: the application keeps what is left.
-const OPERATOR_PERCENT: i64 = 60;
+const OPERATOR_PERCENT: i64 = 50;
 /// The shortest pause after a 429, and the first one where the answer does not say how long: it doubles from there.
 const FIRST_PAUSE_MS: i64 = 1_000;
 /// The longest pause, whatever the answer says: somebody else's mistake must not stop the service for a day.
@@ -159,7 +159,7 @@ mod tests {
         check(false, Share::Foreground, 40, 20);
         check(true, Share::Background, 200, 100);
         check(true, Share::Foreground, 400, 200);
-        check(true, Share::Operator, 600, 300);
+        check(true, Share::Operator, 500, 250);
     }
 
     #[test]
