@@ -43,7 +43,7 @@ pub use reading::{Membership, OrganizationRecord, Person, UserRecord};
 pub use records::{Counts, OutcomeCount};
 pub use server::Server;
 pub use standing::{Freshness, Member, Standing};
-pub use sweeps::{Absence, Progress, Sweep, Swept, Unseen};
+pub use sweeps::{Absence, Part, Progress, Sweep, Swept, Unseen};
 pub use validate::Validated;
 
 use engine::Readers;

@@ -19,6 +19,8 @@ use crate::upstream::clerk::{Cut, Fault, List, MAX_NAMED};
 
 /// Rows that are looked for together: as many as one question may name.
 const AT_ONCE: i64 = 100;
+/// Rows of the copy that are looked through together for those that were not seen: a few milliseconds.
+const AMONG: i64 = 2_000;
 
 /// What a direct question found.
 pub(super) enum Found {
@@ -146,20 +148,21 @@ impl Run<'_> {
         let kept = if self.order.force { u64::MAX } else { limit.max(MAX_TOLD as u64) };
         let (mut candidates, mut after) = (Candidates::default(), String::new());
         loop {
-            let page = self.sweeper.store.unseen(self.id, kind, &after, AT_ONCE).await?;
-            let Some(last) = page.last() else { return Ok(candidates) };
-            after.clone_from(&last.subject);
+            let part = self.sweeper.store.unseen(self.id, kind, &after, AMONG).await?;
             let is_old = |register: Option<&Register>| {
                 register.and_then(last_observed).is_none_or(|observed| observed <= latest)
             };
             let is_ruled = |subject: &str| subject.split('/').any(|part| ruled.contains(part));
-            for row in page.into_iter().filter(|row| is_old(row.register.as_ref()) && !is_ruled(&row.subject)) {
+            let unseen = part.unseen.into_iter();
+            for row in unseen.filter(|row| is_old(row.register.as_ref()) && !is_ruled(&row.subject)) {
                 candidates.count += 1;
                 if candidates.count <= kept {
                     let (subject, is_provisional) = (row.subject, row.is_provisional);
                     candidates.rows.push(Candidate { subject, is_provisional });
                 }
             }
+            let Some(last) = part.last else { return Ok(candidates) };
+            after = last;
         }
     }
 
