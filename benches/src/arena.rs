@@ -41,7 +41,8 @@ impl Arena {
         }
         let peers = benches.join("peers");
         // SQLite files are read through the peers' package, so Faircopy on SQLite needs it too.
-        if contestants.iter().any(|&contestant| contestant != Contestant::FaircopyPostgres) {
+        let needs_peers = |contestant: &Contestant| *contestant != Contestant::FaircopyPostgres;
+        if !args.backfill && contestants.iter().any(needs_peers) {
             install_peers(&peers)?;
         }
         let on_postgres = contestants.iter().any(|contestant| contestant.on_postgres());

@@ -63,9 +63,21 @@ pub(crate) struct Args {
     #[arg(long, group = "mode")]
     pub(crate) sessions: bool,
 
-    /// With --sessions: signed-in users, with a token each
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
-    pub(crate) users: u16,
+    /// Mode: backfill and reconcile of a local Clerk, beside its own page rate
+    #[arg(long, group = "mode")]
+    pub(crate) backfill: bool,
+
+    /// With --sessions: signed-in users, with a token each [default: 1000]. With --backfill: users at Clerk [default: 200000]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1000..=10_000_000), value_name = "N")]
+    pub(crate) users: Option<u32>,
+
+    /// With --backfill: how often a backfill is killed and gone on with, after the rounds
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub(crate) kills: u32,
+
+    /// With --backfill: requests that the local Clerk answers in ten seconds, or `off`
+    #[arg(long, default_value = "1000", value_name = "REQUESTS")]
+    pub(crate) rate_limit: String,
 
     /// Mode: instructions of the core's steps, beside what is committed; fails when a step became dearer; needs valgrind
     #[arg(long, group = "mode")]

@@ -220,14 +220,14 @@ impl Drop for Server {
 
 /// A command that ends when this program ends, however that happens: an orphan would disturb every later measurement.
 /// `setpriv` becomes the program, which costs its start about a millisecond.
-fn bound_to_us(program: &OsStr) -> Command {
+pub(crate) fn bound_to_us(program: &OsStr) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     command
 }
 
 /// Removes what could configure a contestant by chance, but keeps what `command` sets itself.
-fn clear_environment(command: &mut Command) {
+pub(crate) fn clear_environment(command: &mut Command) {
     let own: Vec<_> = command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
     command.env_clear().envs(own);
     if let Some(path) = std::env::var_os("PATH") {

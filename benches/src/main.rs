@@ -13,6 +13,7 @@
 //! | [`faircopy_bench::operation`] | the core's steps, for the micro-benchmarks and `--instructions` |
 //! | [`procfs`], [`machine`] | what Linux tells about processes and about the machine |
 //! | [`program`] | programs that are run to their end |
+//! | [`upstream`], [`counter`], [`sweep`] | for `--backfill`: the local Clerk, the pages that are asked of it, a sweep watched from outside |
 //! | [`fill`] | the SQL that fills tables before `--growth` |
 //! | [`summary`], [`report`] | medians, ratios, Markdown |
 //!
@@ -26,6 +27,7 @@ mod arena;
 mod args;
 mod cluster;
 mod contestant;
+mod counter;
 mod database;
 mod fill;
 mod http;
@@ -37,6 +39,8 @@ mod program;
 mod report;
 mod round;
 mod summary;
+mod sweep;
+mod upstream;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,6 @@
 //! What is compared with what: one function per mode.
 
+mod backfill;
 mod compare;
 mod growth;
 mod half;
@@ -44,6 +45,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         idle::run(args)?;
     } else if args.growth {
         growth::run(args)?;
+    } else if args.backfill {
+        backfill::run(args)?;
     } else if args.sessions {
         sessions::run(args)?;
     } else if let Some(processes) = args.replicas {

@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     report.note(format!(
         "`GET /v1/auth` over {} keep-alive connections, the tokens of {} users in turn, each a member of an organization; \
          user and membership are in the database. {} s measured after {} s of warm-up.",
-        args.connections, args.users, args.seconds, args.warm_up
+        args.connections, users(args), args.seconds, args.warm_up
     ));
     report.note(
         "Before the load each token is sent once, which stores its rows, and once forged: the answers must name the user, \
@@ -68,11 +68,18 @@ pub(super) fn run(args: &Args) -> Result<()> {
     report.finish(args)
 }
 
+/// How many sign in unless somebody says so.
+const USERS: u32 = 1000;
+
+fn users(args: &Args) -> usize {
+    usize::try_from(args.users.unwrap_or(USERS)).unwrap_or(usize::MAX)
+}
+
 fn tokens(args: &Args, instance: &Instance) -> Vec<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let lifetime = i64::try_from(args.seconds + args.warm_up + SPARE).unwrap_or(i64::MAX);
     let now = i64::try_from(now).unwrap_or_default();
-    (0..usize::from(args.users)).map(|number| instance.token(number, now, lifetime)).collect()
+    (0..users(args)).map(|number| instance.token(number, now, lifetime)).collect()
 }
 
 fn request(token: &str) -> Vec<u8> {

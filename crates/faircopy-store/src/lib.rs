@@ -45,7 +45,7 @@ pub use reading::{Membership, OrganizationRecord, Person, UserRecord};
 pub use records::{Counts, OutcomeCount};
 pub use server::Server;
 pub use standing::{Basis, Freshness, Member, Standing};
-pub use sweeps::{Absence, Progress, Sweep, Swept, Unseen};
+pub use sweeps::{Absence, Part, Progress, Sweep, Swept, Unseen};
 pub use validate::Validated;
 
 use engine::Readers;

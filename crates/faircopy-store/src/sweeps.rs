@@ -1,6 +1,8 @@
 //! Sweeps as they are remembered: where their walks stand, what was seen, what was looked for in vain, and what they found
 //! (docs/decisions/0015-sweeps.md).
 
+use std::collections::BTreeMap;
+
 use faircopy_core::Millis;
 use faircopy_core::id::{InvitationId, OrganizationId, UserId};
 use faircopy_core::merge::{Key, Register};
@@ -48,16 +50,27 @@ impl Swept {
         }
     }
 
-    /// Table, and the expressions of a row's subject and of its register's key.
-    fn table(self) -> (&'static str, &'static str, &'static str) {
-        const PAIR: &str = "t.clerk_org_id || '/' || t.clerk_user_id";
+    /// The table, its key's columns, and the expression of a row's subject.
+    fn table(self) -> (&'static str, &'static [&'static str], &'static str) {
         match self {
-            Self::Organization => ("organizations", "t.clerk_org_id", "t.clerk_org_id"),
-            Self::User => ("users", "t.clerk_user_id", "t.clerk_user_id"),
-            Self::Member => ("organization_members", PAIR, PAIR),
-            Self::Invitation => {
-                ("organization_invitations", "t.clerk_org_id || '/' || t.clerk_invitation_id", "t.clerk_invitation_id")
+            Self::Organization => ("organizations", &["clerk_org_id"], "t.clerk_org_id"),
+            Self::User => ("users", &["clerk_user_id"], "t.clerk_user_id"),
+            Self::Member => {
+                ("organization_members", &["clerk_org_id", "clerk_user_id"], "t.clerk_org_id || '/' || t.clerk_user_id")
             }
+            Self::Invitation => {
+                ("organization_invitations", &["clerk_invitation_id"], "t.clerk_org_id || '/' || t.clerk_invitation_id")
+            }
+        }
+    }
+
+    /// Where the table's key ends that a subject is of: [`Store::unseen`] goes on behind it.
+    fn place(self, subject: &str) -> Vec<String> {
+        match (self, subject.split_once('/')) {
+            (Self::Member, Some((organization, user))) => vec![organization.to_owned(), user.to_owned()],
+            (Self::Member, None) => vec![subject.to_owned(), String::new()],
+            (Self::Invitation, Some((_, invitation))) => vec![invitation.to_owned()],
+            _ => vec![subject.to_owned()],
         }
     }
 
@@ -106,6 +119,15 @@ pub struct Unseen {
     pub is_provisional: bool,
     /// What the merge remembers of it, if it does.
     pub register: Option<Register>,
+}
+
+/// A part of a table, gone through in the order of its key.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Those of its rows that were not seen.
+    pub unseen: Vec<Unseen>,
+    /// Its last row, after which the next part begins; `None` when there is nothing left.
+    pub last: Option<String>,
 }
 
 /// A row that a direct read did not find either.
@@ -218,24 +240,54 @@ impl Store {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
-    /// Rows of a kind that the copy shows and the sweep has neither seen nor found absent yet, in the order of their ids,
-    /// after one of them.
-    pub async fn unseen(&self, sweep: i64, kind: Swept, after: &str, limit: i64) -> Result<Vec<Unseen>> {
-        let (table, subject, key) = kind.table();
+    /// Of the next rows of a kind that the copy shows, `among` at most, those that the sweep has neither seen nor found
+    /// absent yet. Parts follow one another by [`Part::last`], beginning with nothing; they have an order of their own.
+    ///
+    /// The cost is that of `among` rows, whatever the table holds and however few of them are unseen.
+    pub async fn unseen(&self, sweep: i64, kind: Swept, after: &str, among: i64) -> Result<Part> {
+        let (table, keys, subject) = kind.table();
+        let columns = listed(keys);
         let statement = format!(
-            "SELECT w.subject, w.provenance, {columns} FROM \
-             (SELECT {{bytes {subject}}} AS subject, {{bytes {key}}} AS key, t.provenance AS provenance \
-              FROM {{s}}{table} AS t) AS w \
-             LEFT JOIN {{s}}registers r ON r.subject = w.key \
-             WHERE w.subject > $3 \
-             AND NOT EXISTS (SELECT 1 FROM {{s}}sweep_seen s WHERE s.sweep = $1 AND s.kind = $2 AND s.subject = w.subject) \
-             AND NOT EXISTS (SELECT 1 FROM {{s}}sweep_absences a \
-              WHERE a.sweep = $1 AND a.kind = $2 AND a.subject = w.subject) \
-             ORDER BY w.subject LIMIT $4",
-            columns = registers::COLUMNS,
+            "SELECT {subject}, t.provenance FROM {{s}}{table} AS t WHERE {behind} ORDER BY {columns} LIMIT ${last}",
+            behind = behind(keys, 0),
+            last = keys.len() + 1
         );
-        let scalars = vec![sweep.into(), kind.as_str().into(), after.into(), limit.into()];
-        self.readers.read(&statement, scalars).await?.iter().map(unseen).collect()
+        let mut scalars: Vec<Value> = kind.place(after).iter().map(|key| key.as_str().into()).collect();
+        scalars.push(among.into());
+        let rows = self.readers.read(&statement, scalars).await?;
+        let shown: Vec<(String, bool)> = rows.iter().map(shown).collect::<Result<_>>()?;
+        let unseen = self.unseen_of(sweep, kind, &shown).await?;
+        let is_end = i64::try_from(shown.len()).is_ok_and(|length| length < among);
+        let last = shown.into_iter().next_back().map(|(subject, _)| subject).filter(|_| !is_end);
+        Ok(Part { unseen, last })
+    }
+
+    async fn unseen_of(&self, sweep: i64, kind: Swept, shown: &[(String, bool)]) -> Result<Vec<Unseen>> {
+        const STATEMENT: &str = "SELECT v.subject, v.is_token FROM {rows} AS v \
+            WHERE NOT EXISTS (SELECT 1 FROM {s}sweep_seen s \
+             WHERE s.sweep = v.sweep AND s.kind = v.kind AND s.subject = v.subject) \
+            AND NOT EXISTS (SELECT 1 FROM {s}sweep_absences a \
+             WHERE a.sweep = v.sweep AND a.kind = v.kind AND a.subject = v.subject)";
+        let rows = Rows::new(shown.len())
+            .int("sweep", shown.iter().map(|_| Some(sweep)))
+            .text("kind", shown.iter().map(|_| Some(kind.as_str())))
+            .text("subject", shown.iter().map(|(subject, _)| Some(subject.as_str())))
+            .bool("is_token", shown.iter().map(|(_, is_token)| Some(*is_token)));
+        if rows.is_empty() {
+            return Ok(vec![]);
+        }
+        let rows = self.readers.read_over(STATEMENT, rows.into_owned()).await?;
+        let mut unseen = Vec::with_capacity(rows.len());
+        for row in &rows {
+            unseen.push((row.required(0)?, row.bool(1)?.unwrap_or_default()));
+        }
+        let keys: Vec<Key> = unseen.iter().filter_map(|(subject, _)| kind.key(subject)).collect();
+        let mut registers: BTreeMap<Key, Register> = self.registers(&keys).await?.into_iter().collect();
+        let unseen = unseen.into_iter().map(|(subject, is_provisional)| {
+            let register = kind.key(&subject).and_then(|key| registers.remove(&key));
+            Unseen { subject, is_provisional, register }
+        });
+        Ok(unseen.collect())
     }
 
     /// What a sweep has looked for in vain, in the order of the ids, after one of them.
@@ -313,16 +365,40 @@ impl Writer {
         self.write_under(Some(fence), calls).await
     }
 
-    /// Forgets a part of what sweeps that are over have seen. Returns whether there may be more.
-    pub async fn forget_seen(&mut self) -> Result<bool> {
-        const SEEN: &str = "DELETE FROM {s}sweep_seen WHERE (sweep, kind, subject) IN (\
-            SELECT v.sweep, v.kind, v.subject FROM {s}sweep_seen v WHERE NOT EXISTS (\
-            SELECT 1 FROM {s}sweeps s WHERE s.id = v.sweep AND s.finished_at IS NULL) LIMIT $1) RETURNING 1";
+    /// Forgets what sweeps that are over have seen, a part at a time: others write in between.
+    pub async fn forget_seen(&mut self) -> Result<()> {
+        const OVER: &str = "SELECT s.id FROM {s}sweeps s WHERE s.finished_at IS NOT NULL \
+            AND EXISTS (SELECT 1 FROM {s}sweep_seen v WHERE v.sweep = s.id)";
         const ABSENT: &str = "DELETE FROM {s}sweep_absences WHERE NOT EXISTS (\
             SELECT 1 FROM {s}sweeps s WHERE s.id = sweep AND s.finished_at IS NULL)";
-        let gone = self.look(SEEN, vec![FORGET_AT_ONCE.into()]).await?.len();
-        self.look(ABSENT, vec![]).await?;
-        Ok(i64::try_from(gone).is_ok_and(|gone| gone >= FORGET_AT_ONCE))
+        for row in self.look(OVER, vec![]).await? {
+            for kind in Swept::ALL {
+                self.forget_seen_of(row.int(0)?.unwrap_or_default(), kind).await?;
+            }
+        }
+        self.look(ABSENT, vec![]).await.map(drop)
+    }
+
+    /// Along the key, from where the part before ended: rows that were just deleted are not gone through again.
+    async fn forget_seen_of(&mut self, sweep: i64, kind: Swept) -> Result<()> {
+        const END: &str = "SELECT v.subject FROM {s}sweep_seen v WHERE v.sweep = $1 AND v.kind = $2 AND v.subject > $3 \
+            ORDER BY v.sweep, v.kind, v.subject LIMIT 1 OFFSET $4";
+        const PART: &str = "DELETE FROM {s}sweep_seen \
+            WHERE sweep = $1 AND kind = $2 AND subject > $3 AND subject <= $4";
+        const REST: &str = "DELETE FROM {s}sweep_seen WHERE sweep = $1 AND kind = $2 AND subject > $3";
+        let mut after = String::new();
+        loop {
+            let from: Vec<Value> = vec![sweep.into(), kind.as_str().into(), after.as_str().into()];
+            let with = |scalar: Value| from.iter().cloned().chain([scalar]).collect::<Vec<Value>>();
+            match self.look(END, with(FORGET_AT_ONCE.into())).await?.first() {
+                Some(end) => {
+                    let end = end.required(0)?;
+                    self.look(PART, with(end.as_str().into())).await?;
+                    after = end;
+                }
+                None => return self.look(REST, from).await.map(drop),
+            }
+        }
     }
 
     /// One statement by itself.
@@ -377,10 +453,21 @@ fn sweep(row: &Row) -> Result<Sweep> {
     })
 }
 
-fn unseen(row: &Row) -> Result<Unseen> {
-    let register = match row.text(2)? {
-        Some(_) => Some(registers::read(row, 2)?.1),
-        None => None,
-    };
-    Ok(Unseen { subject: row.required(0)?, is_provisional: row.required(1)? == "token", register })
+/// A row of the copy: its subject, and whether only a token speaks for it.
+fn shown(row: &Row) -> Result<(String, bool)> {
+    Ok((row.required(0)?, row.required(1)? == "token"))
+}
+
+/// The columns of a key, in a list.
+fn listed(keys: &[&str]) -> String {
+    keys.iter().map(|key| format!("t.{key}")).collect::<Vec<_>>().join(", ")
+}
+
+/// What lies behind a place in the order of a key, whose values are the parameters after so many others.
+fn behind(keys: &[&str], others: usize) -> String {
+    let parameters: Vec<String> = (1..=keys.len()).map(|number| format!("${}", others + number)).collect();
+    match keys {
+        [key] => format!("t.{key} > {}", parameters[0]),
+        _ => format!("({}) > ({})", listed(keys), parameters.join(", ")),
+    }
 }

@@ -1,5 +1,7 @@
 //! Reading the lists: each page is compared with the copy, and what differs is merged, while the next page is asked for.
 
+use std::collections::HashSet;
+
 use faircopy_core::event::Fact;
 use faircopy_core::event::api::{Item, Page};
 use faircopy_core::sweep::{From, PAGE, Step, Walk};
@@ -170,9 +172,10 @@ impl Run<'_> {
         let named: Vec<(Swept, String)> = own.iter().filter_map(subject).collect();
         let unreadable = haul.items.len() - own.len();
         let found = self.sweeper.store.differences(&own, self.sweeper.clock.now()).await?;
+        let subjects: HashSet<&str> = found.iter().map(|difference| difference.subject.as_str()).collect();
         let is_found = |observations: &&Vec<Observation>| {
             let own = observations.first().and_then(subject);
-            own.is_some_and(|(kind, name)| found.iter().any(|difference| difference.subject == row_id(kind, &name)))
+            own.is_some_and(|(kind, name)| subjects.contains(row_id(kind, &name)))
         };
         let differing: Vec<&Vec<Observation>> =
             if found.is_empty() { vec![] } else { readable().filter(is_found).collect() };
@@ -193,12 +196,12 @@ impl Run<'_> {
             if let Some(list) = shared.state.lists.get_mut(&kind) {
                 list.walk = haul.walk.clone();
             }
+            match self.order.kind {
+                Kind::Reconcile => shared.seen.extend(named),
+                Kind::Backfill => {}
+            }
         }
-        let seen = match self.order.kind {
-            Kind::Reconcile => named.iter().map(|(kind, name)| (*kind, name.as_str())).collect(),
-            Kind::Backfill => vec![],
-        };
-        self.save(&Progress { seen, ..Progress::default() }).await
+        self.save_now_and_then().await
     }
 
     /// Puts what differed, and what of it still does, into the report.

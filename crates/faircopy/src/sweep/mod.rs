@@ -36,6 +36,9 @@ const RENEW_MS: i64 = 10_000;
 /// How much older than its walks a row's last news must be for its absence to mean anything, and how long after the first
 /// denial the second must be (merge.md, reconcile).
 pub const DEFAULT_GRACE_MS: i64 = 10 * 60_000;
+/// How often progress is saved while pages come faster than that: a save costs a commit, as a page does. After a kill so much of
+/// the reading is done again.
+const SAVE_MS: i64 = 250;
 /// A sweep that made no progress for so long is begun anew: what it has seen says nothing about today.
 const RESUMABLE_MS: i64 = 24 * 3_600_000;
 /// The longest sleep between two looks at the clock.
@@ -242,6 +245,10 @@ struct Shared {
     report: Report,
     phase: Phase,
     fence: Fence,
+    /// What was seen since progress was saved last, where it is to be remembered: it is saved with the walk that saw it, or
+    /// neither is.
+    seen: Vec<(Swept, String)>,
+    saved_at: Option<Millis>,
 }
 
 impl Sweeper {
@@ -279,13 +286,20 @@ impl Sweeper {
             id,
             order,
             bookkeeping: tokio::sync::Mutex::new(Bookkeeping { writer, renewed_at: now }),
-            shared: Mutex::new(Shared { state, report, phase: Phase::Walking, fence }),
+            shared: Mutex::new(Shared {
+                state,
+                report,
+                phase: Phase::Walking,
+                fence,
+                seen: Vec::new(),
+                saved_at: None,
+            }),
             lanes: Lanes::new(),
             glimpses,
         };
         let report = run.to_the_end().await?;
         let mut bookkeeping = run.bookkeeping.lock().await;
-        while bookkeeping.writer.forget_seen().await? {}
+        bookkeeping.writer.forget_seen().await?;
         Ok(report)
     }
 
@@ -394,15 +408,27 @@ impl Run<'_> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers progress, with where the sweep stands now, and keeps the lease.
+    /// Remembers progress, unless that was done [`SAVE_MS`] ago or less.
+    async fn save_now_and_then(&self) -> Result<(), Stop> {
+        let now = self.sweeper.clock.now();
+        let is_recent = |at: Millis| (0..SAVE_MS).contains(&(now.0 - at.0));
+        if self.shared().saved_at.is_some_and(is_recent) {
+            self.show();
+            return Ok(());
+        }
+        self.save(&Progress::default()).await
+    }
+
+    /// Remembers progress, with where the sweep stands now and what it has seen, and keeps the lease.
     async fn save(&self, progress: &Progress<'_>) -> Result<(), Stop> {
         let mut bookkeeping = self.bookkeeping.lock().await;
-        let (state, report) = {
-            let shared = self.shared();
-            (json(&shared.state)?, json(&shared.report)?)
+        let (state, report, seen) = {
+            let mut shared = self.shared();
+            shared.saved_at = Some(self.sweeper.clock.now());
+            (json(&shared.state)?, json(&shared.report)?, std::mem::take(&mut shared.seen))
         };
-        let Progress { seen, absent, settled, .. } = progress;
-        let (seen, absent, settled) = (seen.clone(), absent.clone(), settled.clone());
+        let seen = seen.iter().map(|(kind, name)| (*kind, name.as_str())).collect();
+        let (absent, settled) = (progress.absent.clone(), progress.settled.clone());
         let progress = Progress { state, report, seen, absent, settled };
         let fence = self.renew(&mut bookkeeping).await?;
         let now = self.sweeper.clock.now();
