@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `random` | random worlds with lost, doubled and shuffled deliveries, and writes going on (I8, I9) |
 //! | `guards` | a wrong key, empty lists, half a page, too much at once: nothing is deleted, and it says why |
+//! | `schedule` | a server does it by itself, and of several replicas one |
 //! | `resume` | a sweep that is stopped anywhere goes on; a lease that is lost commits nothing (I13) |
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -11,4 +12,4 @@ mod guards;
 mod place;
 mod random;
 mod resume;
-mod truth;
+mod schedule;
