@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 
 use faircopy_core::Millis;
 
-use crate::Writer;
 use crate::engine::{self, Call, Connection, Row, Rows, Value};
 use crate::error::{Error, Result};
+use crate::{Store, Writer};
 
 /// The right to do one kind of work, and the number that proves it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +19,14 @@ pub struct Fence {
     pub lease: &'static str,
     /// Which of its holders.
     pub number: i64,
+}
+
+impl Store {
+    /// Who had a lease last, and may still have it.
+    pub async fn lease_holder(&self, lease: &str) -> Result<Option<String>> {
+        const STATEMENT: &str = "SELECT holder FROM {s}leases WHERE name = $1";
+        self.readers.read(STATEMENT, vec![lease.into()]).await?.first().map_or(Ok(None), |row| row.text(0))
+    }
 }
 
 impl Writer {
@@ -31,9 +39,33 @@ impl Writer {
         now: Millis,
         for_ms: i64,
     ) -> Result<Option<Fence>> {
+        self.take(lease, holder, None, now, for_ms).await
+    }
+
+    /// Takes a lease over from a holder that is known to be gone, without waiting for its end; `None` if it is not that
+    /// holder who has it any more.
+    pub async fn inherit_lease(
+        &mut self,
+        lease: &'static str,
+        gone: &str,
+        holder: &str,
+        now: Millis,
+        for_ms: i64,
+    ) -> Result<Option<Fence>> {
+        self.take(lease, holder, Some(gone), now, for_ms).await
+    }
+
+    async fn take(
+        &mut self,
+        lease: &'static str,
+        holder: &str,
+        gone: Option<&str>,
+        now: Millis,
+        for_ms: i64,
+    ) -> Result<Option<Fence>> {
         let connection = self.fresh().await?;
         let dialect = connection.dialect();
-        let work = take(connection, lease, holder, now, now.plus(for_ms));
+        let work = take(connection, lease, (holder, gone), now, now.plus(for_ms));
         let number = engine::complete(dialect, Box::pin(work)).await;
         Ok(self.settle(number).await?.map(|number| Fence { lease, number }))
     }
@@ -76,7 +108,7 @@ async fn write(connection: &mut Connection, fence: Option<&Fence>, calls: Vec<Ca
 async fn take(
     connection: &mut Connection,
     lease: &'static str,
-    holder: &str,
+    (holder, gone): (&str, Option<&str>),
     now: Millis,
     until: Millis,
 ) -> Result<Option<i64>> {
@@ -90,7 +122,8 @@ async fn take(
         Some(row) => {
             let (by, number) = (row.required(0)?, row.int(1)?.unwrap_or_default());
             let is_ours = by == holder;
-            if !is_ours && row.int(2)?.unwrap_or_default() > now.0 {
+            let is_free = row.int(2)?.unwrap_or_default() <= now.0 || gone == Some(by.as_str());
+            if !is_ours && !is_free {
                 connection.rollback().await?;
                 return Ok(None);
             }

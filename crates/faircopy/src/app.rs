@@ -11,6 +11,7 @@ use faircopy_store::{Store, Writer};
 use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
+use crate::holder;
 use crate::names::Names;
 use crate::refresh::{Reader, Refresh};
 use crate::sweep::{Order, Patience, Sweeper};
@@ -78,10 +79,11 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
     rand::random()
 }
 
-/// The name of this process as a holder of leases: nobody else has it.
+/// The name of a holder of leases: nobody else has it, and on the same machine it can be seen when its process is gone.
 #[must_use]
 pub fn holder() -> String {
-    random_bytes::<16>().iter().map(|byte| format!("{byte:02x}")).collect()
+    let chance: String = random_bytes::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
+    holder::name(&chance)
 }
 
 /// Why a delivery was not acknowledged. All of these are worth another try by the sender.

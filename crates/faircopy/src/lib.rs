@@ -10,6 +10,7 @@ pub mod cli;
 pub mod compare;
 pub mod config;
 pub mod embed;
+mod holder;
 pub mod http;
 pub mod names;
 pub mod refresh;

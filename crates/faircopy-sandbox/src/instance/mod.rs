@@ -8,6 +8,7 @@ mod document;
 mod fields;
 mod invitations;
 mod lists;
+mod living;
 mod memberships;
 mod metadata;
 mod names;

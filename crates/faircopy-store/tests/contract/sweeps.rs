@@ -12,6 +12,7 @@ use crate::say::{NOW, at, event, gone, invitation, member, organization, user};
 
 on_both_engines!(
     a_lease_has_one_holder,
+    a_lease_is_inherited_from_whoever_is_named_as_gone,
     what_comes_in_the_name_of_a_lost_lease_is_not_merged,
     each_column_that_differs_is_named,
     what_equals_is_no_difference,
@@ -41,6 +42,19 @@ async fn a_lease_has_one_holder(db: &Db) {
     other.give_up_lease(&second).await.unwrap();
     let third = take(&mut one, "one", NOW.plus(2 * MINUTE)).await.unwrap();
     assert!(third.number > second.number);
+}
+
+async fn a_lease_is_inherited_from_whoever_is_named_as_gone(db: &Db) {
+    let (mut one, mut other) = (db.writer().await, db.store.writer());
+    assert_eq!(db.store.lease_holder(LEASE).await.unwrap(), None);
+    let first = take(&mut one, "one", NOW).await.unwrap();
+    assert_eq!(db.store.lease_holder(LEASE).await.unwrap().as_deref(), Some("one"));
+    let mut inherit = async |gone| other.inherit_lease(LEASE, gone, "other", NOW, MINUTE).await.unwrap();
+    assert_eq!(inherit("somebody else").await, None, "it was not he who had it");
+    let second = inherit("one").await.unwrap();
+    assert!(second.number > first.number, "whoever had it commits nothing more");
+    assert_eq!(inherit("one").await, Some(second), "he has it himself");
+    assert_eq!(take(&mut one, "one", NOW).await, None);
 }
 
 /// I13: a worker that lost its lease commits nothing; whoever shares the batch is not held up.

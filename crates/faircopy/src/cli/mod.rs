@@ -28,7 +28,7 @@ use crate::config::{Config, ConfigError, Environment, Flags};
 /// An exact, durable copy of your Clerk users, organizations, memberships and invitations in your own database.
 #[derive(Debug, Parser)]
 #[command(name = "faircopy", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Start here:\n  faircopy demo                 see it work, with real example deliveries\n  \
+#[command(after_help = "Start here:\n  faircopy demo                 see it work, with a local Clerk\n  \
     faircopy serve --dev          a server for development, with made-up secrets\n  \
     faircopy trigger user.created send a signed example event to it")]
 struct Cli {
@@ -54,7 +54,7 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// See it work: a server on a fresh database, and a company's history sent to it
+    /// See it work: a local Clerk and a server on a fresh database, and a company that lives
     Demo(demo::Arguments),
     /// Run the service: webhooks, API, background work
     Serve(serve::Arguments),

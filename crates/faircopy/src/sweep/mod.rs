@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::app::{Clock, Refusal};
+use crate::holder;
 use crate::telemetry::Metrics;
 use crate::upstream::clerk::{Clerk, Fault, Share};
 use crate::worker::intake::Intake;
@@ -255,7 +256,7 @@ impl Sweeper {
     /// Sweeps to the end, going on with an unfinished sweep of the same order where there is one.
     pub async fn run(&self, order: Order, glimpses: &watch::Sender<Glimpse>) -> Result<Report, Stop> {
         let mut writer = self.store.writer();
-        let fence = writer.take_lease(LEASE, &self.holder, self.clock.now(), LEASE_MS).await?.ok_or(Stop::Busy)?;
+        let fence = self.take_lease(&mut writer).await?.ok_or(Stop::Busy)?;
         let outcome = self.run_with(order, writer, fence.clone(), glimpses).await;
         // Whoever comes next need not wait for its end; if this fails, it does.
         drop(self.store.writer().give_up_lease(&fence).await);
@@ -301,6 +302,20 @@ impl Sweeper {
         let mut bookkeeping = run.bookkeeping.lock().await;
         bookkeeping.writer.forget_seen().await?;
         Ok(report)
+    }
+
+    /// Takes the lease if it is free, or if whoever has it was killed on this machine.
+    async fn take_lease(&self, writer: &mut Writer) -> Result<Option<Fence>, Stop> {
+        let now = self.clock.now();
+        if let Some(fence) = writer.take_lease(LEASE, &self.holder, now, LEASE_MS).await? {
+            return Ok(Some(fence));
+        }
+        match self.store.lease_holder(LEASE).await? {
+            Some(gone) if holder::is_gone(&gone) => {
+                Ok(writer.inherit_lease(LEASE, &gone, &self.holder, now, LEASE_MS).await?)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Gives the lease up, if this process has it: for whoever drops a sweep that is under way.

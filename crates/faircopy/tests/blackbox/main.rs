@@ -16,6 +16,7 @@
 //! | [`process`] | the process's surroundings: SIGTERM, file descriptors, memory, senders that hang up |
 //! | [`embedded`] | nothing: an application with Faircopy inside |
 //! | [`commands`] | the command line, by hand |
+//! | [`clerk_side`] | backfill and reconcile: killed, interrupted, refused, held back; the sandbox as a command |
 //!
 //! The binary must be built with the feature `failpoints` (`./test blackbox` does it). Random tests take their seed from
 //! `FAIRCOPY_TEST_SEED` and tell it when they fail; those whose fault needs time last `FAIRCOPY_TEST_SCALE` times as long.
@@ -27,6 +28,7 @@
     reason = "the tests wait for real processes, and histories must lie in the real past"
 )]
 
+mod clerk_side;
 mod commands;
 mod contention;
 mod disk;

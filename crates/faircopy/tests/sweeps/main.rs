@@ -13,4 +13,3 @@ mod place;
 mod random;
 mod resume;
 mod schedule;
-mod truth;

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use faircopy::app::{self, Clock, SystemClock};
+use faircopy::compare::truth_of;
 use faircopy::config::{Config, Environment, Flags};
 use faircopy::sweep::{Glimpse, Order, Patience, Phase, Report, Stop, Sweeper};
 use faircopy::telemetry::Metrics;
@@ -13,7 +14,7 @@ use faircopy::upstream::clerk::{Clerk, Share};
 use faircopy::upstream::keys::KeySet;
 use faircopy::worker::intake;
 use faircopy_core::{Millis, ProfileMode, event};
-use faircopy_sandbox::instance::{Dice, Event, Instance, Refusal};
+use faircopy_sandbox::instance::{Event, Instance};
 use faircopy_sandbox::{Sandbox, Settings};
 use faircopy_store::{Arrival, Content, Store};
 use faircopy_testkit::postgres::{self, Database};
@@ -21,8 +22,6 @@ use faircopy_testkit::tables;
 use faircopy_world::{Truth, token};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-
-use crate::truth;
 
 /// A production key: its share of the rate limit lets a sweep of a small world through at once.
 pub(crate) const KEY: &str = "sk_live_a-secret-key-for-tests";
@@ -173,7 +172,7 @@ impl Place {
     }
 
     pub(crate) fn truth(&self) -> Truth {
-        self.change(|instance, now| truth::of(instance, now)).0
+        self.change(|instance, now| truth_of(instance, now).unwrap()).0
     }
 
     /// Everything that sets the copy apart from the instance.
@@ -220,93 +219,6 @@ pub(crate) fn document(value: Value) -> serde_json::Map<String, Value> {
         Value::Object(document) => document,
         other => panic!("{other}"),
     }
-}
-
-/// Who is in the instance.
-struct Ids {
-    users: Vec<String>,
-    organizations: Vec<String>,
-    /// Organization and user.
-    members: Vec<(String, String)>,
-    /// Organization and invitation, of those that are pending.
-    invitations: Vec<(String, String)>,
-}
-
-fn ids(instance: &Instance, now: i64) -> Ids {
-    let Truth { users, organizations, members, invitations } = truth::of(instance, now);
-    let pending = invitations.into_iter().filter(|(_, invitation)| invitation.status == "pending");
-    Ids {
-        users: users.into_keys().collect(),
-        organizations: organizations.into_keys().collect(),
-        members: members.into_keys().collect(),
-        invitations: pending.map(|(id, invitation)| (invitation.clerk_org_id, id)).collect(),
-    }
-}
-
-/// Makes one change at random. What Clerk would refuse is not made.
-pub(crate) fn random_change(instance: &mut Instance, dice: &mut Dice, now: i64) {
-    let Ids { users, organizations, members, invitations } = ids(instance, now);
-    let name = dice.letters(6);
-    let metadata = || json!({ "public_metadata": { "plan": name, "workspaceId": dice_of(&name).is_multiple_of(3).then_some("ws") } });
-    let result: Result<(), Refusal> = match dice.below(16) {
-        0..=2 => {
-            let body = json!({ "first_name": name, "email_address": [format!("{name}@example.com").to_lowercase()] });
-            instance.create_user(&document(body), now).map(drop)
-        }
-        3 | 4 if !users.is_empty() => {
-            let body = document(json!({ "last_name": name }));
-            instance.update_user(dice.pick(&users[..]).as_str(), &body, false, now).map(drop)
-        }
-        5 if !users.is_empty() => {
-            instance.set_user_metadata(dice.pick(&users[..]).as_str(), &document(metadata()), false, now).map(drop)
-        }
-        6 if users.len() > 3 => instance.delete_user(dice.pick(&users[..]).as_str(), now).map(drop),
-        7 if !users.is_empty() => {
-            let body = json!({ "name": name, "created_by": dice.pick(&users[..]).as_str() });
-            instance.create_organization(&document(body), now).map(drop)
-        }
-        8 if !organizations.is_empty() => {
-            let body = document(json!({ "name": name }));
-            instance.update_organization(dice.pick(&organizations[..]).as_str(), &body, false, now).map(drop)
-        }
-        9 if organizations.len() > 1 => {
-            instance.delete_organization(dice.pick(&organizations[..]).as_str(), now).map(drop)
-        }
-        10 | 11 if !organizations.is_empty() && !users.is_empty() => {
-            let body =
-                json!({ "user_id": dice.pick(&users[..]).as_str(), "role": dice.pick(&["org:admin", "org:member"]) });
-            instance.create_membership(dice.pick(&organizations[..]).as_str(), &document(body), now).map(drop)
-        }
-        12 if !members.is_empty() => {
-            let (organization, user) = dice.pick(&members[..]);
-            let body = document(json!({ "role": dice_role(&name) }));
-            instance.update_membership(organization, user, &body, now).map(drop)
-        }
-        13 if !members.is_empty() => {
-            let (organization, user) = dice.pick(&members[..]);
-            instance.delete_membership(organization, user, now).map(drop)
-        }
-        14 if !organizations.is_empty() => {
-            let body =
-                json!({ "email_address": format!("{name}@guests.example").to_lowercase(), "role": "org:member" });
-            instance.create_invitation(dice.pick(&organizations[..]).as_str(), &document(body), now).map(drop)
-        }
-        15 if !invitations.is_empty() => {
-            let (organization, id) = dice.pick(&invitations[..]);
-            instance.revoke_invitation(organization, id, &document(json!({})), now).map(drop)
-        }
-        _ => Ok(()),
-    };
-    // Clerk refuses the same: a member who is one already, an organization without its last administrator.
-    drop(result);
-}
-
-fn dice_of(name: &str) -> usize {
-    name.bytes().map(usize::from).sum()
-}
-
-fn dice_role(name: &str) -> &'static str {
-    if dice_of(name).is_multiple_of(2) { "org:admin" } else { "org:member" }
 }
 
 /// The rows that a report says it removed.

@@ -8,7 +8,7 @@ use faircopy_sandbox::instance::{Dice, Event, Options, Population};
 use faircopy_testkit::seed::Seed;
 use tokio::task::JoinSet;
 
-use crate::place::{Engine, HOUR, Place, random_change, removed, run};
+use crate::place::{Engine, HOUR, Place, removed, run};
 
 /// Worlds on SQLite, and on PostgreSQL.
 const ON_SQLITE: u64 = 200;
@@ -75,7 +75,7 @@ async fn one_world(engine: Engine, seed: u64) {
         Place::new(engine, Settings { seed, options, population: Some(population), ..Settings::default() }).await;
     let mut mail = Mail { waiting: vec![], number: 0 };
     for _ in 0..40 {
-        let ((), events) = place.change(|instance, now| random_change(instance, &mut dice, now));
+        let (_, events) = place.change(|instance, now| instance.change_at_random(&mut dice, now));
         mail.take(events, &mut dice, LOST);
         place.clock.advance(1_000);
     }
@@ -90,7 +90,7 @@ async fn one_world(engine: Engine, seed: u64) {
     }
     let (report, ()) = tokio::join!(place.sweep(order), async {
         for _ in 0..10 {
-            let ((), events) = place.change(|instance, now| random_change(instance, &mut dice, now));
+            let (_, events) = place.change(|instance, now| instance.change_at_random(&mut dice, now));
             mail.take(events, &mut dice, 0);
             mail.deliver(&place, &mut dice, 3).await;
         }

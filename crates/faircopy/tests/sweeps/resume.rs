@@ -87,7 +87,7 @@ fn after_thirty_hours_without_a_delivery_one_reconcile_is_enough() {
             place.sweep(Order::backfill()).await.unwrap();
             let mut dice = Dice::new(5);
             for _ in 0..60 {
-                place.change(|instance, now| crate::place::random_change(instance, &mut dice, now));
+                place.change(|instance, now| instance.change_at_random(&mut dice, now));
                 place.clock.advance(HOUR / 2);
             }
             assert!(!place.differences().await.is_empty());

@@ -1,10 +1,14 @@
-//! Is the copy what the made-up instance holds? Compared column by column, for the demo.
+//! Is the copy what the made-up instance holds? Compared column by column, for the demo and the tests.
+
+mod documents;
 
 use std::collections::BTreeMap;
 
 use faircopy_store::{Row, Store};
 use faircopy_world::Truth;
 use serde_json::{Value, json};
+
+pub use documents::truth_of;
 
 /// Every difference between the public tables and the truth, as sentences. Empty when the copy is exact.
 pub async fn with_truth(store: &Store, truth: &Truth) -> Result<Vec<String>, faircopy_store::Error> {
