@@ -15,6 +15,10 @@ pub(super) struct UnderWay {
     pub corrupted: bool,
 }
 
+/// When, the order, the message, and whether it is held back.
+#[cfg(test)]
+type Place = (i64, u64, u64, bool);
+
 /// What waits at one endpoint, and how much is under way.
 #[derive(Debug, Default)]
 struct Lane {
@@ -124,11 +128,17 @@ impl Lanes {
             .unwrap_or_default()
     }
 
-    /// What waits and what is held back, by endpoint: to be compared.
+    /// What waits (when, its order, the message) and what of it is held back, by endpoint: to be compared.
     #[cfg(test)]
-    pub(super) fn all(&self) -> Vec<(String, BTreeSet<(i64, u64, u64)>, BTreeSet<(u64, u64)>)> {
-        let lanes = self.lanes.iter().filter(|(_, lane)| !lane.waiting.is_empty() || !lane.held.is_empty());
-        lanes.map(|(endpoint, lane)| (endpoint.clone(), lane.waiting.clone(), lane.held.clone())).collect()
+    pub(super) fn all(&self) -> BTreeMap<&str, Vec<Place>> {
+        let waiting = |lane: &Lane| {
+            let is_held = |order, message| lane.held.contains(&(message, order));
+            let rows = lane.waiting.iter().map(|&(at, order, message)| (at, order, message, is_held(order, message)));
+            assert!(lane.held.len() <= lane.waiting.len(), "what is held back waits");
+            rows.collect::<Vec<_>>()
+        };
+        let lanes = self.lanes.iter().filter(|(_, lane)| !lane.waiting.is_empty());
+        lanes.map(|(endpoint, lane)| (endpoint.as_str(), waiting(lane))).collect()
     }
 
     pub(super) fn endpoints(&self) -> Vec<String> {
