@@ -64,7 +64,7 @@ async fn every_list_has_each_of_its_things_once_whatever_the_page() {
         (&*format!("/v1/organizations/{organization}/invitations"), 1),
         (
             &*format!("/v1/users/{user}/organization_memberships"),
-            own["total_count"].as_u64().expect("a count") as usize,
+            usize::try_from(own["total_count"].as_u64().expect("a count")).expect("few"),
         ),
         ("/v1/organization_roles", 4),
         ("/v1/organization_permissions", 10),
