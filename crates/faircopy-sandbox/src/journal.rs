@@ -238,6 +238,13 @@ impl Journal {
     }
 }
 
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // Not left to the last handle: whoever syncs has one, too. If it fails, that one still gives it up.
+        drop(self.file.unlock());
+    }
+}
+
 fn line(out: &mut impl std::io::Write, line: &impl Serialize) -> std::io::Result<()> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');

@@ -47,14 +47,14 @@ async fn a_sandbox_goes_on_where_it_was_killed() {
     let local = Local::with(on(&file)).await;
     live(&local, 11).await;
     let before = everything(&local).await;
-    drop(local);
+    local.kill().await;
     let local = Local::with(on(&file)).await;
     assert_eq!(everything(&local).await, before);
     live(&local, 5).await;
     let after = everything(&local).await;
-    drop(local);
+    local.kill().await;
     // Written anew at each start, and gone on with: twice the same.
-    drop(Local::with(on(&file)).await);
+    Local::with(on(&file)).await.kill().await;
     let local = Local::with(on(&file)).await;
     let mut again = everything(&local).await;
     let mut told = before[8].as_array().cloned().expect("messages");
@@ -69,7 +69,7 @@ async fn a_file_cut_anywhere_in_its_last_line_is_the_file_without_it() {
     let file = folder.path().join("clerk.jsonl");
     let local = Local::with(on(&file)).await;
     live(&local, 9).await;
-    drop(local);
+    local.kill().await;
     let whole = std::fs::read(&file).expect("the file");
     let starts: Vec<usize> = std::iter::once(0)
         .chain(whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1))
@@ -85,6 +85,7 @@ async fn a_file_cut_anywhere_in_its_last_line_is_the_file_without_it() {
             let users = local.sandbox.shared().change(|instance, _| instance.count(Kind::User));
             let told = local.bodies().len();
             seen.push((users, told));
+            local.kill().await;
         }
         assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "cut in the line from {start}: {seen:?}");
     }
@@ -109,7 +110,7 @@ async fn what_is_no_file_of_a_sandbox_is_refused_and_left_alone() {
     let local = Local::with(on(&file)).await;
     live(&local, 3).await;
     assert!(start(on(&file)).await.is_some_and(|error| error.contains("in use")));
-    drop(local);
+    local.kill().await;
     let mut text = std::fs::read_to_string(&file).expect("the file");
     text.insert_str(text.find('\n').expect("a line") + 1, "{\"rows\": 5}\n");
     std::fs::write(&file, &text).expect("a file");
@@ -136,6 +137,7 @@ async fn a_population_and_endpoints_are_made_once_and_settings_of_the_file_stay(
             let options = state.instance.options().clone();
             state.instance.set_options(faircopy_sandbox::instance::Options { cursors: false, ..options });
         });
+        local.kill().await;
     }
     assert!(secrets[0].len() == 1 && secrets.iter().all(|some| *some == secrets[0]), "{secrets:?}");
     let local = Local::with(settings()).await;

@@ -3,7 +3,7 @@
 mod support;
 
 use faircopy_sandbox::Settings;
-use faircopy_sandbox::instance::{Options, Population};
+use faircopy_sandbox::instance::{Options, Population, Query};
 use faircopy_sandbox::limit::RateLimit;
 use serde_json::{Value, json};
 use support::{Local, ids, settings};
@@ -64,7 +64,7 @@ async fn every_list_has_each_of_its_things_once_whatever_the_page() {
         (&*format!("/v1/organizations/{organization}/invitations"), 1),
         (
             &*format!("/v1/users/{user}/organization_memberships"),
-            own["total_count"].as_u64().and_then(|count| usize::try_from(count).ok()).expect("a count"),
+            usize::try_from(own["total_count"].as_u64().expect("a count")).expect("few"),
         ),
         ("/v1/organization_roles", 4),
         ("/v1/organization_permissions", 10),
@@ -221,7 +221,18 @@ async fn filters_let_through_what_they_name() {
 #[tokio::test]
 async fn two_hundred_thousand_users_are_walked_by_cursor() {
     let local = populated(200_000, 0, 0).await;
-    distinct(&by_cursor(&local, "", 500).await, 200_000);
+    // Without HTTP: a test need not read half a gigabyte of JSON for this.
+    let mut all: Vec<String> = Vec::new();
+    loop {
+        let after = all.last().map_or(String::new(), |last| format!("&starting_after={last}"));
+        let query = Query::parse(&format!("limit=500{after}"));
+        let page = local.sandbox.shared().change(|instance, _| instance.list_users(&query)).expect("a page");
+        all.extend(page.iter().map(|user| user["id"].as_str().expect("an id").to_owned()));
+        if page.len() < 500 {
+            break;
+        }
+    }
+    distinct(&all, 200_000);
     let page = ids(&local.get("/v1/users?limit=500&offset=199900").await.ok());
     assert_eq!(page.len(), 100);
     assert_eq!(ids(&local.get("/v1/users?order_by=-updated_at&limit=3").await.ok()).len(), 3);

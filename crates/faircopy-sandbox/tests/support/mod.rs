@@ -88,6 +88,15 @@ impl Local {
         Self { sandbox, time, client: reqwest::Client::new(), seen: AtomicU64::new(0) }
     }
 
+    /// Drops everything at once, and waits until nothing of it runs any more.
+    pub(crate) async fn kill(self) {
+        let shared = Arc::downgrade(self.sandbox.shared());
+        drop(self);
+        while shared.upgrade().is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub(crate) fn advance(&self, ms: i64) {
         self.time.fetch_add(ms, Ordering::SeqCst);
     }

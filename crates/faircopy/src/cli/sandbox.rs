@@ -221,3 +221,64 @@ fn banner(sandbox: &Sandbox, shown: &Value) -> String {
     banner.push_str(&format!("next: {} faircopy serve", variables.join(" ")));
     banner
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn settings(line: &str) -> Result<Settings, Failure> {
+        let line = Line::try_parse_from(std::iter::once("sandbox").chain(line.split_whitespace()));
+        line.map_err(|error| Failure::Usage(error.to_string()))?.arguments.settings()
+    }
+
+    #[test]
+    fn flags_become_settings_and_nonsense_is_refused() {
+        let all = settings(
+            "--seed 7 --users 20 --organizations 2 --members 3 --webhook-url http://127.0.0.1:1/hook --webhook-secret whsec_x \
+             --speed 60 --secret-key sk_live_1 --rate-limit 5 --no-child-events --drop 30 --api-limited 1.5 --chaos-seed 3",
+        );
+        let all = all.expect("settings");
+        assert_eq!(all.population, Some(Population { users: 20, organizations: 2, members: 3, seed: 7 }));
+        assert_eq!((all.rate_limit, all.schedule.speed, all.options.child_events), (RateLimit::Requests(5), 60, false));
+        assert_eq!((all.chaos.seed, all.chaos.deliveries.drop_percent, all.chaos.api.limited_percent), (3, 30.0, 1.5));
+        assert_eq!(all.endpoints[0].secret.as_deref(), Some("whsec_x"));
+        let none = settings("").expect("settings");
+        assert!(none.population.is_none() && none.endpoints.is_empty() && none.options == Options::default());
+        assert_eq!(settings("--rate-limit off").expect("settings").rate_limit, RateLimit::Unlimited);
+        for wrong in
+            ["--organizations 2", "--secret-key key", "--rate-limit few", "--webhook-secret whsec_x", "--listen here"]
+        {
+            assert!(matches!(settings(wrong), Err(Failure::Usage(_))), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn everything_that_others_need_is_printed() {
+        let settings = settings("--seed 7 --users 5 --organizations 1 --webhook-url http://127.0.0.1:1/hook");
+        let clock = Arc::new(|| 1_800_000_000_000_i64);
+        let sandbox =
+            Sandbox::start(settings.expect("settings"), clock, ([127, 0, 0, 1], 0).into()).await.expect("a sandbox");
+        let shown = describe(&sandbox);
+        let (url, keys) = (sandbox.url().to_owned(), sandbox.shared().keys().clone());
+        let lines = environment(&shown);
+        let line =
+            |name: &str| lines.lines().find_map(|line| line.strip_prefix(&format!("{name}=")).map(str::to_owned));
+        assert_eq!(line("CLERK_API_URL").as_deref(), Some(&*url));
+        assert_eq!(line("CLERK_JWT_ISSUER_DOMAIN").as_deref(), Some(&*url));
+        assert_eq!(line("CLERK_SECRET_KEY").as_deref(), Some(keys.secret_key()));
+        assert_eq!(line("CLERK_PUBLISHABLE_KEY"), Some(keys.publishable_key()));
+        assert!(line("CLERK_WEBHOOK_SIGNING_SECRET").is_some_and(|secret| secret.starts_with("whsec_")), "{lines}");
+        assert_eq!((&shown["users"], &shown["memberships"]), (&json!(5), &json!(5)));
+        let banner = banner(&sandbox, &shown);
+        assert!(banner.contains("faircopy serve") && banner.contains("http://127.0.0.1:1/hook"), "{banner}");
+        sandbox.stop().await;
+    }
+}
