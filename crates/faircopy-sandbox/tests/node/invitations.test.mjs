@@ -2,16 +2,16 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { anOrganization, clerk, ids, refused, secretKey, url, word } from './sandbox.mjs'
+import { anOrganization, clerk, ids, older, refused, secretKey, url, word } from './sandbox.mjs'
 
 const organizations = clerk.organizations
 
 async function anInvitation(params = {}) {
   const { admin, organization } = await anOrganization()
-  const invite = (more = {}) =>
-    organizations.createOrganizationInvitation({
+  const invite = async (more = {}) =>
+    older(await organizations.createOrganizationInvitation({
       organizationId: organization.id, inviterUserId: admin.id, emailAddress: `${word('guest')}@example.com`, role: 'org:member', ...params, ...more,
-    })
+    }))
   return { admin, organization, invite, invitation: await invite() }
 }
 

@@ -35,14 +35,21 @@ let made = 0
 /** A word that nothing else in this instance has. */
 export const word = (of) => `${of}${process.pid.toString(36)}x${(made += 1)}`
 
+/** Waits until what is made next is younger: lists are in the order of whole milliseconds. */
+export async function older(made) {
+  while (Date.now() <= made.createdAt) await new Promise((resolve) => setTimeout(resolve, 1))
+  return made
+}
+
 /** A new user, with an address of its own. */
-export const aUser = (params = {}) =>
-  clerk.users.createUser({ emailAddress: [`${word('u')}@example.com`], skipPasswordRequirement: true, ...params })
+export const aUser = async (params = {}) =>
+  older(await clerk.users.createUser({ emailAddress: [`${word('u')}@example.com`], skipPasswordRequirement: true, ...params }))
 
 /** A new organization, whose creator is its admin. */
 export async function anOrganization(params = {}) {
   const admin = await aUser()
   const organization = await clerk.organizations.createOrganization({ name: word('Org '), createdBy: admin.id, ...params })
+  await older(organization)
   return { admin, organization }
 }
 
