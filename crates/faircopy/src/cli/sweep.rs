@@ -8,6 +8,7 @@ use std::time::Duration;
 use faircopy_core::Millis;
 use faircopy_store::{Store, Swept};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{Failure, Global, output};
@@ -65,15 +66,16 @@ pub(super) async fn run(order: Order, share: Share, global: &Global) -> Result<R
 
 async fn watched(sweeper: &Sweeper, order: Order) -> Result<Report, Failure> {
     let (sender, glimpses) = watch::channel(Glimpse::default());
+    // Before the lease is taken: whoever is interrupted gives it up.
+    let mut interrupts = signal(SignalKind::interrupt())?;
     let mut shown = Shown::new(sweeper.clock.now());
     let sweep = patiently(sweeper, order, &sender);
     tokio::pin!(sweep);
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     let mut tick = tokio::time::interval(shown.period());
     let outcome = loop {
         tokio::select! {
             outcome = &mut sweep => break outcome,
-            _ = &mut interrupted => {
+            _ = interrupts.recv() => {
                 shown.clear();
                 drop(sweeper.release().await);
                 return Err(Failure::Failed("stopped; the same command goes on where it was".into()));

@@ -142,9 +142,22 @@ async fn ask(method: &str, url: &str, key: &str, body: &Value) -> (u16, Value) {
     (answer.status, answer.json().expect("JSON"))
 }
 
+/// Waits until a command has said everything: it answers a moment earlier.
+async fn has_said(server: &Server, everything: impl Fn(&Server) -> bool) {
+    let started = Instant::now();
+    while !everything(server) {
+        assert!(started.elapsed() < PATIENCE, "{} {}", server.stdout(), server.stderr());
+        tokio::time::sleep(POLL).await;
+    }
+}
+
 #[tokio::test]
 async fn the_sandbox_prints_what_a_person_needs_and_answers() {
     let server = Server::start(sandbox_command(&["--webhook-url", "http://127.0.0.1:9/webhooks/clerk"])).await;
+    has_said(&server, |server| {
+        server.stdout().contains("CLERK_WEBHOOK_SIGNING_SECRET=") && server.stdout().ends_with('\n')
+    })
+    .await;
     let (stdout, stderr) = (server.stdout(), server.stderr());
     let given = assignments(&stdout);
     let value = |name: &str| given.iter().find(|(is, _)| *is == name).unwrap_or_else(|| panic!("{name}: {stdout}")).1;
@@ -166,6 +179,7 @@ async fn the_sandbox_prints_what_a_person_needs_and_answers() {
 #[tokio::test]
 async fn the_sandbox_prints_the_same_as_json() {
     let server = Server::start(sandbox_command(&["--json", "--secret-key", KEY])).await;
+    has_said(&server, |server| server.stdout().trim_end().ends_with('}')).await;
     let shown: Value = serde_json::from_str(&server.stdout()).expect("JSON and nothing else");
     assert_eq!((&shown["secret_key"], &shown["users"]), (&json!(KEY), &json!(5)), "{shown}");
     assert_eq!(shown["api_url"], json!(server.url()));
