@@ -52,6 +52,23 @@ pub enum Mood {
     Unfiltered,
 }
 
+impl Mood {
+    /// The ways in which nothing is learned.
+    #[must_use]
+    pub fn without_an_answer() -> [Self; 8] {
+        [
+            Self::Status(500),
+            Self::Status(401),
+            Self::Html,
+            Self::HtmlNotFound,
+            Self::CutOff,
+            Self::Redirect("http://127.0.0.1:9/".into()),
+            Self::Limited(Some(30)),
+            Self::Silent,
+        ]
+    }
+}
+
 #[derive(Clone, Default)]
 struct World {
     instance: String,

@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::http::{Access, ROUTES};
-use crate::sweep::DEFAULT_GRACE_MS;
+use crate::sweep::{DEFAULT_GRACE_MS, MAX_GRACE_SECONDS};
 use clerk::ClerkFile;
 pub use clerk::{BackendApi, Sessions};
 
@@ -29,8 +29,6 @@ pub const DEFAULT_MAX_BODY: usize = 1024 * 1024;
 pub const LARGEST_MAX_BODY: usize = 4 * 1024 * 1024;
 /// A week: what is compared less often is not watched.
 const MAX_EVERY_MINUTES: u32 = 7 * 24 * 60;
-/// A day, after which a sweep is begun anew.
-const MAX_GRACE_SECONDS: i64 = 86_400;
 /// How old a name may be that is shown in the minimal profile mode, unless set: Clerk's own client libraries keep keys as long.
 const DEFAULT_NAMES_TTL_SECONDS: i64 = 300;
 /// The most that can be set: as long as a name is shown at all while Clerk does not answer.

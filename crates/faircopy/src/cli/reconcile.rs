@@ -1,11 +1,8 @@
 //! `faircopy reconcile`.
 
 use super::{Failure, Global, sweep};
-use crate::sweep::{DEFAULT_GRACE_MS, Ending, Order};
+use crate::sweep::{DEFAULT_GRACE_MS, Ending, MAX_GRACE_SECONDS, Order};
 use crate::upstream::clerk::Share;
-
-/// The longest grace: a day, after which a sweep is begun anew.
-const MAX_GRACE_SECONDS: i64 = 86_400;
 
 #[derive(Debug, clap::Args)]
 #[command(

@@ -1,12 +1,12 @@
 //! `faircopy status`.
 
-use faircopy_store::{Counts, Finding, Freshness, Store, Validated};
+use faircopy_store::{Counts, Finding, Freshness, Store, Swept, Validated};
 use serde_json::json;
 
 use super::{Failure, Global, clerk, output};
 use crate::app::{Clock, SystemClock};
 use crate::config::Config;
-use crate::upstream::clerk::{Clerk, Counted, Share};
+use crate::upstream::clerk::{Clerk, Share};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  faircopy status\n  faircopy status --json | jq .users\n  \
@@ -112,16 +112,16 @@ async fn compare(store: &Store, clerk: &Clerk) -> Result<Vec<Compared>, Failure>
     const ADVICE: &str = "look again once deliveries have arrived (`faircopy status`); if it stays, the copy lacks what no \
         delivery has told, or has what was deleted unheard: reconcile.";
     let kinds = [
-        ("count-users", Counted::Users),
-        ("count-organizations", Counted::Organizations),
-        ("count-members", Counted::Members),
-        ("count-invitations", Counted::Invitations),
+        ("count-users", Swept::User),
+        ("count-organizations", Swept::Organization),
+        ("count-members", Swept::Member),
+        ("count-invitations", Swept::Invitation),
     ];
     let rows = |counts: &Counts, kind| match kind {
-        Counted::Users => counts.users,
-        Counted::Organizations => counts.organizations,
-        Counted::Members => counts.members,
-        Counted::Invitations => counts.invitations,
+        Swept::User => counts.users,
+        Swept::Organization => counts.organizations,
+        Swept::Member => counts.members,
+        Swept::Invitation => counts.invitations,
     };
     let mut compared = Vec::with_capacity(kinds.len());
     let mut before = store.counts().await?;

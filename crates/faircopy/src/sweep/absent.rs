@@ -8,17 +8,19 @@ use faircopy_core::event::{Fact, Observation};
 use faircopy_core::merge::{Key, Register};
 use faircopy_core::record::Provenance;
 use faircopy_core::sweep::{Evidence, Hold};
-use faircopy_core::{InvitationId, Millis, OrganizationId, UserId};
+use faircopy_core::{Millis, OrganizationId, UserId};
 use faircopy_store::{Absence, Progress, Swept};
 use futures_util::FutureExt as _;
 
 use super::lists::{row_id, subject};
-use super::{Direction, Drift, MAX_TOLD, Phase, Run, Stop};
+use super::{Direction, Drift, MAX_TOLD, Phase, Report, Run, Stop};
 use crate::refresh::READ_LAG_MS;
 use crate::upstream::clerk::{Cut, Fault, List, MAX_NAMED};
 
 /// Why a row is left that Clerk denies and the copy has just heard of.
 const YOUNG: &str = "left: it was heard of less than the grace before; the next reconcile asks again";
+/// Why a row is left of which nothing is known.
+const UNANSWERED: &str = "Clerk did not say whether it is there";
 /// Rows that are looked for together: as many as one question may name.
 const AT_ONCE: i64 = 100;
 /// Rows of the copy that are looked through together for those that were not seen: a few milliseconds.
@@ -208,16 +210,11 @@ impl Run<'_> {
                         observations.extend(seen);
                     }
                     Found::Gone(_) if self.order.dry_run || is(&subject, |row| row.is_young) => {
-                        let tally = shared.report.of(kind);
-                        (tally.extra, tally.left) = (tally.extra + 1, tally.left + 1);
-                        let reason = if self.order.dry_run { "left" } else { YOUNG };
-                        shared.report.tell(drift(kind, id, reason));
+                        leave(&mut shared.report, kind, id, if self.order.dry_run { "left" } else { YOUNG });
                     }
                     Found::Gone(at) => absent.push((subject, at)),
                     Found::Unknown => {
-                        let tally = shared.report.of(kind);
-                        (tally.extra, tally.left) = (tally.extra + 1, tally.left + 1);
-                        shared.report.tell(drift(kind, id, "Clerk did not say whether it is there"));
+                        leave(&mut shared.report, kind, id, UNANSWERED);
                     }
                 }
             }
@@ -291,9 +288,7 @@ impl Run<'_> {
                     observations.push(end(key, register, absence.is_provisional, at.plus(-READ_LAG_MS)));
                 }
                 Found::Unknown => {
-                    let tally = shared.report.of(kind);
-                    (tally.extra, tally.left) = (tally.extra + 1, tally.left + 1);
-                    shared.report.tell(drift(kind, id, "Clerk did not say whether it is there"));
+                    leave(&mut shared.report, kind, id, UNANSWERED);
                 }
             }
         }
@@ -371,7 +366,7 @@ impl Run<'_> {
                 let Some(organization) = name.split_once('/').and_then(|(id, _)| OrganizationId::parse(id).ok()) else {
                     return Ok(Found::Unknown);
                 };
-                return self.invitation(&organization, &id).await;
+                self.ask(|| clerk.invitation(&organization, &id, share).boxed()).await?
             }
             Some(Key::Pair(organization, user)) => return self.member(&organization, &user).await,
             Some(Key::Membership(_)) | None => return Ok(Found::Unknown),
@@ -402,16 +397,6 @@ impl Run<'_> {
         Ok(own.map_or(Found::Unknown, Found::There))
     }
 
-    async fn invitation(&self, organization: &OrganizationId, id: &InvitationId) -> Result<Found, Fault> {
-        let (clerk, share) = (&self.sweeper.clerk, self.sweeper.share);
-        let answer = self.ask(|| clerk.invitation(organization, id, share).boxed()).await?;
-        Ok(match answer.found {
-            Some(Item { reading: Ok(observations), .. }) => Found::There(observations),
-            Some(_) => Found::Unknown,
-            None => Found::Gone(answer.asked_at),
-        })
-    }
-
     /// What is below an organization that Clerk does not have is not there either.
     async fn goes_with(&self, organization: &OrganizationId) -> Result<Found, Fault> {
         let (clerk, share) = (&self.sweeper.clerk, self.sweeper.share);
@@ -424,11 +409,16 @@ impl Run<'_> {
 fn known<T>(answer: Result<T, Fault>) -> Result<Option<T>, Stop> {
     match answer {
         Ok(found) => Ok(Some(found)),
-        Err(fault @ (Fault::Refused(_) | Fault::WrongInstance | Fault::UnknownInstance | Fault::Forbidden)) => {
-            Err(fault.into())
-        }
+        Err(fault) if fault.refuses_everything() => Err(fault.into()),
         Err(_) => Ok(None),
     }
+}
+
+/// Counts and tells a row that Clerk lacks and that stays.
+fn leave(report: &mut Report, kind: Swept, id: String, why: &str) {
+    let tally = report.of(kind);
+    (tally.extra, tally.left) = (tally.extra + 1, tally.left + 1);
+    report.tell(drift(kind, id, why));
 }
 
 fn drift(kind: Swept, id: String, then: &str) -> Drift {

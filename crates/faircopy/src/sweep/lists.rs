@@ -10,7 +10,7 @@ use faircopy_store::{Difference, Progress, Swept};
 use futures_util::FutureExt as _;
 
 use super::{Direction, Drift, Kind, Run, Stop};
-use crate::upstream::clerk::{Counted, Cut, Fault, List, Start};
+use crate::upstream::clerk::{Cut, Fault, List, Start};
 
 /// A page on its way into the copy.
 struct Haul {
@@ -65,7 +65,7 @@ impl Run<'_> {
         let failed = match outcome {
             Ok(()) => None,
             // What refuses everything stops the sweep; what refuses a page holds back what follows from the list.
-            Err(Stop::Clerk(fault)) if !is_final(fault) => Some(fault.to_string()),
+            Err(Stop::Clerk(fault)) if !fault.refuses_everything() => Some(fault.to_string()),
             Err(stop) => return Err(stop),
         };
         {
@@ -103,19 +103,7 @@ impl Run<'_> {
 
     /// How many there are, as Clerk says.
     async fn total(&self, kind: Swept) -> Result<Option<u64>, Fault> {
-        let (clerk, share) = (&self.sweeper.clerk, self.sweeper.share);
-        let counted = match kind {
-            Swept::User => Counted::Users,
-            Swept::Organization => Counted::Organizations,
-            Swept::Member => Counted::Members,
-            Swept::Invitation => Counted::Invitations,
-        };
-        match self.ask(|| clerk.count(counted, share).boxed()).await {
-            Ok(answer) => Ok(u64::try_from(answer.found).ok()),
-            // An older deployment or a stand-in may not count.
-            Err(Fault::Status(404 | 405)) => Ok(None),
-            Err(fault) => Err(fault),
-        }
+        self.ask(|| self.sweeper.clerk.total(kind, self.sweeper.share).boxed()).await
     }
 
     /// Reads the next page that holds something new.
@@ -150,14 +138,13 @@ impl Run<'_> {
     }
 
     async fn page(&self, kind: Swept, walk: &Walk) -> Result<Page, Fault> {
-        let cursor = match walk.from() {
-            From::After(id) => Some(UserId::parse(id).map_err(|_| Fault::Malformed)?),
-            From::Offset(_) => None,
-        };
-        let from = match (walk.from(), &cursor) {
-            (_, Some(id)) => Start::After(id),
-            (From::Offset(offset), None) => Start::Offset(offset),
-            (From::After(_), None) => Start::Offset(0),
+        let cursor;
+        let from = match walk.from() {
+            From::Offset(offset) => Start::Offset(offset),
+            From::After(id) => {
+                cursor = UserId::parse(id).map_err(|_| Fault::Malformed)?;
+                Start::After(&cursor)
+            }
         };
         let cut = Cut { limit: PAGE, from };
         let answer = self.sweeper.clerk.page(&list(kind), cut, self.sweeper.share).await?;
@@ -304,9 +291,4 @@ enum Why {
     /// It was deleted here, and Clerk has it.
     Ended,
     NotTaken,
-}
-
-/// Whether a fault says that nothing at all can be read.
-fn is_final(fault: Fault) -> bool {
-    matches!(fault, Fault::Refused(_) | Fault::WrongInstance | Fault::UnknownInstance | Fault::Forbidden)
 }

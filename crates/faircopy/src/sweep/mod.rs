@@ -37,11 +37,13 @@ const RENEW_MS: i64 = 10_000;
 /// How much older than its walks a row's last news must be for its absence to mean anything, and how long after the first
 /// denial the second must be (merge.md, reconcile).
 pub const DEFAULT_GRACE_MS: i64 = 10 * 60_000;
+/// The longest grace: a day, after which a sweep is begun anew.
+pub const MAX_GRACE_SECONDS: i64 = 86_400;
 /// How often progress is saved while pages come faster than that: a save costs a commit, as a page does. After a kill so much of
 /// the reading is done again.
 const SAVE_MS: i64 = 250;
 /// A sweep that made no progress for so long is begun anew: what it has seen says nothing about today.
-const RESUMABLE_MS: i64 = 24 * 3_600_000;
+const RESUMABLE_MS: i64 = MAX_GRACE_SECONDS * 1000;
 /// The longest sleep between two looks at the clock.
 const NAP: Duration = Duration::from_millis(100);
 

@@ -212,17 +212,7 @@ async fn a_caller_who_hangs_up_harms_nobody() {
 /// Without an answer of Clerk's there is none, in bounded time, and nothing has changed.
 #[tokio::test]
 async fn without_clerk_the_copy_is_stale() {
-    let moods = [
-        Mood::Status(500),
-        Mood::Status(401),
-        Mood::Html,
-        Mood::HtmlNotFound,
-        Mood::CutOff,
-        Mood::Redirect("http://127.0.0.1:9/".into()),
-        Mood::Limited(Some(30)),
-        Mood::Silent,
-    ];
-    for mood in moods {
+    for mood in Mood::without_an_answer() {
         let (clerk, clock) = (two_members().await, manual_clock());
         let app = TestApp::build().sessions().clerk(&clerk).clock(&clock).start().await;
         ready(&app).await;

@@ -227,17 +227,7 @@ async fn a_name_lives_as_long_as_is_set() {
 /// While Clerk does not answer, an old name serves on for a day, nobody waits for long, and then there is the id.
 #[tokio::test]
 async fn an_old_name_serves_on_while_clerk_does_not_answer() {
-    let moods = [
-        Mood::Status(500),
-        Mood::Status(401),
-        Mood::Html,
-        Mood::HtmlNotFound,
-        Mood::CutOff,
-        Mood::Redirect("http://127.0.0.1:9/".into()),
-        Mood::Limited(Some(30)),
-        Mood::Silent,
-    ];
-    for mood in moods {
+    for mood in Mood::without_an_answer() {
         let (clerk, clock) = (clerk().await, manual_clock());
         let app = minimal(&clerk).clock(&clock).start().await;
         company(&app, &clerk, 1).await;

@@ -1,21 +1,9 @@
 //! How many there are: totals, for comparing.
 
+use faircopy_store::Swept;
 use serde::Deserialize;
 
 use super::*;
-
-/// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counted {
-    /// Users.
-    Users,
-    /// Organizations.
-    Organizations,
-    /// Memberships of all organizations.
-    Members,
-    /// Invitations to all organizations, whatever became of them.
-    Invitations,
-}
 
 #[derive(Deserialize)]
 struct Total {
@@ -24,13 +12,13 @@ struct Total {
 
 impl Clerk {
     /// How many of these the instance has: none of what it has switched off.
-    pub async fn count(&self, what: Counted, share: Share) -> Result<Answer<i64>, Fault> {
+    pub async fn count(&self, kind: Swept, share: Share) -> Result<Answer<i64>, Fault> {
         self.check_instance(share).await?;
-        let (url, endpoint) = match what {
-            Counted::Users => (list::address(&self.base, &["users", "count"]), "users/count"),
-            Counted::Organizations => total_of(&List::Organizations, &self.base),
-            Counted::Members => total_of(&List::Memberships, &self.base),
-            Counted::Invitations => total_of(&List::Invitations, &self.base),
+        let (url, endpoint) = match kind {
+            Swept::User => (list::address(&self.base, &["users", "count"]), "users/count"),
+            Swept::Organization => total_of(&List::Organizations, &self.base),
+            Swept::Member => total_of(&List::Memberships, &self.base),
+            Swept::Invitation => total_of(&List::Invitations, &self.base),
         };
         let now = self.clock.now();
         let (asked_at, body) = match self.get(url.ok_or(Fault::Malformed)?, endpoint, share).await {
@@ -41,6 +29,15 @@ impl Clerk {
         let body = body.ok_or(Fault::Status(404))?;
         let Total { total_count } = serde_json::from_str(&body).map_err(|_| Fault::Malformed)?;
         if total_count < 0 { Err(Fault::Malformed) } else { Ok(Answer { asked_at, found: total_count }) }
+    }
+
+    /// As [`Clerk::count`]; `None` where a deployment does not count.
+    pub async fn total(&self, kind: Swept, share: Share) -> Result<Option<u64>, Fault> {
+        match self.count(kind, share).await {
+            Ok(answer) => Ok(u64::try_from(answer.found).ok()),
+            Err(Fault::Status(404 | 405)) => Ok(None),
+            Err(fault) => Err(fault),
+        }
     }
 }
 

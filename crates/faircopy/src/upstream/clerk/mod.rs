@@ -30,7 +30,6 @@ use super::keys::KeySet;
 use crate::app::Clock;
 use crate::config::Config;
 use crate::telemetry::Metrics;
-pub use count::Counted;
 pub use list::{Cut, List, MAX_NAMED, MAX_PAGE, Start};
 use pace::Pace;
 pub use pace::Share;
@@ -115,6 +114,12 @@ impl Fault {
             Self::NoWebhooks | Self::NoOrganizations => false,
             Self::TooLarge | Self::WrongInstance => false,
         }
+    }
+
+    /// Whether nothing at all can be read, whatever is asked.
+    #[must_use]
+    pub fn refuses_everything(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::WrongInstance | Self::UnknownInstance | Self::Forbidden)
     }
 
     /// As a metric's label.

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use crate::app::Clock;
 use crate::sweep::{Kind, Sweeper};
 use crate::telemetry::Metrics;
-use crate::upstream::clerk::{Clerk, Counted, Cut, Fault, List, Share};
+use crate::upstream::clerk::{Clerk, Cut, Fault, List, Share};
 use memory::{Count, Memory};
 
 /// The lease that probing needs.
@@ -215,19 +215,10 @@ impl Probe {
 
 /// Asks Clerk. What it does not count is left out: an older deployment, or a stand-in.
 async fn ask(clerk: &Clerk) -> Result<Seen, Fault> {
-    let kinds = [
-        (Swept::User, Counted::Users),
-        (Swept::Organization, Counted::Organizations),
-        (Swept::Member, Counted::Members),
-        (Swept::Invitation, Counted::Invitations),
-    ];
+    let kinds = [Swept::User, Swept::Organization, Swept::Member, Swept::Invitation];
     let mut totals = Vec::with_capacity(kinds.len());
-    for (kind, counted) in kinds {
-        match clerk.count(counted, Share::Background).await {
-            Ok(answer) => totals.extend(u64::try_from(answer.found).ok().map(|total| (kind, total))),
-            Err(Fault::Status(404 | 405)) => {}
-            Err(fault) => return Err(fault),
-        }
+    for kind in kinds {
+        totals.extend(clerk.total(kind, Share::Background).await?.map(|total| (kind, total)));
     }
     let page = clerk.page(&List::NewestUsers, Cut::first(1), Share::Background).await?.found;
     let read = page.into_iter().flat_map(|page| page.items).filter_map(|item| item.reading.ok()).flatten();
