@@ -94,8 +94,9 @@ pub(crate) fn run(arena: &Arena, upstream: &Upstream, database: &Database<'_>, a
     };
     let took = started.elapsed();
     let text = std::fs::read_to_string(arena.scratch().join("report.json"))?;
-    let report: Value = serde_json::from_str(&text)
-        .with_context(|| format!("faircopy {arguments:?} said no report; {status}; {}", tail(&arena.log_path(database.contestant()))))?;
+    let report: Value = serde_json::from_str(&text).with_context(|| {
+        format!("faircopy {arguments:?} said no report; {status}; {}", tail(&arena.log_path(database.contestant())))
+    })?;
     ensure!(!memory.is_empty(), "it ended before its memory could be read");
     let after = |quarter: u32| {
         let at = memory.iter().rev().find(|(at, _)| *at <= took * quarter / 4).unwrap_or(&memory[0]);

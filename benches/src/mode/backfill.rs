@@ -46,6 +46,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     for number in 1..=args.rounds {
         eprintln!("round {number} of {}: the page rate", args.rounds);
         let walk = upstream.walk()?;
+        eprintln!("  {:.0} users a second", walk.per_second());
         page_rates.push(walk.per_second());
         let databases: Vec<Database<'_>> =
             contestants.iter().map(|contestant| Database::create(&arena, *contestant)).collect::<Result<_>>()?;
@@ -54,7 +55,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
                 let name = database.contestant().name();
                 eprintln!("round {number}: {what}, {name}");
                 let sweep = sweep::run(&arena, &upstream, database, arguments)?;
-                eprintln!("  {:.0} rows a second, {:.1} s", sweep.per_second(), sweep.seconds);
+                eprintln!(
+                    "  {:.0} rows a second, {:.1} s; CPU-s: {:.1}, Postgres {:.1}, sandbox {:.1}",
+                    sweep.per_second(),
+                    sweep.seconds,
+                    sweep.cpu,
+                    sweep.postgres_cpu,
+                    sweep.upstream_cpu
+                );
                 runs.entry((database.contestant(), what)).or_default().push(sweep);
                 database.settle()?;
             }
@@ -98,7 +106,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
          process to its end."
     ));
     report.note(format!("Changes: {CHANGED} users renamed and {CHANGED} deleted at Clerk, and no delivery of it."));
-    report.data("runs", json!(runs.iter().map(|((of, what), sweeps)| json!({ "of": of, "what": what, "sweeps": sweeps })).collect::<Vec<_>>()));
+    report.data(
+        "runs",
+        json!(
+            runs.iter()
+                .map(|((of, what), sweeps)| json!({ "of": of, "what": what, "sweeps": sweeps }))
+                .collect::<Vec<_>>()
+        ),
+    );
     report.data("page_rates", json!(page_rates));
     report.finish(args)
 }
@@ -113,8 +128,17 @@ fn page_table(report: &mut Report, page_rates: &[f64]) {
 }
 
 fn run_table(report: &mut Report, runs: &Runs, page_rates: &[f64]) {
-    let header = ["", "rows a second", "of the page rate", "requests", "waited for the limit, s", "CPU-s", "… Postgres",
-        "… sandbox", "missing, different, extra"];
+    let header = [
+        "",
+        "rows a second",
+        "of the page rate",
+        "requests",
+        "waited for the limit, s",
+        "CPU-s",
+        "… Postgres",
+        "… sandbox",
+        "missing, different, extra",
+    ];
     let rows: Vec<Vec<String>> = runs
         .iter()
         .map(|((contestant, what), sweeps)| {
@@ -253,7 +277,14 @@ fn killed_table(report: &mut Report, all: &[Killed<'_>], runs: &Runs) {
         })
         .collect();
     report.table(
-        &["killed with SIGKILL and gone on with", "kills", "seconds of work", "… undisturbed", "pages asked for", "… again"],
+        &[
+            "killed with SIGKILL and gone on with",
+            "kills",
+            "seconds of work",
+            "… undisturbed",
+            "pages asked for",
+            "… again",
+        ],
         &rows,
     );
     report.note(

@@ -52,16 +52,12 @@ impl Swept {
         match self {
             Self::Organization => ("organizations", &["clerk_org_id"], "t.clerk_org_id"),
             Self::User => ("users", &["clerk_user_id"], "t.clerk_user_id"),
-            Self::Member => (
-                "organization_members",
-                &["clerk_org_id", "clerk_user_id"],
-                "t.clerk_org_id || '/' || t.clerk_user_id",
-            ),
-            Self::Invitation => (
-                "organization_invitations",
-                &["clerk_invitation_id"],
-                "t.clerk_org_id || '/' || t.clerk_invitation_id",
-            ),
+            Self::Member => {
+                ("organization_members", &["clerk_org_id", "clerk_user_id"], "t.clerk_org_id || '/' || t.clerk_user_id")
+            }
+            Self::Invitation => {
+                ("organization_invitations", &["clerk_invitation_id"], "t.clerk_org_id || '/' || t.clerk_invitation_id")
+            }
         }
     }
 

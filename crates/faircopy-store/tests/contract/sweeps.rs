@@ -158,7 +158,11 @@ async fn what_was_not_seen_is_found(db: &Db) {
     let unseen = async |kind: Swept, after: &str| {
         let found = db.store.unseen(id, kind, after, 10).await.unwrap();
         assert_eq!(found.last, None, "there is no more");
-        found.unseen.into_iter().map(|row| (row.subject, row.is_provisional, row.register.is_some())).collect::<Vec<_>>()
+        found
+            .unseen
+            .into_iter()
+            .map(|row| (row.subject, row.is_provisional, row.register.is_some()))
+            .collect::<Vec<_>>()
     };
     let row = |id: &str, provisional: bool| (id.to_owned(), provisional, true);
     assert_eq!(unseen(Swept::User, "").await, [row("user_a", false), row("user_b", false), row("user_t", true)]);
