@@ -46,6 +46,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     for number in 1..=args.rounds {
         eprintln!("round {number} of {}: the page rate", args.rounds);
         let walk = upstream.walk()?;
+        eprintln!("  {:.0} users a second", walk.per_second());
         page_rates.push(walk.per_second());
         let databases: Vec<Database<'_>> =
             contestants.iter().map(|contestant| Database::create(&arena, *contestant)).collect::<Result<_>>()?;
@@ -54,7 +55,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
                 let name = database.contestant().name();
                 eprintln!("round {number}: {what}, {name}");
                 let sweep = sweep::run(&arena, &upstream, database, arguments)?;
-                eprintln!("  {:.0} rows a second, {:.1} s", sweep.per_second(), sweep.seconds);
+                eprintln!(
+                    "  {:.0} rows a second, {:.1} s; CPU-s: {:.1}, Postgres {:.1}, sandbox {:.1}",
+                    sweep.per_second(),
+                    sweep.seconds,
+                    sweep.cpu,
+                    sweep.postgres_cpu,
+                    sweep.upstream_cpu
+                );
                 runs.entry((database.contestant(), what)).or_default().push(sweep);
                 database.settle()?;
             }

@@ -60,7 +60,7 @@ impl Instance {
     }
 
     fn populate_organization(&mut self, dice: &mut Dice, users: &[String], members: usize, at: i64, now: i64) {
-        let (name, id) = (names::organization(dice), dice.id("org"));
+        let (name, id) = (names::organization(dice), dice.id_at("org", at));
         let first = dice.below(users.len());
         let mut organization = Template::organization().blank(&id, at);
         let slug = slug_of(&name, dice.number());
@@ -74,11 +74,11 @@ impl Instance {
             };
             // In a row of users none comes twice.
             let user = &users[(first + place) % users.len()];
-            let mut membership = Template::membership().blank(&dice.id("orgmem"), at);
+            let mut membership = Template::membership().blank(&dice.id_at("orgmem", at), at);
             extend(&mut membership, json!({ "organization_id": id, "user_id": user, "role": role }));
             self.put_membership(membership);
         }
-        let mut invitation = Template::invitation().blank(&dice.id("orginv"), at.max(now - INVITED_MS / 2));
+        let mut invitation = Template::invitation().blank(&dice.id_at("orginv", at), at.max(now - INVITED_MS / 2));
         let (first_name, last_name) = names::person(dice);
         let email = format!(
             "{}.{}.{}@guests.example",
@@ -99,8 +99,8 @@ impl Instance {
 
 fn person(dice: &mut Dice, number: usize, at: i64) -> Document {
     let (first, last) = names::person(dice);
-    let mut user = Template::user().blank(&dice.id("user"), at);
-    let (email_id, seen) = (dice.id("idn"), at + 60_000);
+    let mut user = Template::user().blank(&dice.id_at("user", at), at);
+    let (email_id, seen) = (dice.id_at("idn", at), at + 60_000);
     let email = format!("{}.{}.{number}@example.com", names::plain(first), names::plain(last));
     extend(
         &mut user,
