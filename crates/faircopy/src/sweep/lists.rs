@@ -169,9 +169,9 @@ impl Run<'_> {
         let left = if self.order.dry_run || found.is_empty() {
             found.clone()
         } else {
-            self.learn(differing.iter().flat_map(|observations| (*observations).clone()).collect()).await?;
-            let own: Vec<Observation> = differing.iter().filter_map(|all| all.first().cloned()).collect();
-            self.sweeper.store.differences(&own, self.sweeper.clock.now()).await?
+            let news = self.learn(differing.iter().flat_map(|observations| (*observations).clone()).collect()).await?;
+            let own = doubtful(&differing, &news);
+            if own.is_empty() { vec![] } else { self.sweeper.store.differences(&own, self.sweeper.clock.now()).await? }
         };
         let own = differing.iter().filter_map(|observations| observations.first());
         self.tell(kind, &found, &left, own).await?;
@@ -283,6 +283,20 @@ impl Run<'_> {
         let registers = self.sweeper.store.registers(&parents).await?;
         Ok(registers.iter().any(|(_, register)| register.tombstone.is_some()))
     }
+}
+
+/// What must be compared again after it was merged. A user's or organization's row is what was news of it; that of a member or
+/// an invitation hangs on its parents, too.
+fn doubtful(merged: &[&Vec<Observation>], news: &[bool]) -> Vec<Observation> {
+    let mut next = 0;
+    let mut doubtful = Vec::new();
+    for observations in merged {
+        let was_news = news.get(next).copied().unwrap_or_default();
+        next += observations.len();
+        let stands_alone = |own: &&Observation| matches!(own.fact, Fact::User(..) | Fact::Organization(..));
+        doubtful.extend(observations.first().filter(|own| !(was_news && stands_alone(own))).cloned());
+    }
+    doubtful
 }
 
 enum Why {

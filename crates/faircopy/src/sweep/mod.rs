@@ -493,22 +493,22 @@ impl Run<'_> {
         self.show();
     }
 
-    /// Merges what was found, in the name of the lease.
-    async fn learn(&self, observations: Vec<Observation>) -> Result<(), Stop> {
+    /// Merges what was found, in the name of the lease. Says of each observation whether it was news.
+    async fn learn(&self, observations: Vec<Observation>) -> Result<Vec<bool>, Stop> {
         if observations.is_empty() {
-            return Ok(());
+            return Ok(vec![]);
         }
         let fence = self.shared().fence.clone();
         for tried in 0.. {
             match self.sweeper.intake.sweep(observations.clone(), fence.clone()).await {
                 Ok(receipt) if receipt.is_fenced_off => return Err(Stop::LeaseLost),
-                Ok(_) => break,
+                Ok(receipt) => return Ok(receipt.parts),
                 Err(Refusal::Stopping) => return Err(Stop::Copy(Refusal::Stopping.to_string())),
                 Err(refusal) if tried >= self.sweeper.patience.tries => return Err(Stop::Copy(refusal.to_string())),
                 Err(_) => tokio::time::sleep(self.sweeper.patience.pause(tried)).await,
             }
         }
-        Ok(())
+        Ok(vec![])
     }
 
     /// Puts a question to Clerk until it is answered, or will not be.
