@@ -5,6 +5,7 @@ use std::time::Duration;
 use faircopy::sweep::{Ending, Glimpse, LEASE, Order, Stop};
 use faircopy_sandbox::Settings;
 use faircopy_sandbox::instance::{Dice, Population};
+use faircopy_sandbox::post::{DeliveryState, NewEndpoint};
 use faircopy_store::Swept;
 use faircopy_testkit::seed::Seed;
 use tokio::sync::watch;
@@ -77,19 +78,36 @@ fn whoever_has_lost_the_lease_commits_nothing() {
     });
 }
 
-/// C5: thirty hours of outage, longer than the sender tries.
+/// C5: thirty hours of outage, longer than the sender tries: nothing answers, every attempt of the schedule is made and fails.
 #[test]
-fn after_thirty_hours_without_a_delivery_one_reconcile_is_enough() {
+fn after_thirty_hours_of_outage_one_reconcile_is_enough() {
     run(async {
         for engine in [Engine::Sqlite, Engine::Postgres] {
             let population = Population { users: 30, organizations: 5, members: 5, seed: 1 };
             let place = Place::new(engine, Settings { population: Some(population), ..Settings::default() }).await;
             place.sweep(Order::backfill()).await.unwrap();
+            let shared = place.sandbox.shared();
+            let nobody = NewEndpoint { url: "http://127.0.0.1:9/".to_owned(), ..NewEndpoint::default() };
+            shared.with(|state, now| state.post.add_endpoint(nobody, now).map(drop)).unwrap();
+            let pass = async |millis: i64| {
+                shared.until_sent().await;
+                place.clock.advance(millis);
+                shared.wake.notify_one();
+            };
             let mut dice = Dice::new(5);
             for _ in 0..60 {
-                place.change(|instance, now| instance.change_at_random(&mut dice, now));
-                place.clock.advance(HOUR / 2);
+                shared.change(|instance, now| instance.change_at_random(&mut dice, now));
+                pass(HOUR / 2).await;
             }
+            // As long again, so that the last change has been given up, too.
+            for _ in 0..40 {
+                pass(HOUR).await;
+            }
+            shared.until_sent().await;
+            let deliveries = shared.with(|state, _| state.post.counts());
+            let failed = deliveries.get(&DeliveryState::Failed).copied().unwrap_or_default();
+            assert!(failed >= 50, "{deliveries:?}");
+            assert_eq!(deliveries.values().sum::<usize>(), failed, "nothing waits and nothing arrived: {deliveries:?}");
             assert!(!place.differences().await.is_empty());
             let report = place.sweep(Order::reconcile()).await.unwrap();
             assert_eq!(report.outcome, Some(Ending::Repaired), "{report:?}");
