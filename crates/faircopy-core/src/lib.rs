@@ -8,7 +8,9 @@
 //! stored, [`event`] reads what is left into [`Observation`]s, and [`merge`] decides which rows follow. [`token`] says
 //! whether a session is good, and reads it into observations of the same kind.
 //! [`sweep`] decides how lists of Clerk's are read from end to end, and what may be concluded from what they lack.
+//! [`cascade`] says what goes with an organization or a user, in which order, and what one such deletion waits for.
 
+pub mod cascade;
 pub mod event;
 pub mod example;
 pub mod heartbeat;
@@ -16,6 +18,7 @@ pub mod id;
 pub mod merge;
 pub mod payload;
 pub mod record;
+pub mod retry;
 pub mod signature;
 pub mod sweep;
 pub mod time;
