@@ -6,7 +6,9 @@
 //! know and writes what it decides, together with the change feed and the delivery records, in one transaction.
 
 mod caller;
+mod cascades;
 mod changes;
+mod clearing;
 mod comparison;
 mod deliveries;
 mod desk;
@@ -17,6 +19,7 @@ mod findings;
 mod intake;
 mod leases;
 mod migrate;
+mod outbox;
 mod provisional;
 mod public;
 mod reading;
@@ -30,7 +33,9 @@ mod sweeps;
 mod validate;
 
 pub use caller::{Caller, READER_ROLE};
+pub use cascades::{Cascade, RECEIPTS_KEPT_MS, Removed, Subject};
 pub use changes::Entry;
+pub use clearing::{Batch, Ended, LEAVES_AT_ONCE, Mandate, PARENTS_AT_ONCE, Which};
 pub use comparison::Difference;
 pub use deliveries::{Arrived, Delivery, DeliveryFilter, DeliverySummary};
 pub use engine::Address;
@@ -39,6 +44,7 @@ pub use findings::{COUNTS_DIFFER, Finding, UNDELIVERED};
 pub use intake::{Arrival, Content, Input, Item, Outcome, Receipt, Writer};
 pub use leases::Fence;
 pub use migrate::Migration;
+pub use outbox::{Step, StepCount, StepState, Tried};
 pub use provisional::{Of, Pair, Provisional};
 pub use public::Row;
 pub use reading::{Membership, OrganizationRecord, Person, UserRecord};

@@ -213,6 +213,18 @@ impl Client {
         Ok(Begun { last: pen.int(0)?.unwrap_or_default(), before_pen, under_pen: under_pen? })
     }
 
+    pub(super) async fn begin_beside_pen(&self, calls: &[Call<'_>]) -> Result<Vec<Vec<Row>>> {
+        let settings = Call::new(SETTINGS, vec![]);
+        for call in [&settings].into_iter().chain(calls) {
+            self.prepare(call).await?;
+        }
+        let (begun, set, found) =
+            tokio::join!(biased; self.client.batch_execute("BEGIN"), self.answer(&settings), self.send(calls));
+        begun?;
+        set?;
+        found
+    }
+
     pub(super) async fn run_all(&self, calls: &[Call<'_>]) -> Result<Vec<Vec<Row>>> {
         self.prepare_all(calls).await?;
         self.send(calls).await

@@ -97,6 +97,12 @@ impl Dialect {
             // The number that a list in JSON begins with.
             (Self::Postgres, "first") => format!("CAST({column}::jsonb ->> 0 AS bigint)").into(),
             (Self::Sqlite, "first") => format!("json_extract({column}, '$[0]')").into(),
+            // The texts of a list in JSON, as rows.
+            (Self::Postgres, "list") => format!("(SELECT jsonb_array_elements_text(({column})::jsonb))").into(),
+            (Self::Sqlite, "list") => format!("(SELECT value FROM json_each({column}))").into(),
+            // Rows that nobody else may change or hang anything on until the commit. SQLite has one writer.
+            (Self::Postgres, "for-update") => Cow::Borrowed(" FOR UPDATE"),
+            (Self::Postgres, "for-share") => Cow::Borrowed(" FOR SHARE"),
             (Self::Postgres, "bigint") => Cow::Borrowed("bigint"),
             (Self::Sqlite, "bigint") => Cow::Borrowed("integer"),
             (Self::Sqlite, "strict") => Cow::Borrowed(" STRICT"),

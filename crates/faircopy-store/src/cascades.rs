@@ -1,0 +1,295 @@
+//! Deletions of organizations and users, as jobs (docs/decisions/0018-workspaces-and-cascades.md).
+//!
+//! A job is begun by the statements that write the tombstone, and changed by whoever has the lease; an operator changes it
+//! without. Either way it is changed only if it is still what it was when that was decided.
+
+use std::sync::LazyLock;
+
+use faircopy_core::Millis;
+use faircopy_core::cascade::{Job, State};
+
+use crate::engine::{self, Call, Connection, Row, Value};
+use crate::error::{Error, Result};
+use crate::leases::Fence;
+use crate::{Store, Writer};
+
+/// What went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// An organization, with its workspace.
+    Organization,
+    /// A user.
+    User,
+}
+
+impl Subject {
+    /// As tables and answers name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Organization => "organization",
+            Self::User => "user",
+        }
+    }
+
+    fn read(name: &str) -> Self {
+        if name == Self::User.as_str() { Self::User } else { Self::Organization }
+    }
+}
+
+/// One deletion, and what it has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cascade {
+    /// The id of the organization or user.
+    pub subject: String,
+    /// Which of the two it is.
+    pub kind: Subject,
+    /// The workspace that goes with it.
+    pub workspace_id: Option<String>,
+    /// What the organization was called.
+    pub name: Option<String>,
+    /// Where it stands.
+    pub job: Job,
+    /// Whether an application had anything in it; `None` before that was looked for.
+    pub has_content: Option<bool>,
+    /// What went wrong last.
+    pub error: Option<String>,
+    /// When Clerk said that it has the subject no more.
+    pub confirmed_at: Option<String>,
+    /// When no row was left for the first time.
+    pub rows_gone_at: Option<String>,
+    /// When nothing was left outside for the first time.
+    pub steps_gone_at: Option<String>,
+    /// When it was done.
+    pub finished_at: Option<String>,
+}
+
+/// How many rows of a table were deleted.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct Removed {
+    /// The table.
+    pub table: String,
+    /// Rows.
+    pub rows: i64,
+}
+
+/// How many jobs there are in a state, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The state's name.
+    pub state: String,
+    /// Jobs.
+    pub jobs: i64,
+    /// When the oldest of them was begun.
+    pub oldest: Millis,
+}
+
+const COLUMNS: &str = "subject, kind, workspace_id, name, state, reason, created_at, due_at, failures, passes, found_again, \
+    is_released, has_skipped, has_content, error, {time confirmed_at}, {time rows_gone_at}, {time steps_gone_at}, {time finished_at}";
+
+/// How long a receipt is kept: as long as a tombstone (merge.md).
+pub const RECEIPTS_KEPT_MS: i64 = 400 * 24 * 3_600_000;
+
+impl Store {
+    /// The job of a subject.
+    pub async fn cascade(&self, subject: &str) -> Result<Option<Cascade>> {
+        static STATEMENT: LazyLock<String> =
+            LazyLock::new(|| format!("SELECT {COLUMNS} FROM {{s}}cascades WHERE subject = $1"));
+        self.readers.read(&STATEMENT, vec![subject.into()]).await?.first().map(read).transpose()
+    }
+
+    /// Jobs that are to be taken up, those that wait longest first.
+    pub async fn cascades_due(&self, now: Millis, limit: i64) -> Result<Vec<Cascade>> {
+        static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+            format!("SELECT {COLUMNS} FROM {{s}}cascades WHERE due_at <= $1 ORDER BY due_at, subject LIMIT $2")
+        });
+        self.readers.read(&STATEMENT, vec![now.0.into(), limit.into()]).await?.iter().map(read).collect()
+    }
+
+    /// When the next job is to be taken up.
+    pub async fn next_cascade_at(&self) -> Result<Option<Millis>> {
+        const STATEMENT: &str = "SELECT min(due_at) FROM {s}cascades WHERE due_at IS NOT NULL";
+        let rows = self.readers.read(STATEMENT, vec![]).await?;
+        Ok(rows.first().map_or(Ok(None), |row| row.int(0))?.map(Millis))
+    }
+
+    /// Jobs, newest first, from behind the one that was begun then; with `only_open` those alone that are not done.
+    pub async fn cascades_before(
+        &self,
+        before: Option<(Millis, &str)>,
+        only_open: bool,
+        limit: i64,
+    ) -> Result<Vec<Cascade>> {
+        static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT {COLUMNS} FROM {{s}}cascades WHERE (created_at < $1 OR (created_at = $1 AND subject > $2)) \
+                 AND ($3 = 0 OR state <> 'done') ORDER BY created_at DESC, subject LIMIT $4"
+            )
+        });
+        let (at, subject) = before.unwrap_or((Millis(i64::MAX), ""));
+        let scalars: Vec<Value> = vec![at.0.into(), subject.into(), i64::from(only_open).into(), limit.into()];
+        self.readers.read(&STATEMENT, scalars).await?.iter().map(read).collect()
+    }
+
+    /// What a job has deleted so far, by table.
+    pub async fn cascade_removed(&self, subject: &str) -> Result<Vec<Removed>> {
+        const STATEMENT: &str = "SELECT place, removed FROM {s}cascade_counts WHERE subject = $1 ORDER BY place";
+        let rows = self.readers.read(STATEMENT, vec![subject.into()]).await?;
+        rows.iter()
+            .map(|row| Ok(Removed { table: row.required(0)?, rows: row.int(1)?.unwrap_or_default() }))
+            .collect()
+    }
+
+    /// When jobs were begun, since then, in which an application had something: what the burst breaker counts. At most
+    /// `limit` of them, the newest.
+    pub async fn cascades_with_content(&self, since: Millis, limit: i64) -> Result<Vec<Millis>> {
+        const STATEMENT: &str = "SELECT created_at FROM {s}cascades WHERE created_at >= $1 AND has_content = (1 = 1) \
+            AND kind = 'organization' ORDER BY created_at DESC LIMIT $2";
+        let rows = self.readers.read(STATEMENT, vec![since.0.into(), limit.into()]).await?;
+        rows.iter().map(|row| Ok(Millis(row.int(0)?.unwrap_or_default()))).collect()
+    }
+
+    /// How many jobs are in which state, those that are done left out.
+    pub async fn cascades_standing(&self) -> Result<Vec<Standing>> {
+        const STATEMENT: &str = "SELECT state, count(*), min(created_at) FROM {s}cascades WHERE state <> 'done' GROUP BY state";
+        let rows = self.readers.read(STATEMENT, vec![]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Standing {
+                    state: row.required(0)?,
+                    jobs: row.int(1)?.unwrap_or_default(),
+                    oldest: Millis(row.int(2)?.unwrap_or_default()),
+                })
+            })
+            .collect()
+    }
+}
+
+impl Writer {
+    /// Changes a job, if it still stands as it was read: `false` means that somebody else has changed it. The worker brings the
+    /// fence of its lease, and changes nothing without it.
+    pub async fn change_cascade(&mut self, before: &Cascade, after: &Cascade, fence: Option<&Fence>) -> Result<bool> {
+        let connection = self.fresh().await?;
+        let dialect = connection.dialect();
+        let result = engine::complete(dialect, Box::pin(change(connection, before, after, fence))).await;
+        self.settle(result).await
+    }
+
+    /// Forgets the receipts of jobs that were done before then, and those of users with whom nothing went; at most `limit`.
+    /// Returns how many.
+    pub async fn forget_cascades(&mut self, before: Millis, limit: i64) -> Result<usize> {
+        const OLD: &str = "DELETE FROM {s}cascades WHERE subject IN (SELECT subject FROM {s}cascades \
+            WHERE state = 'done' AND created_at < $1 ORDER BY created_at LIMIT $2) RETURNING subject";
+        const COUNTS: &str = "DELETE FROM {s}cascade_counts WHERE subject NOT IN (SELECT subject FROM {s}cascades)";
+        const STEPS: &str = "DELETE FROM {s}outbox WHERE subject NOT IN (SELECT subject FROM {s}cascades)";
+        let calls = vec![Call::new(OLD, vec![before.0.into(), limit.into()])];
+        let connection = self.fresh().await?;
+        let dialect = connection.dialect();
+        let work = async {
+            let found = connection.begin_beside_pen(calls).await?;
+            let forgotten = found.first().map_or(0, Vec::len);
+            let rest = if forgotten > 0 { vec![Call::new(COUNTS, vec![]), Call::new(STEPS, vec![])] } else { vec![] };
+            connection.run_all(rest).await?;
+            connection.finish(vec![]).await?;
+            Ok(forgotten)
+        };
+        let result = engine::complete(dialect, Box::pin(work)).await;
+        self.settle(result).await
+    }
+}
+
+/// Begins a transaction beside the pen in the name of a lease, and locks the lease's row until the commit: nobody takes it over
+/// before.
+pub(crate) async fn begin_fenced(connection: &mut Connection, fence: Option<&Fence>) -> Result<()> {
+    const HELD: &str = "SELECT fence FROM {s}leases WHERE name = $1 AND fence = $2{for-share}";
+    let held = fence.map(|fence| Call::new(HELD, vec![fence.lease.into(), fence.number.into()]));
+    let found = connection.begin_beside_pen(held.into_iter().collect()).await?;
+    match fence {
+        Some(fence) if found.first().is_none_or(Vec::is_empty) => {
+            connection.rollback().await?;
+            Err(Error::LeaseLost(fence.lease))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn change(
+    connection: &mut Connection,
+    before: &Cascade,
+    after: &Cascade,
+    fence: Option<&Fence>,
+) -> Result<bool> {
+    begin_fenced(connection, fence).await?;
+    let changed = connection.run(update(before, after)).await?;
+    connection.finish(vec![]).await?;
+    Ok(!changed.is_empty())
+}
+
+/// The statement of [`Writer::change_cascade`]: returns the subject if it was changed.
+pub(crate) fn update(before: &Cascade, after: &Cascade) -> Call<'static> {
+    const STATEMENT: &str = "UPDATE {s}cascades SET state = $1, reason = $2, due_at = $3, failures = $4, passes = $5, \
+        found_again = ($6 = 1), is_released = ($7 = 1), has_skipped = ($8 = 1), \
+        has_content = CASE $9 WHEN 0 THEN (1 = 0) WHEN 1 THEN (1 = 1) END, error = $10, \
+        confirmed_at = {as-time $11}, rows_gone_at = {as-time $12}, steps_gone_at = {as-time $13}, finished_at = {as-time $14} \
+        WHERE subject = $15 AND state = $16 AND reason IS NOT DISTINCT FROM $17 AND passes = $18 RETURNING subject";
+    let text = |text: Option<&str>| Value::Text(text.map(ToOwned::to_owned));
+    let number = |number: bool| Value::Int(Some(i64::from(number)));
+    let (old, new) = (&before.job, &after.job);
+    let scalars = vec![
+        new.state.name().into(),
+        text(new.state.reason().map(faircopy_core::cascade::Reason::name)),
+        Value::Int(new.due_at.map(|at| at.0)),
+        i64::from(new.failures).into(),
+        i64::from(new.passes).into(),
+        number(new.found_again),
+        number(new.is_released),
+        number(new.has_skipped),
+        after.has_content.map_or(Value::Int(None), number),
+        text(after.error.as_deref()),
+        text(after.confirmed_at.as_deref()),
+        text(after.rows_gone_at.as_deref()),
+        text(after.steps_gone_at.as_deref()),
+        text(after.finished_at.as_deref()),
+        before.subject.as_str().into(),
+        old.state.name().into(),
+        text(old.state.reason().map(faircopy_core::cascade::Reason::name)),
+        i64::from(old.passes).into(),
+    ];
+    Call::new(STATEMENT, scalars)
+}
+
+fn read(row: &Row) -> Result<Cascade> {
+    let subject = row.required(0)?;
+    let (state, reason) = (row.required(4)?, row.text(5)?);
+    let state = State::read(&state, reason.as_deref()).ok_or_else(|| Error::Corrupt {
+        table: "cascades",
+        column: "state",
+        row: subject.clone(),
+    })?;
+    let count = |column| Ok::<u32, Error>(u32::try_from(row.int(column)?.unwrap_or_default()).unwrap_or(u32::MAX));
+    let flag = |column| Ok::<bool, Error>(row.bool(column)?.unwrap_or_default());
+    let job = Job {
+        state,
+        created_at: Millis(row.int(6)?.unwrap_or_default()),
+        due_at: row.int(7)?.map(Millis),
+        failures: count(8)?,
+        passes: count(9)?,
+        found_again: flag(10)?,
+        is_released: flag(11)?,
+        has_skipped: flag(12)?,
+    };
+    Ok(Cascade {
+        subject,
+        kind: Subject::read(&row.required(1)?),
+        workspace_id: row.text(2)?,
+        name: row.text(3)?,
+        job,
+        has_content: row.bool(13)?,
+        error: row.text(14)?,
+        confirmed_at: row.text(15)?,
+        rows_gone_at: row.text(16)?,
+        steps_gone_at: row.text(17)?,
+        finished_at: row.text(18)?,
+    })
+}

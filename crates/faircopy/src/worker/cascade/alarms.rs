@@ -1,0 +1,91 @@
+//! What somebody must be told of deletions: findings, and figures.
+
+use faircopy_core::Millis;
+use faircopy_core::cascade::State;
+use faircopy_store::{Error, Fence, Store, Writer};
+
+use super::{Outside, Plan};
+use crate::telemetry::Metrics;
+
+/// Jobs wait for a word.
+pub const PAUSED: &str = "cascade-paused";
+/// A job does not come to its end.
+pub const STUCK: &str = "cascade-stuck";
+/// A service outside takes the key no more.
+pub const REFUSED: &str = "outside-key-refused";
+/// Every finding of this worker.
+pub const FINDINGS: [&str; 3] = [PAUSED, STUCK, REFUSED];
+
+/// A job is taken for stuck so long after its hold: a million rows and ten thousand rooms take less.
+const STUCK_MS: i64 = 3_600_000;
+/// How often the figures are renewed.
+const PERIOD_MS: i64 = 5_000;
+
+#[derive(Default)]
+pub(super) struct Alarms {
+    looked_at: Option<Millis>,
+    /// What is wanted: each finding's beginning and its sentence, if it is one.
+    wanted: Vec<(&'static str, Option<(Millis, String)>)>,
+}
+
+impl Alarms {
+    /// Looks how the jobs stand. Returns whether something is to be told or taken back.
+    pub(super) async fn look(
+        &mut self,
+        store: &Store,
+        plan: &Plan,
+        outside: &Outside,
+        metrics: &Metrics,
+        now: Millis,
+    ) -> Result<bool, Error> {
+        if self.looked_at.is_some_and(|at| now >= at && now.0 - at.0 < PERIOD_MS) {
+            return Ok(false);
+        }
+        self.looked_at = Some(now);
+        let standing = store.cascades_standing().await?;
+        let paused = State::Paused(faircopy_core::cascade::Reason::Burst).name();
+        let cancelled = State::Cancelled.name();
+        let oldest = standing.iter().filter(|of| of.state != cancelled).map(|of| of.oldest).min();
+        let open: i64 = standing.iter().filter(|of| of.state != cancelled).map(|of| of.jobs).sum();
+        metrics.jobs("cascade", open.unsigned_abs(), oldest.map_or(0, |at| (now.0 - at.0).max(0).unsigned_abs()));
+        metrics.jobs("outbox", store.steps_waiting().await?.unsigned_abs(), 0);
+        let held = standing.iter().find(|of| of.state == paused).map(|of| {
+            (of.oldest, format!("{} deletions wait for a word; see `faircopy cascade list`", of.jobs))
+        });
+        let since = now.plus(-STUCK_MS - plan.rules.hold_ms);
+        let stuck = standing
+            .iter()
+            .filter(|of| of.state != paused && of.state != cancelled && of.oldest < since)
+            .min_by_key(|of| of.oldest)
+            .map(|of| (of.oldest, format!("a deletion has been {} for longer than an hour; see `faircopy cascade list`", of.state)));
+        let refused = outside.alarm().map(|(target, refusal)| {
+            (refusal.since, format!("{target} has refused the key {} times; rooms are left until it works", refusal.times))
+        });
+        self.wanted = vec![(PAUSED, held), (STUCK, stuck), (REFUSED, refused)];
+        let known = store.findings().await?;
+        for (name, wanted) in &self.wanted {
+            metrics.finding(name, wanted.is_some() || known.iter().any(|finding| finding.name == *name));
+        }
+        Ok(self.wanted.iter().any(|(name, wanted)| {
+            let known = known.iter().find(|finding| finding.name == *name);
+            wanted.as_ref().map(|(_, detail)| detail.as_str()) != known.map(|finding| finding.detail.as_str())
+        }))
+    }
+
+    /// Tells and takes back.
+    pub(super) async fn tell(&self, writer: &mut Writer, fence: &Fence, now: Millis) -> Result<(), Error> {
+        for (name, wanted) in &self.wanted {
+            match wanted {
+                Some((since, detail)) => {
+                    if writer.raise_finding(name, *since, detail, now, fence).await? {
+                        tracing::warn!(code = name, detail, "deletions need somebody");
+                    }
+                }
+                None => {
+                    writer.clear_finding(name, fence).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
