@@ -37,3 +37,36 @@ pub enum ProfileMode {
     /// Ids, workspace and times only; nothing personal is written anywhere, stored deliveries included.
     Minimal,
 }
+
+/// Which workspaces organizations have (docs/workspaces.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WorkspaceMode {
+    /// Each its own, with the organization's id as its own.
+    #[default]
+    PerOrganization,
+    /// The one that its public metadata names, which other organizations may name too.
+    Linked,
+    /// None is kept.
+    Off,
+}
+
+impl WorkspaceMode {
+    /// As the setting names it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PerOrganization => "per_organization",
+            Self::Linked => "linked",
+            Self::Off => "off",
+        }
+    }
+
+    /// `organizations.workspace_id` of an organization whose public metadata names this workspace.
+    #[must_use]
+    pub fn workspace_of(self, organization: &OrganizationId, linked: Option<String>) -> Option<String> {
+        match self {
+            Self::PerOrganization => Some(linked.unwrap_or_else(|| organization.to_string())),
+            Self::Linked | Self::Off => linked,
+        }
+    }
+}

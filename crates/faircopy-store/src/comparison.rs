@@ -42,7 +42,9 @@ impl Store {
         }
         let mut found = Vec::new();
         found.extend(self.compare(&USERS, owned(&users, records::user_rows)).await?);
-        found.extend(self.compare(&ORGANIZATIONS, owned(&organizations, records::organization_rows)).await?);
+        let mode = self.workspaces;
+        let named = owned(&organizations, |put| records::organization_rows(put, mode));
+        found.extend(self.compare(&ORGANIZATIONS, named).await?);
         found.extend(self.compare(&MEMBERS, owned(&members, records::member_rows)).await?);
         let invited = owned(&invitations, |put| records::invitation_rows(put, now));
         found.extend(self.compare(&INVITATIONS, invited).await?);

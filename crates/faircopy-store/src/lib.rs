@@ -31,6 +31,7 @@ mod server;
 mod standing;
 mod sweeps;
 mod validate;
+mod workspaces;
 
 pub use caller::{Caller, READER_ROLE};
 pub use cascades::{Cascade, RECEIPTS_KEPT_MS, Removed, Subject};
@@ -53,13 +54,16 @@ pub use server::Server;
 pub use standing::{Basis, Freshness, Member, Standing};
 pub use sweeps::{Absence, Part, Progress, Sweep, Swept, Unseen};
 pub use validate::Validated;
+pub use workspaces::Settled;
 
 use engine::Readers;
+use faircopy_core::WorkspaceMode;
 
 /// An open database, for reading. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     address: Address,
+    workspaces: WorkspaceMode,
     readers: Readers,
     second_wall: caller::SecondWall,
     cursor_key: secrets::Kept,
@@ -73,11 +77,26 @@ impl Store {
         let readers = Readers::open(&address);
         Self {
             address,
+            workspaces: WorkspaceMode::default(),
             readers,
             second_wall: caller::SecondWall::default(),
             cursor_key: secrets::Kept::default(),
             questions: standing::Questions::default(),
         }
+    }
+
+    /// The same with another mode of workspaces than each organization's own. All that write one database must have the same;
+    /// [`Writer::settle_workspaces`] brings one that was filled in another up to this.
+    #[must_use]
+    pub fn with_workspaces(mut self, mode: WorkspaceMode) -> Self {
+        self.workspaces = mode;
+        self
+    }
+
+    /// The mode of workspaces.
+    #[must_use]
+    pub fn workspaces(&self) -> WorkspaceMode {
+        self.workspaces
     }
 
     /// Where it is.
@@ -89,7 +108,7 @@ impl Store {
     /// A writer with a connection of its own.
     #[must_use]
     pub fn writer(&self) -> Writer {
-        Writer::new(self.address.clone())
+        Writer::new(self.address.clone(), self.workspaces)
     }
 
     /// Closes the connections for reading.

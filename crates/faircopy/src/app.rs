@@ -31,6 +31,11 @@ const FINISH_DEADLINE: Duration = Duration::from_secs(2);
 /// How often a database that did not say whether it has a second wall is asked again. Reads for callers ask by themselves.
 const WALL_PERIOD: Duration = Duration::from_secs(5);
 
+/// How often, and after what pause, a database that is busy is asked again to settle its workspaces: with the second that each
+/// waits for a lock, about as long as a supervisor waits for a start.
+const SETTLE_TRIES: u32 = 20;
+const SETTLE_PERIOD: Duration = Duration::from_millis(200);
+
 /// What tells the time. Workers and handlers ask it; the core is told.
 pub trait Clock: Send + Sync + 'static {
     /// Now.
@@ -274,7 +279,28 @@ impl Workers {
     }
 }
 
-/// Checks the database server's version, applies pending migrations, and checks that it keeps what it acknowledges.
+/// Brings the rows of workspaces up to the configured mode, before anybody reads them. A row that somebody else holds for a
+/// moment is waited for.
+pub async fn settle_workspaces(writer: &mut Writer, now: Millis) -> Result<(), faircopy_store::Error> {
+    let mut tries = 1;
+    loop {
+        match writer.settle_workspaces(now).await {
+            Ok(settled) => {
+                if settled.changes > 0 {
+                    let (organizations, changes) = (settled.organizations, settled.changes);
+                    tracing::info!(organizations, changes, "workspaces brought up to the configured mode");
+                }
+                return Ok(());
+            }
+            Err(faircopy_store::Error::Busy(_)) if tries < SETTLE_TRIES => tries += 1,
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(SETTLE_PERIOD).await;
+    }
+}
+
+/// Checks the database server's version, applies pending migrations, brings the workspaces up to the configured mode, and checks
+/// that the server keeps what it acknowledges.
 pub async fn prepare(
     config: &Config,
     writer: &mut Writer,
@@ -291,6 +317,9 @@ pub async fn prepare(
         for migration in writer.migrate(now).await? {
             tracing::info!(version = migration.version, name = migration.name, "migration applied");
         }
+    }
+    if migrate || config.store().pending_migrations().await?.is_empty() {
+        settle_workspaces(writer, now).await?;
     }
     let unsafe_settings = writer.unsafe_settings().await?;
     if unsafe_settings.is_empty() {

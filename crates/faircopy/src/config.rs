@@ -9,9 +9,9 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use faircopy_core::ProfileMode;
 use faircopy_core::signature::{Names, Secret};
-use faircopy_store::Address;
+use faircopy_core::{ProfileMode, WorkspaceMode};
+use faircopy_store::{Address, Store};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -53,6 +53,8 @@ pub struct Config {
     pub profile_mode: ProfileMode,
     /// `FAIRCOPY_NAMES_TTL_SECONDS`: how old a name may be that is shown in the minimal profile mode, in milliseconds.
     pub names_ttl_ms: i64,
+    /// `FAIRCOPY_WORKSPACES`.
+    pub workspaces: WorkspaceMode,
     /// `CLERK_INSTANCE_ID`.
     pub instance_id: Option<String>,
     /// Which session tokens are good.
@@ -172,6 +174,14 @@ struct File {
     webhook: WebhookFile,
     #[serde(default)]
     reconcile: ReconcileFile,
+    #[serde(default)]
+    workspaces: WorkspacesFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WorkspacesFile {
+    mode: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -247,6 +257,7 @@ impl Config {
         let profile_mode = sources.first(None, &["FAIRCOPY_PROFILE_MODE"], file.profile_mode)?;
         let names_ttl = file.names_ttl_seconds.map(|seconds| seconds.to_string());
         let names_ttl = sources.first(None, &["FAIRCOPY_NAMES_TTL_SECONDS"], names_ttl)?;
+        let workspaces = sources.first(None, &["FAIRCOPY_WORKSPACES"], file.workspaces.mode)?;
         let (sessions, api) = (file.clerk.sessions(&sources)?, file.clerk.api(&sources)?);
         let secrets = sources.first(
             None,
@@ -266,6 +277,7 @@ impl Config {
             admin_token: admin_token.map(|token| token.read(admin_token_of)).transpose()?,
             profile_mode: profile_mode.map_or(Ok(ProfileMode::Full), |mode| mode.read(profile_mode_of))?,
             names_ttl_ms: 1000 * names_ttl.map_or(Ok(DEFAULT_NAMES_TTL_SECONDS), |ttl| ttl.read(names_ttl_of))?,
+            workspaces: workspaces.map_or(Ok(WorkspaceMode::default()), |mode| mode.read(workspaces_of))?,
             instance_id: instance_id.map(|id| id.read(instance_of)).transpose()?,
             sessions,
             api,
@@ -460,6 +472,13 @@ fn profile_mode_of(text: &str) -> Result<ProfileMode, &'static str> {
     }
 }
 
+fn workspaces_of(text: &str) -> Result<WorkspaceMode, &'static str> {
+    [WorkspaceMode::PerOrganization, WorkspaceMode::Linked, WorkspaceMode::Off]
+        .into_iter()
+        .find(|mode| mode.as_str() == text)
+        .ok_or("is unknown; expected `per_organization`, `linked` or `off`")
+}
+
 fn names_ttl_of(text: &str) -> Result<i64, String> {
     let seconds = text.parse().ok().filter(|seconds| (1..=MAX_NAMES_TTL_SECONDS).contains(seconds));
     seconds.ok_or_else(|| format!("is not a number of seconds; expected 1 to {MAX_NAMES_TTL_SECONDS}"))
@@ -508,6 +527,12 @@ fn networks(name: &str, texts: Option<Vec<String>>) -> Result<Vec<IpNet>, Config
 }
 
 impl Config {
+    /// The copy, as these settings say that it is kept: what all commands open.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        Store::new(self.database.0.clone()).with_workspaces(self.workspaces)
+    }
+
     /// The admin token's text, for comparing and for the demo's own calls.
     #[must_use]
     pub fn admin_token_text(&self) -> Option<&str> {
@@ -532,6 +557,15 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:8787");
         assert_eq!(config.database.0.to_string(), "sqlite faircopy.db");
         assert!(config.webhook.secrets.is_empty() && config.admin_token.is_none());
+        assert_eq!(config.workspaces, WorkspaceMode::PerOrganization);
+    }
+
+    #[test]
+    fn the_mode_of_workspaces_reaches_the_store() {
+        for (text, mode) in [("per_organization", WorkspaceMode::PerOrganization), ("linked", WorkspaceMode::Linked)] {
+            assert_eq!(load(&[("FAIRCOPY_WORKSPACES", text)]).unwrap().store().workspaces(), mode);
+        }
+        assert_eq!(load(&[("FAIRCOPY_WORKSPACES", "off")]).unwrap().store().workspaces(), WorkspaceMode::Off);
     }
 
     #[test]
@@ -551,6 +585,7 @@ mod tests {
         check("FAIRCOPY_LISTEN", "nowhere");
         check("DATABASE_URL", "mysql://root:hunter2@host/db");
         check("FAIRCOPY_PROFILE_MODE", "some");
+        check("FAIRCOPY_WORKSPACES", "each");
         check("FAIRCOPY_NAMES_TTL_SECONDS", "86401");
         check("FAIRCOPY_NAMES_TTL_SECONDS", "soon");
         check("CLERK_INSTANCE_ID", "prod");

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use faircopy_core::signature::Secret;
-use faircopy_store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -69,7 +68,7 @@ pub(super) struct Running {
 pub(super) async fn start(config: Config, clock: impl Clock, migrate: bool) -> Result<Running, Failure> {
     let listener = http::server::bind(config.listen)
         .map_err(|error| Failure::Failed(format!("cannot listen on {}: {error}", config.listen)))?;
-    let store = Store::new(config.database.0.clone());
+    let store = config.store();
     app::prepare(&config, &mut store.writer(), clock.now(), migrate).await?;
     let (app, workers) = App::start(config, store, Arc::new(clock));
     Ok(Running { app, listener, workers })

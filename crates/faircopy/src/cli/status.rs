@@ -19,7 +19,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Failure> {
     let config = global.config()?;
-    let store = Store::new(config.database.0.clone());
+    let store = config.store();
     if !store.pending_migrations().await?.is_empty() {
         return Err(Failure::Failed(format!("{} has no complete schema; run `faircopy migrate`", store.address())));
     }
@@ -182,6 +182,7 @@ pub(super) fn describe(counts: &Counts) -> String {
         ("organizations", counts.organizations),
         ("organization_members", counts.members),
         ("organization_invitations", counts.invitations),
+        ("workspaces", counts.workspaces),
     ];
     let mut text = output::table(&["TABLE", "ROWS"], rows.map(|(name, count)| vec![name.into(), count.to_string()]));
     text.push('\n');

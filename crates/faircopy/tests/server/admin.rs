@@ -67,7 +67,7 @@ async fn the_router_and_the_route_table_are_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let database_url = Some(format!("sqlite://{}", folder.path().join("f.db").display()));
     let config = Config::load(&Flags { database_url, ..Flags::default() }, &Environment::default()).unwrap();
-    let store = Store::new(config.database.0.clone());
+    let store = config.store();
     let (app, _workers) = App::start(config, store, Arc::new(SystemClock));
     let shown = format!("{:?}", http::router(&app));
     let registered: BTreeSet<&str> = shown.split('"').filter(|part| part.starts_with('/')).collect();

@@ -13,7 +13,6 @@ use faircopy::sweep::{Glimpse, Order, Patience, Report, Sweeper};
 use faircopy::upstream::clerk::Share;
 use faircopy::worker::probe::Probe;
 use faircopy_core::Millis;
-use faircopy_store::Store;
 use faircopy_testkit::clerk::{self, Clerk};
 use faircopy_testkit::client::{self, Response};
 use faircopy_testkit::postgres::{Database, fresh_database};
@@ -337,7 +336,7 @@ impl Builder {
         let listener = http::server::bind(config.listen).expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let path = config.webhook.paths[0].clone();
-        let store = Store::new(config.database.0.clone());
+        let store = config.store();
         if self.migrate {
             app::prepare(&config, &mut store.writer(), clock.now(), true).await.expect("a database that can be used");
         }

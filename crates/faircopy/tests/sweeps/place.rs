@@ -99,7 +99,7 @@ impl Place {
         let variables = [("DATABASE_URL", url.as_str()), ("CLERK_SECRET_KEY", KEY), ("CLERK_API_URL", sandbox.url())];
         let environment = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let config = Config::load(&Flags::default(), &Environment(environment)).unwrap();
-        let store = Store::new(config.database.0.clone());
+        let store = config.store();
         store.writer().migrate(clock.now()).await.unwrap();
         let (sweeper, worker) = sweeper(&config, &store, &clock);
         Self { clock, sandbox, store, sweeper, url, config, worker, _home: home }
