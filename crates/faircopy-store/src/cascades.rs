@@ -8,10 +8,11 @@ use std::sync::LazyLock;
 use faircopy_core::Millis;
 use faircopy_core::cascade::{Job, State};
 
-use crate::engine::{self, Call, Connection, Row, Value};
+use crate::engine::{self, Call, Connection, Row, Rows, Value};
 use crate::error::{Error, Result};
+use crate::changes::{Entity, Entry, Operation};
 use crate::leases::Fence;
-use crate::{Store, Writer};
+use crate::{Store, Writer, changes, leases};
 
 /// What went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, utoipa::ToSchema)]
@@ -107,11 +108,20 @@ impl Store {
         self.readers.read(&STATEMENT, vec![now.0.into(), limit.into()]).await?.iter().map(read).collect()
     }
 
-    /// When the next job is to be taken up.
-    pub async fn next_cascade_at(&self) -> Result<Option<Millis>> {
-        const STATEMENT: &str = "SELECT min(due_at) FROM {s}cascades WHERE due_at IS NOT NULL";
-        let rows = self.readers.read(STATEMENT, vec![]).await?;
-        Ok(rows.first().map_or(Ok(None), |row| row.int(0))?.map(Millis))
+    /// The workspaces of an organization that have ended and are still there.
+    pub async fn ended_workspaces(&self, organization: &str) -> Result<Vec<String>> {
+        const STATEMENT: &str = "SELECT id FROM {s}workspaces WHERE ended_at IS NOT NULL \
+            AND (clerk_org_id = $1 OR id = $1) ORDER BY id";
+        self.readers.read(STATEMENT, vec![organization.into()]).await?.iter().map(|row| row.required(0)).collect()
+    }
+
+    /// Whether the copy shows an organization, or a user.
+    pub async fn is_shown(&self, kind: Subject, subject: &str) -> Result<bool> {
+        let statement = match kind {
+            Subject::Organization => "SELECT clerk_org_id FROM {s}organizations WHERE clerk_org_id = $1",
+            Subject::User => "SELECT clerk_user_id FROM {s}users WHERE clerk_user_id = $1",
+        };
+        Ok(!self.readers.read(statement, vec![subject.into()]).await?.is_empty())
     }
 
     /// Jobs, newest first, from behind the one that was begun then; with `only_open` those alone that are not done.
@@ -170,33 +180,102 @@ impl Writer {
     /// Changes a job, if it still stands as it was read: `false` means that somebody else has changed it. The worker brings the
     /// fence of its lease, and changes nothing without it.
     pub async fn change_cascade(&mut self, before: &Cascade, after: &Cascade, fence: Option<&Fence>) -> Result<bool> {
+        let found = self.run_beside(fence, vec![update(before, after)]).await?;
+        Ok(found.iter().any(|rows| !rows.is_empty()))
+    }
+
+    /// Takes a job back whose subject the copy shows again: only a token had spoken for it, Clerk denied it, and has it now. Its
+    /// workspace goes on. Nothing is done for one that was deleted.
+    pub async fn revive(&mut self, cascade: &Cascade, now: Millis, fence: &Fence) -> Result<bool> {
         let connection = self.fresh().await?;
         let dialect = connection.dialect();
-        let result = engine::complete(dialect, Box::pin(change(connection, before, after, fence))).await;
+        let result = engine::complete(dialect, Box::pin(revive(connection, cascade, now, fence))).await;
         self.settle(result).await
     }
 
-    /// Forgets the receipts of jobs that were done before then, and those of users with whom nothing went; at most `limit`.
-    /// Returns how many.
+    /// Forgets a job of which nobody needs a receipt: nothing went with it.
+    pub async fn drop_cascade(&mut self, subject: &str, fence: &Fence) -> Result<()> {
+        self.run_beside(Some(fence), forget(&[subject.to_owned()])).await.map(drop)
+    }
+
+    /// Forgets receipts of jobs that were begun before then and are done, at most `limit`. Returns how many.
     pub async fn forget_cascades(&mut self, before: Millis, limit: i64) -> Result<usize> {
-        const OLD: &str = "DELETE FROM {s}cascades WHERE subject IN (SELECT subject FROM {s}cascades \
-            WHERE state = 'done' AND created_at < $1 ORDER BY created_at LIMIT $2) RETURNING subject";
-        const COUNTS: &str = "DELETE FROM {s}cascade_counts WHERE subject NOT IN (SELECT subject FROM {s}cascades)";
-        const STEPS: &str = "DELETE FROM {s}outbox WHERE subject NOT IN (SELECT subject FROM {s}cascades)";
-        let calls = vec![Call::new(OLD, vec![before.0.into(), limit.into()])];
+        const OLD: &str = "SELECT subject FROM {s}cascades WHERE state = 'done' AND created_at < $1 \
+            ORDER BY created_at LIMIT $2";
+        let found = self.run_beside(None, vec![Call::new(OLD, vec![before.0.into(), limit.into()])]).await?;
+        let old: Vec<String> = found.iter().flatten().map(|row| row.required(0)).collect::<Result<_>>()?;
+        if !old.is_empty() {
+            self.run_beside(None, forget(&old)).await?;
+        }
+        Ok(old.len())
+    }
+
+    /// Runs statements in a transaction beside the pen, in the name of a lease.
+    pub(crate) async fn run_beside(&mut self, fence: Option<&Fence>, calls: Vec<Call<'_>>) -> Result<Vec<Vec<Row>>> {
         let connection = self.fresh().await?;
         let dialect = connection.dialect();
         let work = async {
-            let found = connection.begin_beside_pen(calls).await?;
-            let forgotten = found.first().map_or(0, Vec::len);
-            let rest = if forgotten > 0 { vec![Call::new(COUNTS, vec![]), Call::new(STEPS, vec![])] } else { vec![] };
-            connection.run_all(rest).await?;
+            begin_fenced(connection, fence).await?;
+            let found = connection.run_all(calls).await?;
             connection.finish(vec![]).await?;
-            Ok(forgotten)
+            Ok(found)
         };
         let result = engine::complete(dialect, Box::pin(work)).await;
         self.settle(result).await
     }
+}
+
+fn forget(subjects: &[String]) -> Vec<Call<'static>> {
+    let list = serde_json::to_string(subjects).unwrap_or_default();
+    [
+        "DELETE FROM {s}outbox WHERE subject IN {list $1}",
+        "DELETE FROM {s}cascade_counts WHERE subject IN {list $1}",
+        "DELETE FROM {s}cascades WHERE subject IN {list $1}",
+    ]
+    .map(|statement| Call::new(statement, vec![list.as_str().into()]))
+    .into()
+}
+
+async fn revive(connection: &mut Connection, cascade: &Cascade, now: Millis, fence: &Fence) -> Result<bool> {
+    const SHOWN: &str = "SELECT clerk_org_id FROM {s}organizations WHERE clerk_org_id = $1";
+    const REVIVE: &str = "UPDATE {s}workspaces SET ended_at = NULL WHERE ended_at IS NOT NULL \
+        AND (clerk_org_id = $1 OR id = $1) RETURNING id";
+    let subject = || vec![Value::from(cascade.subject.as_str())];
+    let fences = [fence].into_iter().collect();
+    let begun = connection.begin(vec![], vec![leases::held(&fences), Call::new(SHOWN, subject())]).await?;
+    if !leases::read_held(&begun.under_pen[0], &fences).contains(fence) {
+        connection.rollback().await?;
+        return Err(Error::LeaseLost(fence.lease));
+    }
+    if begun.under_pen[1].is_empty() || cascade.job.state != State::Waiting {
+        connection.rollback().await?;
+        return Ok(false);
+    }
+    let entry = |row: &Row| Ok(Entry::of(Entity::Workspace, row.required(0)?, Operation::Put));
+    let revived = connection.run(Call::new(REVIVE, subject())).await?;
+    let entries: Vec<Entry> = revived.iter().map(entry).collect::<Result<_>>()?;
+    connection.run_all(forget(std::slice::from_ref(&cascade.subject))).await?;
+    connection.finish(changes::append(begun.last, &entries, now).1).await?;
+    Ok(true)
+}
+
+/// Begins the jobs of subjects that went, with the statements that write their tombstones; after their workspaces were marked as ended.
+/// A job that is there is left alone, unless it was done: what comes back after that and goes again is another deletion.
+pub(crate) fn begin<'a>(kind: Subject, subjects: impl ExactSizeIterator<Item = &'a str>, now: Millis) -> Call<'a> {
+    const STATEMENT: &str = "INSERT INTO {s}cascades AS c (subject, kind, workspace_id, name, state, created_at, due_at) \
+        SELECT v.subject, v.kind, w.id, w.name, 'waiting', v.now, v.now FROM {rows} AS v LEFT JOIN {s}workspaces w \
+          ON w.id = (SELECT e.id FROM {s}workspaces e WHERE e.ended_at IS NOT NULL \
+            AND (e.clerk_org_id = v.subject OR e.id = v.subject) ORDER BY e.is_linked LIMIT 1) WHERE true \
+        ON CONFLICT (subject) DO UPDATE SET workspace_id = excluded.workspace_id, name = excluded.name, state = 'waiting', \
+          created_at = excluded.created_at, due_at = excluded.due_at, failures = 0, passes = 0, is_released = (1 = 0), \
+          has_content = NULL, error = NULL, confirmed_at = NULL, rows_gone_at = NULL, steps_gone_at = NULL, finished_at = NULL \
+        WHERE c.state = 'done'";
+    let length = subjects.len();
+    let rows = Rows::new(length)
+        .text("subject", subjects.map(Some))
+        .text("kind", std::iter::repeat_n(Some(kind.as_str()), length))
+        .int("now", std::iter::repeat_n(Some(now.0), length));
+    Call::over(STATEMENT, rows)
 }
 
 /// Begins a transaction beside the pen in the name of a lease, and locks the lease's row until the commit: nobody takes it over
@@ -212,18 +291,6 @@ pub(crate) async fn begin_fenced(connection: &mut Connection, fence: Option<&Fen
         }
         _ => Ok(()),
     }
-}
-
-async fn change(
-    connection: &mut Connection,
-    before: &Cascade,
-    after: &Cascade,
-    fence: Option<&Fence>,
-) -> Result<bool> {
-    begin_fenced(connection, fence).await?;
-    let changed = connection.run(update(before, after)).await?;
-    connection.finish(vec![]).await?;
-    Ok(!changed.is_empty())
 }
 
 /// The statement of [`Writer::change_cascade`]: returns the subject if it was changed.

@@ -4,9 +4,9 @@
 //! Tables and columns are the application's: their names come from a checked [`Tree`](faircopy_core::cascade::Tree), and keys are
 //! compared in the columns' own types, so that their indexes serve.
 
-use faircopy_core::Millis;
 use faircopy_core::cascade::tree::{DEFAULT_SCHEMA, Hang, Name, Node};
 use faircopy_core::cascade::{State, Unrendered};
+use faircopy_core::{Millis, WorkspaceMode};
 use serde_json::{Map, Value as Json};
 
 use crate::cascades::{Cascade, begin_fenced, update};
@@ -14,6 +14,7 @@ use crate::changes::{self, Entity, Entry, Operation};
 use crate::engine::{self, Call, Connection, Dialect, Row, Value};
 use crate::error::Result;
 use crate::leases::{self, Fence};
+use crate::records::{self, Unsettled};
 use crate::{Store, Writer, failpoint, outbox};
 
 /// Rows of a table on which nothing hangs that go in one transaction: some ten milliseconds.
@@ -124,18 +125,22 @@ impl Writer {
         self.settle(result).await
     }
 
-    /// The last step of the rows: removes the workspace's own row, if nothing hangs on it any more, with its entry in the
-    /// change feed, and changes the job from `before` to `after` in the same transaction.
+    /// The last step of the rows: removes the rows of these workspaces, if nothing hangs on them any more, with their entries in the
+    /// change feed, and changes the job from `before` to `after` in the same transaction. Where a live organization names
+    /// such a workspace, or has come back, it begins anew.
     pub async fn end_rows(
         &mut self,
         mandate: Mandate<'_>,
+        workspaces: &[String],
         hanging: &[(&Node, &Hang)],
         before: &Cascade,
         after: &Cascade,
     ) -> Result<Ended> {
+        let mode = self.workspaces();
         let connection = self.fresh().await?;
         let dialect = connection.dialect();
-        let result = engine::complete(dialect, Box::pin(end(connection, mandate, hanging, before, after))).await;
+        let work = end(connection, mandate, (workspaces, mode), hanging, (before, after));
+        let result = engine::complete(dialect, Box::pin(work)).await;
         self.settle(result).await
     }
 }
@@ -198,26 +203,28 @@ async fn delete(
 async fn end(
     connection: &mut Connection,
     mandate: Mandate<'_>,
+    (workspaces, mode): (&[String], WorkspaceMode),
     hanging: &[(&Node, &Hang)],
-    before: &Cascade,
-    after: &Cascade,
+    (before, after): (&Cascade, &Cascade),
 ) -> Result<Ended> {
-    const LOCK: &str = "SELECT id FROM {s}workspaces WHERE id = $1 AND ended_at IS NOT NULL{for-update}";
-    const REMOVE: &str = "DELETE FROM {s}workspaces WHERE id = $1 AND ended_at IS NOT NULL RETURNING id";
-    let Some(workspace) = before.workspace_id.as_deref() else {
+    const LOCK: &str = "SELECT id FROM {s}workspaces WHERE id IN {list $1} AND ended_at IS NOT NULL{for-update}";
+    const REMOVE: &str = "DELETE FROM {s}workspaces WHERE id IN {list $1} AND ended_at IS NOT NULL RETURNING id";
+    if workspaces.is_empty() {
         begin_fenced(connection, Some(mandate.fence)).await?;
         let changed = connection.run(update(before, after)).await?;
         connection.finish(vec![]).await?;
         return Ok(if changed.is_empty() { Ended::Stopped } else { Ended::Gone });
-    };
+    }
     let fences = [mandate.fence].into_iter().collect();
-    let begun = connection.begin(vec![], vec![leases::held(&fences), Call::new(LOCK, vec![workspace.into()])]).await?;
+    let ids = serde_json::to_string(workspaces).unwrap_or_default();
+    let lock = Call::new(LOCK, vec![ids.as_str().into()]);
+    let begun = connection.begin(vec![], vec![leases::held(&fences), lock]).await?;
     if !leases::read_held(&begun.under_pen[0], &fences).contains(mandate.fence) {
         connection.rollback().await?;
         return Err(crate::Error::LeaseLost(mandate.fence.lease));
     }
-    // Nothing can be hung on the row any more, where foreign keys hold it; what was made before is found here.
-    if !begun.under_pen[1].is_empty() && has_any(connection, hanging, &[workspace.to_owned()]).await? {
+    // Nothing can be hung on the rows any more, where foreign keys hold it; what was made before is found here.
+    if has_any(connection, hanging, workspaces).await? {
         connection.rollback().await?;
         return Ok(Ended::HasChildren);
     }
@@ -225,15 +232,17 @@ async fn end(
         connection.rollback().await?;
         return Ok(Ended::Stopped);
     }
-    let removed = connection.run(Call::new(REMOVE, vec![workspace.into()])).await?;
-    let entries: Vec<Entry> = removed
-        .iter()
-        .map(|row| Ok(Entry::of(Entity::Workspace, row.required(0)?, Operation::Remove)))
-        .collect::<Result<_>>()?;
-    if !removed.is_empty() {
-        let name = Name::parse("faircopy.workspaces");
-        connection.run_all(name.iter().map(|name| counted(mandate.subject, name, 1)).collect()).await?;
+    let removed = connection.run(Call::new(REMOVE, vec![ids.as_str().into()])).await?;
+    let (mut entries, mut gone) = (Vec::new(), Unsettled::default());
+    for row in &removed {
+        entries.push(Entry::of(Entity::Workspace, row.required(0)?, Operation::Remove));
+        gone.workspaces.insert(row.required(0)?);
     }
+    if let (Some(name), 1..) = (Name::parse("faircopy.workspaces"), removed.len()) {
+        let count = i64::try_from(removed.len()).unwrap_or(i64::MAX);
+        connection.run(counted(mandate.subject, &name, count)).await?;
+    }
+    records::settle(connection, &gone, mode, mandate.now, &mut entries).await?;
     failpoint::step("cascade-end");
     connection.finish(changes::append(begun.last, &entries, mandate.now).1).await?;
     Ok(Ended::Gone)

@@ -2,8 +2,7 @@
 
 use faircopy_core::Millis;
 
-use crate::cascades::begin_fenced;
-use crate::engine::{self, Call, Row, Rows};
+use crate::engine::{Call, Row, Rows};
 use crate::error::Result;
 use crate::leases::Fence;
 use crate::{Store, Writer};
@@ -148,29 +147,14 @@ impl Writer {
         if tried.is_empty() {
             return Ok(());
         }
-        let connection = self.fresh().await?;
-        let dialect = connection.dialect();
-        let work = async {
-            begin_fenced(connection, Some(fence)).await?;
-            connection.run(settle(tried, now)).await?;
-            connection.finish(vec![]).await
-        };
-        let result = engine::complete(dialect, Box::pin(work)).await;
-        self.settle(result).await
+        self.run_beside(Some(fence), vec![settle(tried, now)]).await.map(drop)
     }
 
     /// Takes up the steps of a job again that were left out for want of a key.
     pub async fn reopen_skipped(&mut self, subject: &str, now: Millis) -> Result<()> {
         const STATEMENT: &str =
             "UPDATE {s}outbox SET state = 'waiting', due_at = $2, settled_at = NULL WHERE subject = $1 AND state = 'skipped'";
-        let connection = self.fresh().await?;
-        let dialect = connection.dialect();
-        let work = async {
-            connection.begin_beside_pen(vec![Call::new(STATEMENT, vec![subject.into(), now.0.into()])]).await?;
-            connection.finish(vec![]).await
-        };
-        let result = engine::complete(dialect, Box::pin(work)).await;
-        self.settle(result).await
+        self.run_beside(None, vec![Call::new(STATEMENT, vec![subject.into(), now.0.into()])]).await.map(drop)
     }
 }
 

@@ -8,6 +8,7 @@ use faircopy_core::merge::{Change, Changes};
 use faircopy_core::record::{EXPIRED, Invitation, Member, Organization, PENDING, Profile, Provenance, User};
 use faircopy_core::{Millis, WorkspaceMode};
 
+use crate::cascades::{self, Subject};
 use crate::changes::{Entity, Entry, Operation};
 use crate::engine::{Call, Connection, Row, Rows};
 use crate::error::Result;
@@ -138,13 +139,16 @@ impl<'a> Writes<'a> {
         writes.remove_organizations(&gone);
         writes.withdraw_organizations(&withdrawn);
         writes.put_workspaces(&put, now);
-        writes.end_workspaces(&[gone, withdrawn].concat(), now);
+        let ended = [gone, withdrawn].concat();
+        writes.end_workspaces(&ended, now);
+        writes.begin_cascades(Subject::Organization, ended.iter().map(|id| id.as_str()), now);
         let (put, gone, _) = split(&changes.members);
         writes.remove_members(&gone);
         writes.put_members(&put);
         let (put, gone, withdrawn) = split(&changes.users);
         writes.put_users(&put);
         writes.remove_users(&gone);
+        writes.begin_cascades(Subject::User, gone.iter().map(|id| id.as_str()), now);
         writes.withdraw_users(&withdrawn);
         let (put, gone, _) = split(&changes.invitations);
         writes.put_invitations(&put, now);
@@ -503,6 +507,12 @@ impl<'a> Writes<'a> {
             self.calls.push(hold);
             self.says.push(Says::Changed(Entity::Workspace, Operation::Put));
         }
+    }
+
+    /// The jobs that delete what hangs on those who are gone.
+    fn begin_cascades(&mut self, kind: Subject, gone: impl ExactSizeIterator<Item = &'a str>, now: Millis) {
+        self.calls.push(cascades::begin(kind, gone, now));
+        self.says.push(Says::Nothing);
     }
 
     /// The workspaces of organizations that are gone, where no other takes them over.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use faircopy_core::Millis;
 use faircopy_core::cascade::tree::{Hang, Node, Parent, Root};
-use faircopy_store::{Batch, Cascade, Error, Fence, LEAVES_AT_ONCE, Mandate, PARENTS_AT_ONCE, Subject, Which};
+use faircopy_store::{Batch, Cascade, Error, Fence, LEAVES_AT_ONCE, Mandate, PARENTS_AT_ONCE, Store, Subject, Which};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
@@ -41,12 +41,12 @@ pub(super) struct Turn<'c> {
 }
 
 /// What a job's rows hang on, and under which key.
-pub(super) fn roots(cascade: &Cascade) -> Vec<(Root, String)> {
+pub(super) async fn roots(store: &Store, cascade: &Cascade) -> Result<Vec<(Root, String)>, Error> {
     match cascade.kind {
-        Subject::User => vec![(Root::User, cascade.subject.clone())],
+        Subject::User => Ok(vec![(Root::User, cascade.subject.clone())]),
         Subject::Organization => {
-            let workspace = cascade.workspace_id.clone().map(|id| (Root::Workspace, id));
-            workspace.into_iter().chain([(Root::Organization, cascade.subject.clone())]).collect()
+            let workspaces = store.ended_workspaces(&cascade.subject).await?.into_iter().map(|id| (Root::Workspace, id));
+            Ok(workspaces.chain([(Root::Organization, cascade.subject.clone())]).collect())
         }
     }
 }

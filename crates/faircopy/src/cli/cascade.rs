@@ -1,0 +1,204 @@
+//! `faircopy cascade`.
+
+use faircopy_core::cascade::tree::{Parent, Root};
+use faircopy_store::{Cascade, Store};
+use serde_json::json;
+
+use super::{Failure, Global, output};
+use crate::app::{Clock, SystemClock};
+use crate::cascade::{self, Deletion, Order, Receipt, Unchanged};
+use crate::config::Config;
+use crate::outside::Target;
+use crate::telemetry::Metrics;
+
+/// Deletions that `list` shows unless asked for more.
+const DEFAULT_LIMIT: i64 = 50;
+/// And at most.
+const MAX_LIMIT: i64 = 1_000;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  faircopy cascade plan org_2abc\n  faircopy cascade list\n  faircopy cascade show org_2abc\n  \
+    faircopy cascade cancel org_2abc")]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// What would go with an organization or a user: rows by table, and what they have outside. Changes nothing
+    #[command(after_help = "Example:\n  faircopy cascade plan org_2abc --json")]
+    Plan(Id),
+    /// Deletions, newest first
+    #[command(after_help = "Examples:\n  faircopy cascade list\n  faircopy cascade list --open --json")]
+    List(List),
+    /// One deletion: how far it is, what went, what is left; in the end, its receipt
+    #[command(after_help = "Example:\n  faircopy cascade show org_2abc")]
+    Show(Id),
+    /// Stop a deletion. Nothing is lost before its hold is over; later, what is gone is gone
+    #[command(after_help = "Example:\n  faircopy cascade cancel org_2abc")]
+    Cancel(Id),
+    /// Let a paused or cancelled deletion go on, and steps that had no key
+    #[command(after_help = "Examples:\n  faircopy cascade resume org_2abc\n  faircopy cascade resume --all")]
+    Resume(Resume),
+    /// Rooms at Liveblocks that no row has: reads the whole listing, changes nothing
+    #[command(after_help = "Example:\n  faircopy cascade orphans --json")]
+    Orphans,
+}
+
+#[derive(Debug, clap::Args)]
+struct Id {
+    /// The organization's or user's id at Clerk
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    /// Only those that are not done
+    #[arg(long)]
+    open: bool,
+    /// How many, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_LIMIT, value_parser = clap::value_parser!(i64).range(1..=MAX_LIMIT))]
+    limit: i64,
+}
+
+#[derive(Debug, clap::Args)]
+struct Resume {
+    /// The organization's or user's id at Clerk
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    id: Option<String>,
+    /// Every deletion that is paused
+    #[arg(long, conflicts_with = "id")]
+    all: bool,
+}
+
+impl From<Unchanged> for Failure {
+    fn from(unchanged: Unchanged) -> Self {
+        match unchanged {
+            Unchanged::Store(error) => error.into(),
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Failure> {
+    let config = global.config()?;
+    let store = config.store();
+    if !store.pending_migrations().await?.is_empty() {
+        return Err(Failure::Failed(format!("{} has no complete schema; run `faircopy migrate`", store.address())));
+    }
+    match arguments.command {
+        Command::Plan(Id { id }) => plan(&config, &store, &id, global).await,
+        Command::List(list) => show_list(&store, &list, global).await,
+        Command::Show(Id { id }) => show(&store, &id, global).await,
+        Command::Cancel(Id { id }) => order(&store, &[id], Order::Cancel, global).await,
+        Command::Resume(Resume { id: Some(id), .. }) => order(&store, &[id], Order::Resume, global).await,
+        Command::Resume(Resume { id: None, .. }) => order(&store, &paused(&store).await?, Order::Resume, global).await,
+        Command::Orphans => orphans(&config, &store, global).await,
+    }
+}
+
+async fn show_list(store: &Store, list: &List, global: &Global) -> Result<(), Failure> {
+    let found = store.cascades_before(None, list.open, list.limit).await?;
+    let deletions: Vec<Deletion> = found.into_iter().map(Deletion::from).collect();
+    if global.json {
+        return output::json(&json!({ "deletions": deletions }));
+    }
+    if deletions.is_empty() {
+        anstream::eprintln!("Nothing has been deleted{}.", if list.open { " that is not done" } else { "" });
+        return Ok(());
+    }
+    let rows = deletions.into_iter().map(|deletion| {
+        let state = match &deletion.reason {
+            Some(reason) => format!("{} ({reason})", deletion.state),
+            None => deletion.state.clone(),
+        };
+        vec![deletion.id, deletion.name.unwrap_or_default(), state, deletion.created_at, deletion.error.unwrap_or_default()]
+    });
+    anstream::print!("{}", output::table(&["ID", "NAME", "STATE", "SINCE", "TROUBLE"], rows));
+    Ok(())
+}
+
+async fn show(store: &Store, id: &str, global: &Global) -> Result<(), Failure> {
+    let receipt = cascade::receipt(store, id).await?.ok_or(Unchanged::Unknown)?;
+    if global.json {
+        return output::json(&receipt);
+    }
+    anstream::print!("{}", describe(&receipt));
+    Ok(())
+}
+
+fn describe(receipt: &Receipt) -> String {
+    let Receipt { deletion, removed, outside } = receipt;
+    let mut text = format!("{}", deletion.id);
+    if let Some(name) = &deletion.name {
+        text.push_str(&format!("  {name}"));
+    }
+    text.push_str(&format!("\n  {}", deletion.state));
+    if let Some(reason) = &deletion.reason {
+        text.push_str(&format!(" ({reason})"));
+    }
+    text.push('\n');
+    let times = [
+        ("told", Some(&deletion.created_at)),
+        ("confirmed by Clerk", deletion.confirmed_at.as_ref()),
+        ("rows gone", deletion.rows_gone_at.as_ref()),
+        ("outside gone", deletion.outside_gone_at.as_ref()),
+        ("done", deletion.finished_at.as_ref()),
+        ("goes on", deletion.due_at.as_ref()),
+    ];
+    for (what, at) in times {
+        if let Some(at) = at {
+            text.push_str(&format!("  {what:<19} {at}\n"));
+        }
+    }
+    if let Some(error) = &deletion.error {
+        text.push_str(&format!("  trouble             {error}\n"));
+    }
+    if !removed.is_empty() {
+        text.push('\n');
+        let rows = removed.iter().map(|of| vec![of.table.clone(), of.rows.to_string()]);
+        text.push_str(&output::table(&["TABLE", "DELETED"], rows));
+    }
+    if !outside.is_empty() {
+        text.push('\n');
+        let rows = outside.iter().map(|of| {
+            vec![of.target.clone(), of.state.clone(), of.steps.to_string(), of.attempts.to_string(), of.error.clone().unwrap_or_default()]
+        });
+        text.push_str(&output::table(&["OUTSIDE", "STATE", "IDS", "ATTEMPTS", "TROUBLE"], rows));
+    }
+    text
+}
+
+/// Every deletion that waits for a word.
+async fn paused(store: &Store) -> Result<Vec<String>, Failure> {
+    let mut paused = Vec::new();
+    let mut last: Option<Cascade> = None;
+    loop {
+        let before = last.as_ref().map(|last| (last.job.created_at, last.subject.as_str()));
+        let found = store.cascades_before(before, true, MAX_LIMIT).await?;
+        let Some(end) = found.last().cloned() else { return Ok(paused) };
+        let waits = |cascade: &Cascade| matches!(cascade.job.state, faircopy_core::cascade::State::Paused(_));
+        paused.extend(found.into_iter().filter(waits).map(|cascade| cascade.subject));
+        last = Some(end);
+    }
+}
+
+async fn order(store: &Store, ids: &[String], order: Order, global: &Global) -> Result<(), Failure> {
+    let mut changed = Vec::new();
+    for id in ids {
+        let cascade = cascade::carry_out(store, id, order, SystemClock.now()).await?;
+        if !global.json {
+            anstream::eprintln!("{id}: {}", cascade.job.state.name());
+        }
+        changed.push(Deletion::from(cascade));
+    }
+    if global.json {
+        return output::json(&json!({ "deletions": changed }));
+    }
+    if ids.is_empty() {
+        anstream::eprintln!("No deletion is paused.");
+    }
+    Ok(())
+}
