@@ -42,7 +42,7 @@ pub use leases::Fence;
 pub use migrate::Migration;
 pub use provisional::{Of, Pair, Provisional};
 pub use public::Row;
-pub use reading::{Membership, OrganizationRecord, Person, UserRecord};
+pub use reading::{Channel, Membership, OrganizationRecord, Person, Room, UserRecord, WorkspaceRecord};
 pub use records::{Counts, OutcomeCount};
 pub use server::Server;
 pub use standing::{Basis, Freshness, Member, Standing};
