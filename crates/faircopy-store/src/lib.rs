@@ -48,7 +48,7 @@ pub use migrate::Migration;
 pub use outbox::{Step, StepCount, StepState, Tried};
 pub use provisional::{Of, Pair, Provisional};
 pub use public::Row;
-pub use reading::{Membership, OrganizationRecord, Person, UserRecord};
+pub use reading::{Channel, Membership, OrganizationRecord, Person, Room, UserRecord, WorkspaceRecord};
 pub use records::{Counts, OutcomeCount};
 pub use server::Server;
 pub use standing::{Basis, Freshness, Member, Standing};
