@@ -201,7 +201,10 @@ pub enum Event {
     /// An operator says no.
     Cancel,
     /// An operator says yes.
-    Resume,
+    Resume {
+        /// Whether a workspace of this id lives (again), or the user does: what is there now is not what this job ended.
+        lives_again: bool,
+    },
 }
 
 /// Why an event means nothing to a job as it stands. Nothing is to be committed then.
@@ -216,6 +219,9 @@ pub enum Refusal {
     /// There is nothing to resume.
     #[error("the job is {}, and goes on by itself", .0.name())]
     UnderWay(State),
+    /// What is below the workspace now, and what its rows have outside, is somebody else's.
+    #[error("what the job ended lives again, and what is there now is not the job's to delete")]
+    LivesAgain,
     /// The hold is not over.
     #[error("the job is held until {0}")]
     Held(Millis),
@@ -289,7 +295,7 @@ impl Job {
                 State::Cancelled => Err(Refusal::Cancelled),
                 _ => Ok(Self { state: State::Cancelled, due_at: None, ..self }),
             },
-            Event::Resume => self.resumed(now),
+            Event::Resume { lives_again } => self.resumed(lives_again, now),
         }
     }
 
@@ -323,7 +329,11 @@ impl Job {
         Ok(Self { state: State::Done, due_at: None, ..pass })
     }
 
-    fn resumed(self, now: Millis) -> Result<Self, Refusal> {
+    fn resumed(self, lives_again: bool, now: Millis) -> Result<Self, Refusal> {
+        let is_over = self.state == State::Cancelled || (self.state == State::Done && self.has_skipped);
+        if lives_again && is_over {
+            return Err(Refusal::LivesAgain);
+        }
         // A word of the operator's is needed once: the breaker has stopped it, and he has looked.
         let released = Self { is_released: true, failures: 0, ..self };
         match self.state {
@@ -365,6 +375,7 @@ mod tests {
     const NOW: Millis = Millis(1_000_000);
     const RULES: Rules = Rules { hold_ms: 0, second_sweep_ms: 60_000 };
     const CALM: Event = Event::Looked { clerk: Clerk::Gone, burst: false, chance: 0.5 };
+    const RESUME: Event = Event::Resume { lives_again: false };
     const CONFIRMED: Event = Event::StepsConfirmed { skipped: false };
 
     fn job(state: State) -> Job {
@@ -451,14 +462,16 @@ mod tests {
 
     #[test]
     fn resume_takes_up_what_stopped() {
-        let burst = run(Job::new(NOW, &RULES), &[looked(Clerk::Gone, true), Event::Resume]);
+        let burst = run(Job::new(NOW, &RULES), &[looked(Clerk::Gone, true), RESUME]);
         assert_eq!((burst.state, burst.due_at), (State::Waiting, Some(NOW)));
         // The breaker holds no job that an operator let go; Clerk is asked all the same.
         assert_eq!(run(burst, &[looked(Clerk::Gone, true)]).state, State::Deleting);
         assert_eq!(run(burst, &[looked(Clerk::There, true)]).state, State::Paused(Reason::StillThere));
         let cancelled = run(job(State::Calling), &[CONFIRMED, Event::Cancel]);
         assert_eq!((cancelled.state, cancelled.due_at, cancelled.passes), (State::Cancelled, None, 1));
-        let resumed = run(cancelled, &[Event::Resume]);
+        // Whoever took the workspace over meanwhile keeps what is left.
+        assert_eq!(cancelled.after(Event::Resume { lives_again: true }, NOW, &RULES), Err(Refusal::LivesAgain));
+        let resumed = run(cancelled, &[RESUME]);
         assert_eq!((resumed.state, resumed.passes), (State::Waiting, 0));
     }
 
@@ -470,7 +483,7 @@ mod tests {
         assert_eq!(run(parked, &[Event::KeyRefused { probe }]), parked);
         assert_eq!(run(parked, &[Event::StepsLeft { next: NOW }]).state, State::Calling);
         assert_eq!(run(parked, &[CONFIRMED]).passes, 1);
-        assert_eq!(run(parked, &[Event::Resume]).state, State::Calling);
+        assert_eq!(run(parked, &[RESUME]).state, State::Calling);
     }
 
     #[test]
@@ -478,11 +491,12 @@ mod tests {
         let rules = Rules { second_sweep_ms: 0, ..RULES };
         let done = job(State::Calling).after(Event::StepsConfirmed { skipped: true }, NOW, &rules).unwrap();
         assert_eq!(done.state, State::Done);
-        let resumed = done.after(Event::Resume, NOW, &rules).unwrap();
+        assert_eq!(done.after(Event::Resume { lives_again: true }, NOW, &rules), Err(Refusal::LivesAgain));
+        let resumed = done.after(RESUME, NOW, &rules).unwrap();
         assert_eq!((resumed.state, resumed.due_at), (State::Calling, Some(NOW)));
         let done = resumed.after(CONFIRMED, NOW, &rules).unwrap();
         assert_eq!(done.state, State::Done);
-        assert_eq!(done.after(Event::Resume, NOW, &rules), Err(Refusal::Done));
+        assert_eq!(done.after(RESUME, NOW, &rules), Err(Refusal::Done));
     }
 
     #[test]
@@ -510,7 +524,7 @@ mod tests {
             any::<bool>().prop_map(|skipped| Event::StepsConfirmed { skipped }),
             Just(Event::FoundAgain),
             Just(Event::Cancel),
-            Just(Event::Resume),
+            Just(RESUME),
         ]
     }
 
@@ -545,18 +559,18 @@ mod tests {
                     prop_assert!(are_confirmed);
                 }
                 if at.state == State::Done && after != at {
-                    prop_assert!(at.has_skipped && event == Event::Resume && after.state == State::Calling);
+                    prop_assert!(at.has_skipped && event == RESUME && after.state == State::Calling);
                     again += 1;
                 }
                 if at.state == State::Cancelled && after != at {
-                    prop_assert!(event == Event::Resume);
+                    prop_assert!(event == RESUME);
                 }
                 prop_assert!(after.passes <= MAX_PASSES + again);
                 at = after;
             }
             // Whatever happened, what an operator lets go on comes to its end when nothing speaks against it any more.
             if !at.state.is_under_way() && at.state != State::Done {
-                at = at.after(Event::Resume, now, &rules).unwrap();
+                at = at.after(RESUME, now, &rules).unwrap();
             }
             for _ in 0..40 {
                 now = at.due_at.map_or(now, |due| due.max(now));
