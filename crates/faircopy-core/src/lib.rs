@@ -7,6 +7,7 @@
 //! The way of one delivery: [`signature`] says whether the bytes are authentic, [`payload`] takes out what must never be
 //! stored, [`event`] reads what is left into [`Observation`]s, and [`merge`] decides which rows follow. [`token`] says
 //! whether a session is good, and reads it into observations of the same kind.
+//! [`retry`] says when what failed is tried again.
 //! [`sweep`] decides how lists of Clerk's are read from end to end, and what may be concluded from what they lack.
 
 pub mod event;
@@ -16,6 +17,7 @@ pub mod id;
 pub mod merge;
 pub mod payload;
 pub mod record;
+pub mod retry;
 pub mod signature;
 pub mod sweep;
 pub mod time;
