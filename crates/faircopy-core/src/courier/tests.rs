@@ -106,14 +106,14 @@ fn against_a_limit(per_second: i64, seconds: i64, latency_ms: i64, at_random: Op
     (calls, taken)
 }
 
-/// faults.md L2: what is allowed is used, and hardly more is asked for.
+/// faults.md L2: hardly more is asked for than is allowed, and at least half of that is used.
 #[test]
 fn the_rate_follows_what_the_target_takes() {
     let check = |per_second: i64, latency_ms: i64| {
         let (calls, taken) = against_a_limit(per_second, 120, latency_ms, None);
         let allowed = usize::try_from(per_second * 120).unwrap();
         assert!(calls * 10 <= allowed * 11, "{per_second}/s: {calls} calls");
-        assert!(taken * 10 >= allowed * 6, "{per_second}/s: {taken} of {allowed} were taken");
+        assert!(taken * 2 >= allowed, "{per_second}/s: {taken} of {allowed} were taken");
     };
     check(1, 5);
     check(1, 400);
