@@ -79,11 +79,12 @@ fn a_target_that_asks_for_too_little_is_left_alone_longer() {
     assert_eq!(gate.closed_until(now), Some(now.plus(1_000)), "a confirmation begins the count anew");
 }
 
-/// A target that takes `per_second` calls a second, evenly, and answers the others 429: the calls of so many seconds, and
-/// how many of them were taken. `at_random` answers 429 to one call in so many besides.
-fn against_a_limit(per_second: i64, seconds: i64, latency_ms: i64, at_random: Option<u64>) -> (usize, usize) {
+/// A target that takes `limit` calls in any second and answers the others 429, and besides one call in `unlucky`: the calls of
+/// so many seconds, and how many of them were taken.
+fn against_a_limit(limit: usize, seconds: i64, latency_ms: i64, unlucky: Option<usize>) -> (usize, usize) {
     let mut gate = Gate::default();
-    let (mut calls, mut taken, mut free_at) = (0, 0, NOW);
+    let mut calls = 0;
+    let mut taken: Vec<Millis> = Vec::new();
     let mut under_way: VecDeque<(Millis, Pass, Reply)> = VecDeque::new();
     for now in (0..seconds * 1_000).map(|ms| NOW.plus(ms)) {
         while let Some((_, pass, reply)) = under_way.pop_front_if(|(ends, _, _)| *ends <= now) {
@@ -91,41 +92,38 @@ fn against_a_limit(per_second: i64, seconds: i64, latency_ms: i64, at_random: Op
         }
         while let Ok(pass) = gate.begin(under_way.len(), now) {
             calls += 1;
-            let unlucky = at_random
-                .is_some_and(|one_in| (calls as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 < (1 << 32) / one_in);
-            let reply = if now < free_at || unlucky {
-                limited(1)
-            } else {
-                free_at = if at_random.is_some() { now } else { now.plus(1_000 / per_second) };
-                taken += 1;
-                Reply::Confirmed
-            };
-            under_way.push_back((now.plus(latency_ms), pass, reply));
+            let in_this_second = taken.iter().rev().take_while(|at| now.0 - at.0 < 1_000).count();
+            let refuses = in_this_second >= limit || unlucky.is_some_and(|one_in| calls % one_in == 0);
+            if !refuses {
+                taken.push(now);
+            }
+            under_way.push_back((now.plus(latency_ms), pass, if refuses { limited(1) } else { Reply::Confirmed }));
         }
     }
-    (calls, taken)
+    (calls, taken.len())
 }
 
 /// faults.md L2: hardly more is asked for than is allowed, and at least half of that is used.
 #[test]
 fn the_rate_follows_what_the_target_takes() {
-    let check = |per_second: i64, latency_ms: i64| {
-        let (calls, taken) = against_a_limit(per_second, 120, latency_ms, None);
-        let allowed = usize::try_from(per_second * 120).unwrap();
-        assert!(calls * 10 <= allowed * 11, "{per_second}/s: {calls} calls");
-        assert!(taken * 2 >= allowed, "{per_second}/s: {taken} of {allowed} were taken");
+    let check = |limit: usize, latency_ms: i64| {
+        let (calls, taken) = against_a_limit(limit, 120, latency_ms, None);
+        let allowed = limit * 120;
+        assert!(calls * 10 <= allowed * 11, "{limit}/s: {calls} calls");
+        assert!(taken * 2 >= allowed, "{limit}/s: {taken} of {allowed} were taken");
     };
     check(1, 5);
     check(1, 400);
     check(2, 20);
     check(5, 20);
     check(20, 20);
+    check(100, 20);
 }
 
 /// A 429 now and then is no limit: what is lost is little more than the seconds that it asked for.
 #[test]
 fn a_429_now_and_then_does_not_slow_the_target_down_for_good() {
-    let (calls, taken) = against_a_limit(1_000, 300, 40, Some(50));
+    let (calls, taken) = against_a_limit(usize::MAX, 300, 40, Some(50));
     assert!(taken >= 300 * 20, "{taken} of {calls} calls in 300 s");
 }
 
