@@ -13,6 +13,7 @@ pub mod embed;
 mod holder;
 pub mod http;
 pub mod names;
+pub mod outside;
 pub mod refresh;
 pub mod replay;
 pub mod sweep;

@@ -129,6 +129,16 @@ impl Metrics {
         metrics::counter!("faircopy_clerk_requests_total", "endpoint" => endpoint, "status" => status).increment(1);
     }
 
+    /// Liveblocks was asked to `delete` or to `list`: the status, or why there was none.
+    pub fn liveblocks_request(&self, call: &'static str, status: &'static str) {
+        metrics::counter!("faircopy_liveblocks_requests_total", "call" => call, "status" => status).increment(1);
+    }
+
+    /// A step of the application's own was told: the status, or why there was none.
+    pub fn step_request(&self, step: &str, status: &'static str) {
+        metrics::counter!("faircopy_step_requests_total", "step" => step.to_owned(), "status" => status).increment(1);
+    }
+
     /// Whether the key of the Backend API belongs to another instance than the one that is copied.
     pub fn clerk_key_is_foreign(&self, is_foreign: bool) {
         metrics::gauge!("faircopy_clerk_wrong_instance").set(f64::from(u8::from(is_foreign)));
