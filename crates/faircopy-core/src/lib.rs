@@ -7,10 +7,12 @@
 //! The way of one delivery: [`signature`] says whether the bytes are authentic, [`payload`] takes out what must never be
 //! stored, [`event`] reads what is left into [`Observation`]s, and [`merge`] decides which rows follow. [`token`] says
 //! whether a session is good, and reads it into observations of the same kind.
+//! [`retry`] says when what failed is tried again, and [`courier`] when a service outside may be called at all.
 //! [`sweep`] decides how lists of Clerk's are read from end to end, and what may be concluded from what they lack.
 //! [`cascade`] says what goes with an organization or a user, in which order, and what one such deletion waits for.
 
 pub mod cascade;
+pub mod courier;
 pub mod event;
 pub mod example;
 pub mod heartbeat;

@@ -8,9 +8,9 @@ use std::sync::LazyLock;
 use faircopy_core::Millis;
 use faircopy_core::cascade::{Job, State};
 
+use crate::changes::{Entity, Entry, Operation};
 use crate::engine::{self, Call, Connection, Row, Rows, Value};
 use crate::error::{Error, Result};
-use crate::changes::{Entity, Entry, Operation};
 use crate::leases::Fence;
 use crate::{Store, Writer, changes, leases};
 
@@ -108,11 +108,14 @@ impl Store {
         self.readers.read(&STATEMENT, vec![now.0.into(), limit.into()]).await?.iter().map(read).collect()
     }
 
-    /// The workspaces of an organization that have ended and are still there.
-    pub async fn ended_workspaces(&self, organization: &str) -> Result<Vec<String>> {
-        const STATEMENT: &str = "SELECT id FROM {s}workspaces WHERE ended_at IS NOT NULL \
-            AND (clerk_org_id = $1 OR id = $1) ORDER BY id";
-        self.readers.read(STATEMENT, vec![organization.into()]).await?.iter().map(|row| row.required(0)).collect()
+    /// The workspaces that go with a job: those of the organization that have ended, and the one that is gone already, below which
+    /// somebody may have written all the same; none that lives.
+    pub async fn ended_workspaces(&self, cascade: &Cascade) -> Result<Vec<String>> {
+        const STATEMENT: &str = "SELECT {bytes id} FROM {s}workspaces WHERE ended_at IS NOT NULL AND (clerk_org_id = $1 OR id = $1) \
+            UNION SELECT workspace_id FROM {s}cascades c WHERE subject = $1 AND workspace_id IS NOT NULL \
+            AND NOT EXISTS (SELECT 1 FROM {s}workspaces w WHERE w.id = c.workspace_id AND w.ended_at IS NULL) ORDER BY 1";
+        let rows = self.readers.read(STATEMENT, vec![cascade.subject.as_str().into()]).await?;
+        rows.iter().map(|row| row.required(0)).collect()
     }
 
     /// Whether the copy shows an organization, or a user.
@@ -142,13 +145,19 @@ impl Store {
         self.readers.read(&STATEMENT, scalars).await?.iter().map(read).collect()
     }
 
+    /// Whether what there is now under a job's ids is not what it ended: a workspace that another organization has, a subject that the
+    /// copy shows.
+    pub async fn lives_again(&self, cascade: &Cascade) -> Result<bool> {
+        let workspace = cascade.workspace_id.clone().into_iter().collect::<Vec<_>>();
+        let (statement, scalars) = alive(cascade.kind, &cascade.subject, &workspace);
+        Ok(!self.readers.read(statement, scalars).await?.is_empty())
+    }
+
     /// What a job has deleted so far, by table.
     pub async fn cascade_removed(&self, subject: &str) -> Result<Vec<Removed>> {
         const STATEMENT: &str = "SELECT place, removed FROM {s}cascade_counts WHERE subject = $1 ORDER BY place";
         let rows = self.readers.read(STATEMENT, vec![subject.into()]).await?;
-        rows.iter()
-            .map(|row| Ok(Removed { table: row.required(0)?, rows: row.int(1)?.unwrap_or_default() }))
-            .collect()
+        rows.iter().map(|row| Ok(Removed { table: row.required(0)?, rows: row.int(1)?.unwrap_or_default() })).collect()
     }
 
     /// When jobs were begun, since then, in which an application had something: what the burst breaker counts. At most
@@ -162,7 +171,8 @@ impl Store {
 
     /// How many jobs are in which state, those that are done left out.
     pub async fn cascades_standing(&self) -> Result<Vec<Standing>> {
-        const STATEMENT: &str = "SELECT state, count(*), min(created_at) FROM {s}cascades WHERE state <> 'done' GROUP BY state";
+        const STATEMENT: &str =
+            "SELECT state, count(*), min(created_at) FROM {s}cascades WHERE state <> 'done' GROUP BY state";
         let rows = self.readers.read(STATEMENT, vec![]).await?;
         rows.iter()
             .map(|row| {
@@ -223,6 +233,22 @@ impl Writer {
         let result = engine::complete(dialect, Box::pin(work)).await;
         self.settle(result).await
     }
+}
+
+/// Asks for a row if a subject is shown, or one of these workspaces lives.
+pub(crate) fn alive(kind: Subject, subject: &str, workspaces: &[String]) -> (&'static str, Vec<Value>) {
+    let statement = match kind {
+        Subject::Organization => {
+            "SELECT clerk_org_id FROM {s}organizations WHERE clerk_org_id = $1 \
+             UNION ALL SELECT id FROM {s}workspaces WHERE id IN {list $2} AND ended_at IS NULL LIMIT 1"
+        }
+        Subject::User => {
+            "SELECT clerk_user_id FROM {s}users WHERE clerk_user_id = $1 \
+             UNION ALL SELECT id FROM {s}workspaces WHERE id IN {list $2} AND ended_at IS NULL LIMIT 1"
+        }
+    };
+    let list = serde_json::to_string(workspaces).unwrap_or_default();
+    (statement, vec![subject.into(), list.as_str().into()])
 }
 
 fn forget(subjects: &[String]) -> Vec<Call<'static>> {

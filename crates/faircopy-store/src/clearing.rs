@@ -9,7 +9,7 @@ use faircopy_core::cascade::{State, Unrendered};
 use faircopy_core::{Millis, WorkspaceMode};
 use serde_json::{Map, Value as Json};
 
-use crate::cascades::{Cascade, begin_fenced, update};
+use crate::cascades::{Cascade, alive, begin_fenced, update};
 use crate::changes::{self, Entity, Entry, Operation};
 use crate::engine::{self, Call, Connection, Dialect, Row, Value};
 use crate::error::Result;
@@ -26,7 +26,9 @@ pub const PARENTS_AT_ONCE: i64 = 100;
 #[derive(Debug, Clone, Copy)]
 pub struct Mandate<'a> {
     /// The job.
-    pub subject: &'a str,
+    pub cascade: &'a Cascade,
+    /// The workspaces that go with it.
+    pub workspaces: &'a [String],
     /// The lease.
     pub fence: &'a Fence,
     /// Targets for which there is no key: what is outside there is written down and left.
@@ -51,7 +53,7 @@ pub enum Batch {
     Deleted(i64),
     /// Something hangs on them by now: it goes first.
     HasChildren,
-    /// The job is not being carried out any more: somebody has cancelled it.
+    /// The job is not being carried out any more: somebody has cancelled it, or what is there now lives.
     Stopped,
 }
 
@@ -97,7 +99,8 @@ impl Store {
     pub async fn has_row(&self, node: &Node, columns: &[(&str, &str)]) -> Result<bool> {
         let dialect = self.dialect();
         let names: Vec<String> = columns.iter().map(|(column, _)| (*column).to_owned()).collect();
-        let row: Map<String, Json> = columns.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+        let row: Map<String, Json> =
+            columns.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
         let given = Json::Array(vec![Json::Object(row)]).to_string();
         let statement = format!(
             "SELECT 1 FROM {table} AS t WHERE {is_it} LIMIT 1",
@@ -126,35 +129,28 @@ impl Writer {
     }
 
     /// The last step of the rows: removes the rows of these workspaces, if nothing hangs on them any more, with their entries in the
-    /// change feed, and changes the job from `before` to `after` in the same transaction. Where a live organization names
+    /// change feed, and changes the job to `after` in the same transaction. Where a live organization names
     /// such a workspace, or has come back, it begins anew.
     pub async fn end_rows(
         &mut self,
         mandate: Mandate<'_>,
-        workspaces: &[String],
         hanging: &[(&Node, &Hang)],
-        before: &Cascade,
         after: &Cascade,
     ) -> Result<Ended> {
         let mode = self.workspaces();
         let connection = self.fresh().await?;
         let dialect = connection.dialect();
-        let work = end(connection, mandate, (workspaces, mode), hanging, (before, after));
+        let work = end(connection, mandate, mode, hanging, after);
         let result = engine::complete(dialect, Box::pin(work)).await;
         self.settle(result).await
     }
 }
 
-async fn delete(
-    connection: &mut Connection,
-    mandate: Mandate<'_>,
-    node: &Node,
-    which: Which<'_>,
-) -> Result<Batch> {
+async fn delete(connection: &mut Connection, mandate: Mandate<'_>, node: &Node, which: Which<'_>) -> Result<Batch> {
     let dialect = connection.dialect();
     begin_fenced(connection, Some(mandate.fence)).await?;
     failpoint::step("cascade-chunk");
-    if !is_deleting(connection, mandate.subject).await? {
+    if !is_deleting(connection, &mandate.cascade.subject).await? {
         connection.rollback().await?;
         return Ok(Batch::Stopped);
     }
@@ -175,6 +171,12 @@ async fn delete(
     );
     let rows = connection.run(Call::new(&lock, vec![given])).await?;
     let rows: Vec<Map<String, Json>> = rows.iter().map(|row| values(row, &columns)).collect::<Result<_>>()?;
+    // What was found before this look hung on something that was not alive.
+    let (statement, scalars) = alive(mandate.cascade.kind, &mandate.cascade.subject, mandate.workspaces);
+    if !connection.run(Call::new(statement, scalars)).await?.is_empty() {
+        connection.rollback().await?;
+        return Ok(Batch::Stopped);
+    }
     if let Which::Named(keys, hanging) = which
         && has_any(connection, hanging, keys).await?
     {
@@ -184,7 +186,7 @@ async fn delete(
     if !rows.is_empty() {
         let steps = steps(node, &rows);
         let without_key = |target: &str| mandate.without_key.iter().any(|without| without == target);
-        connection.run(outbox::insert(mandate.subject, &steps, without_key, mandate.now)).await?;
+        connection.run(outbox::insert(&mandate.cascade.subject, &steps, without_key, mandate.now)).await?;
         let gone = format!(
             "DELETE FROM {table} AS t WHERE {is_it}",
             table = table(&node.name, dialect),
@@ -194,7 +196,7 @@ async fn delete(
         connection.run(Call::new(&gone, vec![Json::Array(keys).to_string().as_str().into()])).await?;
     }
     let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-    let counted = if count > 0 { vec![counted(mandate.subject, &node.name, count)] } else { vec![] };
+    let counted = if count > 0 { vec![counted(&mandate.cascade.subject, &node.name, count)] } else { vec![] };
     connection.run_all(counted).await?;
     connection.finish(vec![]).await?;
     Ok(Batch::Deleted(count))
@@ -203,12 +205,13 @@ async fn delete(
 async fn end(
     connection: &mut Connection,
     mandate: Mandate<'_>,
-    (workspaces, mode): (&[String], WorkspaceMode),
+    mode: WorkspaceMode,
     hanging: &[(&Node, &Hang)],
-    (before, after): (&Cascade, &Cascade),
+    after: &Cascade,
 ) -> Result<Ended> {
     const LOCK: &str = "SELECT id FROM {s}workspaces WHERE id IN {list $1} AND ended_at IS NOT NULL{for-update}";
     const REMOVE: &str = "DELETE FROM {s}workspaces WHERE id IN {list $1} AND ended_at IS NOT NULL RETURNING id";
+    let Mandate { cascade: before, workspaces, .. } = mandate;
     if workspaces.is_empty() {
         begin_fenced(connection, Some(mandate.fence)).await?;
         let changed = connection.run(update(before, after)).await?;
@@ -240,7 +243,7 @@ async fn end(
     }
     if let (Some(name), 1..) = (Name::parse("faircopy.workspaces"), removed.len()) {
         let count = i64::try_from(removed.len()).unwrap_or(i64::MAX);
-        connection.run(counted(mandate.subject, &name, count)).await?;
+        connection.run(counted(&mandate.cascade.subject, &name, count)).await?;
     }
     records::settle(connection, &gone, mode, mandate.now, &mut entries).await?;
     failpoint::step("cascade-end");

@@ -152,8 +152,7 @@ impl Writer {
 
     /// Takes up the steps of a job again that were left out for want of a key.
     pub async fn reopen_skipped(&mut self, subject: &str, now: Millis) -> Result<()> {
-        const STATEMENT: &str =
-            "UPDATE {s}outbox SET state = 'waiting', due_at = $2, settled_at = NULL WHERE subject = $1 AND state = 'skipped'";
+        const STATEMENT: &str = "UPDATE {s}outbox SET state = 'waiting', due_at = $2, settled_at = NULL WHERE subject = $1 AND state = 'skipped'";
         self.run_beside(None, vec![Call::new(STATEMENT, vec![subject.into(), now.0.into()])]).await.map(drop)
     }
 }

@@ -13,11 +13,13 @@ use tokio::sync::{Notify, oneshot};
 use crate::config::Config;
 use crate::holder;
 use crate::names::Names;
+use crate::outside::{Courier, Target};
 use crate::refresh::{Reader, Refresh};
 use crate::sweep::{Order, Patience, Sweeper};
 use crate::telemetry::Metrics;
 use crate::upstream::clerk::{Clerk, Share};
 use crate::upstream::keys::KeySet;
+use crate::worker::cascade::{Caller, Cascader, Outside};
 use crate::worker::confirm::Confirm;
 use crate::worker::intake::{self, Intake};
 use crate::worker::janitor;
@@ -134,6 +136,8 @@ pub struct App {
     pub provisional: Arc<Notify>,
     /// Told when there is reason to compare the copy with Clerk soon.
     pub reconcile_soon: Arc<Notify>,
+    /// Told when a deletion was let go on: it is looked at at once.
+    pub cascades: Arc<Notify>,
     /// The figures.
     pub metrics: Metrics,
 }
@@ -149,6 +153,7 @@ pub struct Workers {
     probe: Option<tokio::task::JoinHandle<()>>,
     wall: tokio::task::JoinHandle<()>,
     names: tokio::task::JoinHandle<()>,
+    cascade: [tokio::task::JoinHandle<()>; 2],
 }
 
 impl App {
@@ -188,6 +193,8 @@ impl App {
             let [phase] = random_bytes();
             Reconciler::new(sweeper, config.reconcile.every, order, reconcile_soon.clone(), phase)
         });
+        let cascades = Arc::new(Notify::new());
+        let (cascader, caller) = cascade(&config, &store, clerk.as_ref(), &clock, &metrics, &cascades);
         let refresh = reader.map(|reader| Refresh::new(reader, clock.clone()));
         let names = Names::new(&config, clerk.as_ref(), &store, &clock, &metrics);
         let workers = Workers {
@@ -199,6 +206,7 @@ impl App {
             probe: probe.map(|probe| tokio::spawn(probe.run())),
             wall: tokio::spawn(look_for_second_wall(store.clone())),
             names: tokio::spawn(names.clone().run()),
+            cascade: [tokio::spawn(cascader.run()), tokio::spawn(caller.run())],
         };
         let verified = Verified::default();
         let app = Self {
@@ -214,6 +222,7 @@ impl App {
             names,
             provisional,
             reconcile_soon,
+            cascades,
             metrics,
         };
         (Arc::new(app), workers)
@@ -230,6 +239,39 @@ impl App {
     pub fn instance(&self) -> Option<&str> {
         self.config.instance_id.as_deref().or_else(|| self.clerk.as_ref()?.instance())
     }
+}
+
+/// The workers for deletions: one for the rows, one for what is outside, both under the name of one holder.
+fn cascade(
+    config: &Config,
+    store: &Store,
+    clerk: Option<&Arc<Clerk>>,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+    soon: &Arc<Notify>,
+) -> (Cascader, Caller) {
+    let plan = config.cascade();
+    let targets = Target::all(config, metrics);
+    let outside = Outside::new(&targets, plan.tree.clone());
+    let courier = Courier::new(targets, clock.clone(), Box::new(any_number));
+    let holder: Arc<str> = holder().into();
+    let (store, clock, metrics) = (store.clone(), clock.clone(), metrics.clone());
+    let caller = Caller::new(
+        store.clone(),
+        courier,
+        outside.clone(),
+        clock.clone(),
+        metrics.clone(),
+        holder.clone(),
+        soon.clone(),
+    );
+    let chance = Arc::new(any_number);
+    let cascader = Cascader::new(store, clerk.cloned(), clock, metrics, holder, plan, outside, chance, soon.clone());
+    (cascader, caller)
+}
+
+fn any_number() -> u64 {
+    u64::from_le_bytes(random_bytes())
 }
 
 /// Finds out at the start, and not with the first caller, whether reads for callers run under row-level security: the log
@@ -269,6 +311,7 @@ impl Workers {
         }
         self.wall.abort();
         self.names.abort();
+        self.cascade.iter().for_each(tokio::task::JoinHandle::abort);
         match tokio::time::timeout(FINISH_DEADLINE, &mut self.intake).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => tracing::error!("the intake ended badly"),

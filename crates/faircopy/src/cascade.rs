@@ -117,13 +117,13 @@ pub enum Unchanged {
 
 /// Carries out an order; returns the deletion as it stands then.
 pub async fn carry_out(store: &Store, id: &str, order: Order, now: Millis) -> Result<Cascade, Unchanged> {
-    let event = match order {
-        Order::Cancel => Event::Cancel,
-        Order::Resume => Event::Resume,
-    };
     let mut writer = store.writer();
     for _ in 0..TRIES {
         let before = store.cascade(id).await?.ok_or(Unchanged::Unknown)?;
+        let event = match order {
+            Order::Cancel => Event::Cancel,
+            Order::Resume => Event::Resume { lives_again: store.lives_again(&before).await? },
+        };
         // Neither order asks for the rules.
         let job: Job = before.job.after(event, now, &Rules::default())?;
         let after = Cascade { job, error: None, ..before.clone() };

@@ -4,6 +4,7 @@
 //! the value: it may be a secret.
 
 mod clerk;
+mod outside;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -20,6 +21,8 @@ use crate::http::{Access, ROUTES};
 use crate::sweep::{DEFAULT_GRACE_MS, MAX_GRACE_SECONDS};
 use clerk::ClerkFile;
 pub use clerk::{BackendApi, Sessions};
+pub use outside::{LIVEBLOCKS, LiveblocksApi, StepSettings};
+use outside::{LiveblocksFile, StepFile};
 
 /// The shortest admin token: 32 characters cannot be guessed within the life of a server.
 pub const MIN_ADMIN_TOKEN: usize = 32;
@@ -61,6 +64,10 @@ pub struct Config {
     pub sessions: Sessions,
     /// Clerk's Backend API.
     pub api: BackendApi,
+    /// Liveblocks' REST API.
+    pub liveblocks: LiveblocksApi,
+    /// The application's own outside steps.
+    pub steps: Vec<StepSettings>,
     /// The webhook endpoint.
     pub webhook: Webhook,
     /// `FAIRCOPY_LOG`: a filter such as `info` or `faircopy=debug`.
@@ -170,6 +177,10 @@ struct File {
     allow_unsafe_durability: Option<bool>,
     #[serde(default)]
     clerk: ClerkFile,
+    #[serde(default)]
+    liveblocks: LiveblocksFile,
+    #[serde(default)]
+    step: Vec<StepFile>,
     #[serde(default)]
     webhook: WebhookFile,
     #[serde(default)]
@@ -281,6 +292,8 @@ impl Config {
             instance_id: instance_id.map(|id| id.read(instance_of)).transpose()?,
             sessions,
             api,
+            liveblocks: file.liveblocks.read(&sources)?,
+            steps: outside::steps(&file.step, &sources)?,
             webhook: Webhook {
                 secrets: secrets.map_or(Ok(Vec::new()), |secrets| secrets.read(secrets_of))?,
                 paths: file.webhook.paths.map_or(Ok(default_paths()), paths_of)?,
@@ -307,6 +320,17 @@ impl Config {
             })?,
             allow_unsafe_durability: flags.allow_unsafe_durability || file.allow_unsafe_durability == Some(true),
         })
+    }
+}
+
+impl Config {
+    /// What goes with organizations and users.
+    #[must_use]
+    pub fn cascade(&self) -> crate::worker::cascade::Plan {
+        crate::worker::cascade::Plan {
+            tree: std::sync::Arc::new(faircopy_core::cascade::Tree::built_in()),
+            ..crate::worker::cascade::Plan::default()
+        }
     }
 }
 
@@ -599,6 +623,10 @@ mod tests {
         check("CLERK_API_URL", "http://api.test");
         check("FAIRCOPY_LOG_FORMAT", "xml");
         check("FAIRCOPY_PROBE", "yes");
+        check("LIVEBLOCKS_SECRET_KEY", "pk_dev_publishable");
+        check("LIVEBLOCKS_SECRET_KEY", "sk_two words");
+        check("LIVEBLOCKS_API_URL", "http://api.test");
+        check("LIVEBLOCKS_API_URL", "https://192.168.0.1");
     }
 
     #[test]
@@ -620,6 +648,22 @@ mod tests {
         assert_eq!(config.api.url, "https://api.clerk.com");
         let key = "sk_test_canarycanarycanary";
         assert!(!format!("{:?}", load(&[("CLERK_SECRET_KEY", key)]).unwrap()).contains("canary"));
+    }
+
+    #[test]
+    fn liveblocks_has_a_default_address_and_no_key() {
+        let config = load(&[]).unwrap();
+        assert!(config.liveblocks.secret_key.is_none() && config.steps.is_empty());
+        assert_eq!(config.liveblocks.url, "https://api.liveblocks.io");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "sk_dev_canary\n").unwrap();
+        let variables =
+            [("LIVEBLOCKS_SECRET_KEY_FILE", path.to_str().unwrap()), ("LIVEBLOCKS_API_URL", "http://localhost:1153/")];
+        let config = load(&variables).unwrap();
+        assert_eq!(config.liveblocks.url, "http://localhost:1153");
+        assert_eq!(config.liveblocks.secret_key.as_ref().unwrap().expose_secret(), "sk_dev_canary");
+        assert!(!format!("{config:?}").contains("canary"));
     }
 
     #[test]

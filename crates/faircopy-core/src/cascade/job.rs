@@ -171,8 +171,8 @@ pub enum Event {
         clerk: Clerk,
         /// [`Burst::holds`](super::Burst::holds).
         burst: bool,
-        /// A random number from 0 to 1.
-        chance: f64,
+        /// Any number, all equally likely.
+        chance: u64,
     },
     /// A batch of rows was deleted, and there may be more after a rest.
     RowsLeft {
@@ -299,7 +299,7 @@ impl Job {
         }
     }
 
-    fn looked(self, clerk: Clerk, burst: bool, chance: f64, now: Millis, rules: &Rules) -> Result<Self, Refusal> {
+    fn looked(self, clerk: Clerk, burst: bool, chance: u64, now: Millis, rules: &Rules) -> Result<Self, Refusal> {
         self.in_state(&[State::Waiting])?;
         if self.is_held(now, rules) {
             return Err(Refusal::Held(self.held_until(rules)));
@@ -310,7 +310,7 @@ impl Job {
         match clerk {
             Clerk::There => Ok(self.paused(Reason::StillThere)),
             Clerk::Unknown => {
-                let wait = ASK_AGAIN.wait_ms(self.failures, chance).max(MIN_ASK_AGAIN_MS);
+                let wait = ASK_AGAIN.delay_ms(self.failures.saturating_add(1), chance).max(MIN_ASK_AGAIN_MS);
                 Ok(Self { failures: self.failures.saturating_add(1), due_at: Some(now.plus(wait)), ..self })
             }
             Clerk::Gone | Clerk::NoKey => Ok(Self { failures: 0, ..self.to(State::Deleting, now) }),
@@ -374,7 +374,7 @@ mod tests {
 
     const NOW: Millis = Millis(1_000_000);
     const RULES: Rules = Rules { hold_ms: 0, second_sweep_ms: 60_000 };
-    const CALM: Event = Event::Looked { clerk: Clerk::Gone, burst: false, chance: 0.5 };
+    const CALM: Event = Event::Looked { clerk: Clerk::Gone, burst: false, chance: u64::MAX / 2 };
     const RESUME: Event = Event::Resume { lives_again: false };
     const CONFIRMED: Event = Event::StepsConfirmed { skipped: false };
 
@@ -383,7 +383,7 @@ mod tests {
     }
 
     fn looked(clerk: Clerk, burst: bool) -> Event {
-        Event::Looked { clerk, burst, chance: 0.5 }
+        Event::Looked { clerk, burst, chance: u64::MAX / 2 }
     }
 
     /// The events one after another, at one moment.
@@ -451,11 +451,11 @@ mod tests {
     fn unknown_answers_are_asked_again_ever_later() {
         let mut at = Job::new(NOW, &RULES);
         for wait in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000, 300_000, 300_000] {
-            at = at.after(Event::Looked { clerk: Clerk::Unknown, burst: false, chance: 1.0 }, NOW, &RULES).unwrap();
+            at =
+                at.after(Event::Looked { clerk: Clerk::Unknown, burst: false, chance: u64::MAX }, NOW, &RULES).unwrap();
             assert_eq!((at.state, at.due_at), (State::Waiting, Some(NOW.plus(wait))));
         }
-        let soonest =
-            at.after(Event::Looked { clerk: Clerk::Unknown, burst: false, chance: 0.0 }, NOW, &RULES).unwrap();
+        let soonest = at.after(Event::Looked { clerk: Clerk::Unknown, burst: false, chance: 0 }, NOW, &RULES).unwrap();
         assert_eq!(soonest.due_at, Some(NOW.plus(MIN_ASK_AGAIN_MS)));
         assert_eq!(run(at, &[CALM]).failures, 0);
     }
@@ -512,7 +512,7 @@ mod tests {
         let clerk = proptest::sample::select(vec![Clerk::Gone, Clerk::There, Clerk::Unknown, Clerk::NoKey]);
         prop_oneof![
             Just(Event::Triggered),
-            (clerk, any::<bool>(), 0.0..1.0_f64).prop_map(|(clerk, burst, chance)| Event::Looked {
+            (clerk, any::<bool>(), any::<u64>()).prop_map(|(clerk, burst, chance)| Event::Looked {
                 clerk,
                 burst,
                 chance
@@ -577,7 +577,7 @@ mod tests {
                 let event = match at.state {
                     State::Waiting => {
                         now = now.max(at.held_until(&rules));
-                        Event::Looked { clerk: Clerk::Gone, burst: false, chance: 0.0 }
+                        Event::Looked { clerk: Clerk::Gone, burst: false, chance: 0 }
                     }
                     State::Deleting => Event::RowsGone,
                     State::Calling | State::Paused(_) => Event::StepsConfirmed { skipped: false },

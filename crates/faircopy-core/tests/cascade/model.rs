@@ -481,7 +481,7 @@ impl System {
                 if clerk != Clerk::Gone || burst {
                     world.budget.odd_answers -= 1;
                 }
-                return self.commit(world, worker, Event::Looked { clerk, burst, chance: 0.5 });
+                return self.commit(world, worker, Event::Looked { clerk, burst, chance: u64::MAX / 2 });
             }
             Action::Batch(worker) => return self.batch(world, worker),
             Action::WriteOwed(worker) => {

@@ -1,6 +1,6 @@
 //! `faircopy cascade`.
 
-use faircopy_core::cascade::tree::{Parent, Root};
+use faircopy_core::cascade::tree::Target as Named;
 use faircopy_store::{Cascade, Store};
 use serde_json::json;
 
@@ -17,8 +17,10 @@ const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 1_000;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  faircopy cascade plan org_2abc\n  faircopy cascade list\n  faircopy cascade show org_2abc\n  \
-    faircopy cascade cancel org_2abc")]
+#[command(
+    after_help = "Examples:\n  faircopy cascade plan org_2abc\n  faircopy cascade list\n  faircopy cascade show org_2abc\n  \
+    faircopy cascade cancel org_2abc"
+)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -114,7 +116,13 @@ async fn show_list(store: &Store, list: &List, global: &Global) -> Result<(), Fa
             Some(reason) => format!("{} ({reason})", deletion.state),
             None => deletion.state.clone(),
         };
-        vec![deletion.id, deletion.name.unwrap_or_default(), state, deletion.created_at, deletion.error.unwrap_or_default()]
+        vec![
+            deletion.id,
+            deletion.name.unwrap_or_default(),
+            state,
+            deletion.created_at,
+            deletion.error.unwrap_or_default(),
+        ]
     });
     anstream::print!("{}", output::table(&["ID", "NAME", "STATE", "SINCE", "TROUBLE"], rows));
     Ok(())
@@ -164,7 +172,13 @@ fn describe(receipt: &Receipt) -> String {
     if !outside.is_empty() {
         text.push('\n');
         let rows = outside.iter().map(|of| {
-            vec![of.target.clone(), of.state.clone(), of.steps.to_string(), of.attempts.to_string(), of.error.clone().unwrap_or_default()]
+            vec![
+                of.target.clone(),
+                of.state.clone(),
+                of.steps.to_string(),
+                of.attempts.to_string(),
+                of.error.clone().unwrap_or_default(),
+            ]
         });
         text.push_str(&output::table(&["OUTSIDE", "STATE", "IDS", "ATTEMPTS", "TROUBLE"], rows));
     }
@@ -199,6 +213,53 @@ async fn order(store: &Store, ids: &[String], order: Order, global: &Global) -> 
     }
     if ids.is_empty() {
         anstream::eprintln!("No deletion is paused.");
+    }
+    Ok(())
+}
+
+async fn plan(config: &Config, store: &Store, id: &str, global: &Global) -> Result<(), Failure> {
+    let _ = (config, store, id, global);
+    Err(Failure::Failed("under way".into()))
+}
+
+/// Reads the whole listing, and says which rooms have the form of one of the tree's ids and no row.
+async fn orphans(config: &Config, store: &Store, global: &Global) -> Result<(), Failure> {
+    let tree = config.cascade().tree;
+    let metrics = Metrics::install();
+    let liveblocks = Target::all(config, &metrics).into_iter().find_map(|target| match target {
+        Target::Liveblocks(liveblocks) => Some(liveblocks),
+        Target::Step(_) => None,
+    });
+    let Some(liveblocks) = liveblocks else {
+        return Err(Failure::Usage("which Liveblocks project? Set LIVEBLOCKS_SECRET_KEY".into()));
+    };
+    let (mut read, mut orphans, mut cursor) = (0_usize, Vec::new(), None::<String>);
+    loop {
+        let page = liveblocks.rooms(cursor.as_deref()).await;
+        let page = page.map_err(|fault| Failure::Failed(format!("Liveblocks could not be read: {fault}")))?;
+        read += page.rooms.len();
+        for room in page.rooms {
+            let claims = tree.claims(&Named::Liveblocks, &room.id);
+            let mut is_claimed = claims.is_empty();
+            for claim in claims {
+                is_claimed = is_claimed || store.has_row(claim.node, &claim.reading).await?;
+            }
+            if !is_claimed {
+                orphans.push((room.id, room.created_at.to_string()));
+            }
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    if global.json {
+        let orphans: Vec<_> = orphans.iter().map(|(id, at)| json!({ "id": id, "created_at": at })).collect();
+        return output::json(&json!({ "rooms": read, "orphans": orphans }));
+    }
+    anstream::eprintln!("{read} rooms, {} of them without a row.", orphans.len());
+    if !orphans.is_empty() {
+        anstream::print!("{}", output::table(&["ROOM", "MADE"], orphans.into_iter().map(|(id, at)| vec![id, at])));
     }
     Ok(())
 }

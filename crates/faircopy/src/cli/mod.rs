@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 differences found.
 
 mod backfill;
+mod cascade;
 mod clerk;
 mod completions;
 mod demo;
@@ -66,6 +67,8 @@ enum Command {
     Backfill(backfill::Arguments),
     /// Find every difference between Clerk and the copy, and repair it
     Reconcile(reconcile::Arguments),
+    /// What goes with an organization or a user, and the deletions that are under way
+    Cascade(cascade::Arguments),
     /// Apply stored deliveries again
     Replay(replay::Arguments),
     /// Show what the copy holds and what became of the deliveries
@@ -157,6 +160,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Trigger(arguments) => trigger::run(arguments, &global).await,
         Command::Backfill(arguments) => backfill::run(arguments, &global).await,
         Command::Reconcile(arguments) => reconcile::run(arguments, &global).await,
+        Command::Cascade(arguments) => cascade::run(arguments, &global).await,
         Command::Replay(arguments) => replay::run(arguments, &global).await,
         Command::Status(arguments) => status::run(arguments, &global).await,
         Command::Endpoint(arguments) => endpoint::run(arguments, &global).await,

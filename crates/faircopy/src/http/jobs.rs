@@ -111,5 +111,5 @@ fn named(id: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
 }
 
 fn unknown() -> Problem {
-    Problem::new("not-found", "Nothing is being deleted under this id.")
+    Problem::new("record-not-found", "Nothing is being deleted under this id.")
 }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::problem::{CODES, Problem};
-use super::{Access, ROUTES, admin, drift, health, records, session, webhook};
+use super::{Access, ROUTES, admin, drift, health, jobs, records, session, webhook};
 
 /// Scalar's page, compressed: a third of the size, and every browser takes it (assets/README.md).
 const SCALAR: &[u8] = include_bytes!("../../assets/scalar.js.gz");
@@ -49,6 +49,10 @@ const SCRIPT_AGE: &str = "public, max-age=86400";
         admin::findings,
         drift::list,
         drift::show,
+        jobs::list,
+        jobs::show,
+        jobs::cancel,
+        jobs::resume,
         health::live,
         health::ready,
         health::metrics,

@@ -8,13 +8,11 @@ use super::{Outside, Plan};
 use crate::telemetry::Metrics;
 
 /// Jobs wait for a word.
-pub const PAUSED: &str = "cascade-paused";
+const PAUSED: &str = "cascade-paused";
 /// A job does not come to its end.
-pub const STUCK: &str = "cascade-stuck";
+const STUCK: &str = "cascade-stuck";
 /// A service outside takes the key no more.
-pub const REFUSED: &str = "outside-key-refused";
-/// Every finding of this worker.
-pub const FINDINGS: [&str; 3] = [PAUSED, STUCK, REFUSED];
+const REFUSED: &str = "outside-key-refused";
 
 /// A job is taken for stuck so long after its hold: a million rows and ten thousand rooms take less.
 const STUCK_MS: i64 = 3_600_000;
@@ -49,17 +47,26 @@ impl Alarms {
         let open: i64 = standing.iter().filter(|of| of.state != cancelled).map(|of| of.jobs).sum();
         metrics.jobs("cascade", open.unsigned_abs(), oldest.map_or(0, |at| (now.0 - at.0).max(0).unsigned_abs()));
         metrics.jobs("outbox", store.steps_waiting().await?.unsigned_abs(), 0);
-        let held = standing.iter().find(|of| of.state == paused).map(|of| {
-            (of.oldest, format!("{} deletions wait for a word; see `faircopy cascade list`", of.jobs))
-        });
+        let held = standing
+            .iter()
+            .find(|of| of.state == paused)
+            .map(|of| (of.oldest, format!("{} deletions wait for a word; see `faircopy cascade list`", of.jobs)));
         let since = now.plus(-STUCK_MS - plan.rules.hold_ms);
         let stuck = standing
             .iter()
             .filter(|of| of.state != paused && of.state != cancelled && of.oldest < since)
             .min_by_key(|of| of.oldest)
-            .map(|of| (of.oldest, format!("a deletion has been {} for longer than an hour; see `faircopy cascade list`", of.state)));
+            .map(|of| {
+                (
+                    of.oldest,
+                    format!("a deletion has been {} for longer than an hour; see `faircopy cascade list`", of.state),
+                )
+            });
         let refused = outside.alarm().map(|(target, refusal)| {
-            (refusal.since, format!("{target} has refused the key {} times; rooms are left until it works", refusal.times))
+            (
+                refusal.since,
+                format!("{target} has refused the key {} times; rooms are left until it works", refusal.times),
+            )
         });
         self.wanted = vec![(PAUSED, held), (STUCK, stuck), (REFUSED, refused)];
         let known = store.findings().await?;

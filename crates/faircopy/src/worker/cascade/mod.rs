@@ -20,7 +20,7 @@ use crate::app::Clock;
 use crate::holder;
 use crate::telemetry::Metrics;
 use crate::upstream::clerk::{Clerk, Fault, Share};
-pub use outside::Outside;
+pub use outside::{Caller, Outside};
 use rows::{Cleared, Turn, roots};
 
 /// The lease under which jobs are worked on.
@@ -63,8 +63,8 @@ pub struct Cascader {
     holder: Arc<str>,
     rules: Plan,
     outside: Outside,
-    /// A random number from 0 to 1.
-    chance: Arc<dyn Fn() -> f64 + Send + Sync>,
+    /// Any number, all equally likely.
+    chance: Arc<dyn Fn() -> u64 + Send + Sync>,
     soon: Arc<Notify>,
     renewed_at: Option<Millis>,
     /// Jobs that wait for their outside steps, and when they are looked at again: kept here, because a write for each look would
@@ -87,7 +87,7 @@ impl Cascader {
         holder: Arc<str>,
         rules: Plan,
         outside: Outside,
-        chance: Arc<dyn Fn() -> f64 + Send + Sync>,
+        chance: Arc<dyn Fn() -> u64 + Send + Sync>,
         soon: Arc<Notify>,
     ) -> Self {
         Self {
@@ -210,12 +210,15 @@ impl Cascader {
         }
         let has_content = match cascade.has_content {
             Some(known) => known,
-            None => self.has_content(cascade).await?,
+            None => has_content(&self.store, &self.rules.tree, cascade).await?,
         };
-        let is_one_too_many = has_content && cascade.kind == Subject::Organization && self.is_burst(cascade).await?;
+        let is_one_too_many = has_content
+            && cascade.kind == Subject::Organization
+            && is_burst(&self.store, self.rules.burst, cascade).await?;
         // For a user with whom nothing goes Clerk need not be troubled.
         let is_harmless = cascade.kind == Subject::User && !has_content;
-        let (word, fault) = if is_harmless { (Word::NoKey, None) } else { self.ask_clerk(cascade).await };
+        let (word, fault) =
+            if is_harmless { (Word::NoKey, None) } else { ask_clerk(self.clerk.as_deref(), cascade).await };
         let now = self.clock.now();
         let event = Event::Looked { clerk: word, burst: is_one_too_many, chance: (self.chance)() };
         let Some(job) = self.after(cascade, event, now) else { return Ok(false) };
@@ -227,63 +230,12 @@ impl Cascader {
         self.writer.change_cascade(cascade, &after, Some(fence)).await
     }
 
-    async fn ask_clerk(&self, cascade: &Cascade) -> (Word, Option<String>) {
-        let Some(clerk) = &self.clerk else { return (Word::NoKey, None) };
-        let answer = match cascade.kind {
-            Subject::Organization => match OrganizationId::parse(&cascade.subject) {
-                Ok(id) => clerk.organization(&id, Share::Background).await,
-                Err(_) => return (Word::NoKey, None),
-            },
-            Subject::User => match UserId::parse(&cascade.subject) {
-                Ok(id) => clerk.user(&id, Share::Background).await,
-                Err(_) => return (Word::NoKey, None),
-            },
-        };
-        match answer {
-            Ok(answer) if answer.found.is_some() => (Word::There, None),
-            // An instance that has no organizations any more has not this one.
-            Ok(_) | Err(Fault::NoOrganizations) => (Word::Gone, None),
-            Err(fault) => (Word::Unknown, Some(format!("Clerk could not be asked whether it is gone: {fault}"))),
-        }
-    }
-
-    async fn is_burst(&self, cascade: &Cascade) -> Result<bool, Error> {
-        let since = cascade.job.created_at.plus(-self.rules.burst.window_ms);
-        let mut others = self.store.cascades_with_content(since, MAX_COUNTED).await?;
-        if cascade.has_content == Some(true)
-            && let Some(own) = others.iter().position(|at| *at == cascade.job.created_at)
-        {
-            others.remove(own);
-        }
-        let workspaces = self.store.shown(Swept::Organization).await?;
-        Ok(self.rules.burst.holds(&others, cascade.job.created_at, workspaces.unsigned_abs()))
-    }
-
-    /// Whether an application has put anything there: the channel that every workspace begins with is nobody's work.
-    async fn has_content(&self, cascade: &Cascade) -> Result<bool, Error> {
-        let tree = &self.rules.tree;
-        for (root, key) in roots(&self.store, cascade).await? {
-            let general = format!("{key}:general");
-            for (node, hang) in tree.hanging_on(&Parent::Root(root)) {
-                let but = if root == Root::Workspace && node.is_built_in() { general.as_str() } else { "" };
-                if self.store.has_hanging_on(node, hang, std::slice::from_ref(&key), but).await? {
-                    return Ok(true);
-                }
-                let name = Parent::Table(node.name.clone());
-                for (child, of_child) in tree.hanging_on(&name).filter(|_| !but.is_empty()) {
-                    if self.store.has_hanging_on(child, of_child, std::slice::from_ref(&general), "").await? {
-                        return Ok(true);
-                    }
-                }
-            }
-        }
-        Ok(false)
-    }
-
     /// One turn of deleting.
     async fn delete(&mut self, cascade: &Cascade, fence: &Fence) -> Result<bool, Error> {
         let hangs = roots(&self.store, cascade).await?;
-        let mut turn = Turn::new(self, &cascade.subject, fence);
+        let workspaces: Vec<String> =
+            hangs.iter().filter(|(root, _)| *root == Root::Workspace).map(|(_, id)| id.clone()).collect();
+        let mut turn = Turn::new(self, cascade, &workspaces, fence);
         let cleared = turn.clear_all(&hangs).await?;
         let removed = turn.removed;
         let now = self.clock.now();
@@ -303,14 +255,14 @@ impl Cascader {
             Cleared::Stopped => Ok(false),
             // Its turn comes again: nothing needs to be written for that.
             Cleared::More => Ok(removed > 0),
-            Cleared::All => self.end_rows(&before, &hangs, fence, now).await,
+            Cleared::All => self.end_rows(&before, &workspaces, fence, now).await,
         }
     }
 
     async fn end_rows(
         &mut self,
         before: &Cascade,
-        hangs: &[(Root, String)],
+        workspaces: &[String],
         fence: &Fence,
         now: Millis,
     ) -> Result<bool, Error> {
@@ -320,10 +272,8 @@ impl Cascader {
         let tree = self.rules.tree.clone();
         let root = Parent::Root(Root::Workspace);
         let hanging: Vec<_> = tree.hanging_on(&root).collect();
-        let of_root = hangs.iter().filter(|(root, _)| *root == Root::Workspace);
-        let workspaces: Vec<String> = of_root.map(|(_, id)| id.clone()).collect();
-        let mandate = Mandate { subject: &before.subject, fence, without_key: &[], now };
-        match self.writer.end_rows(mandate, &workspaces, &hanging, before, &after).await? {
+        let mandate = Mandate { cascade: before, workspaces, fence, without_key: &[], now };
+        match self.writer.end_rows(mandate, &hanging, &after).await? {
             Ended::Gone => Ok(true),
             Ended::HasChildren | Ended::Stopped => Ok(false),
         }
@@ -335,7 +285,9 @@ impl Cascader {
         let steps = self.store.steps_of(&cascade.subject).await?;
         let is = |state: StepState| steps.iter().filter(move |step| step.state == state.as_str());
         if is(StepState::Waiting).next().is_some() {
-            let refused = is(StepState::Waiting).filter_map(|step| self.outside.refusal(&step.target)).min_by_key(|it| it.next_probe);
+            let refused = is(StepState::Waiting)
+                .filter_map(|step| self.outside.refusal(&step.target))
+                .min_by_key(|it| it.next_probe);
             let event = match refused {
                 Some(refusal) => Event::KeyRefused { probe: refusal.next_probe },
                 None => Event::StepsLeft { next: now.plus(STEPS_AGAIN_MS) },
@@ -421,4 +373,57 @@ impl Cascader {
             _ => {}
         }
     }
+}
+
+/// What Clerk says of a subject, and why it says nothing.
+async fn ask_clerk(clerk: Option<&Clerk>, cascade: &Cascade) -> (Word, Option<String>) {
+    let Some(clerk) = clerk else { return (Word::NoKey, None) };
+    let answer = match cascade.kind {
+        Subject::Organization => match OrganizationId::parse(&cascade.subject) {
+            Ok(id) => clerk.organization(&id, Share::Background).await,
+            Err(_) => return (Word::NoKey, None),
+        },
+        Subject::User => match UserId::parse(&cascade.subject) {
+            Ok(id) => clerk.user(&id, Share::Background).await,
+            Err(_) => return (Word::NoKey, None),
+        },
+    };
+    match answer {
+        Ok(answer) if answer.found.is_some() => (Word::There, None),
+        // An instance that has no organizations any more has not this one.
+        Ok(_) | Err(Fault::NoOrganizations) => (Word::Gone, None),
+        Err(fault) => (Word::Unknown, Some(format!("Clerk could not be asked whether it is gone: {fault}"))),
+    }
+}
+
+async fn is_burst(store: &Store, burst: Burst, cascade: &Cascade) -> Result<bool, Error> {
+    let since = cascade.job.created_at.plus(-burst.window_ms);
+    let mut others = store.cascades_with_content(since, MAX_COUNTED).await?;
+    if cascade.has_content == Some(true)
+        && let Some(own) = others.iter().position(|at| *at == cascade.job.created_at)
+    {
+        others.remove(own);
+    }
+    let workspaces = store.shown(Swept::Organization).await?;
+    Ok(burst.holds(&others, cascade.job.created_at, workspaces))
+}
+
+/// Whether an application has put anything there: the channel that every workspace begins with is nobody's work.
+async fn has_content(store: &Store, tree: &Tree, cascade: &Cascade) -> Result<bool, Error> {
+    for (root, key) in roots(store, cascade).await? {
+        let general = format!("{key}:general");
+        for (node, hang) in tree.hanging_on(&Parent::Root(root)) {
+            let but = if root == Root::Workspace && node.is_built_in() { general.as_str() } else { "" };
+            if store.has_hanging_on(node, hang, std::slice::from_ref(&key), but).await? {
+                return Ok(true);
+            }
+            let name = Parent::Table(node.name.clone());
+            for (child, of_child) in tree.hanging_on(&name).filter(|_| !but.is_empty()) {
+                if store.has_hanging_on(child, of_child, std::slice::from_ref(&general), "").await? {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
 }

@@ -163,7 +163,18 @@ impl Caller {
         settled: Arc<Notify>,
     ) -> Self {
         let writer = store.writer();
-        Self { store, writer, courier, outside, clock, metrics, holder, settled, held: None, looked_for_strays_at: None }
+        Self {
+            store,
+            writer,
+            courier,
+            outside,
+            clock,
+            metrics,
+            holder,
+            settled,
+            held: None,
+            looked_for_strays_at: None,
+        }
     }
 
     /// Runs until it is aborted.
@@ -171,7 +182,11 @@ impl Caller {
         loop {
             match self.step().await {
                 Ok(true) => self.settled.notify_one(),
-                Ok(false) | Err(Error::LeaseLost(_)) => tokio::time::sleep(TICK).await,
+                Ok(false) => tokio::time::sleep(TICK).await,
+                Err(Error::LeaseLost(_)) => {
+                    self.held = None;
+                    tokio::time::sleep(TICK).await;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "what must be done outside could not be read or written down; it is tried again");
                     tokio::time::sleep(TICK).await;
@@ -258,7 +273,9 @@ impl Caller {
         }
         self.looked_for_strays_at = Some(now);
         let mut strays = Vec::new();
-        for target in self.store.targets_waiting().await?.into_iter().filter(|target| !self.courier.knows(target)) {
+        let mut targets = self.store.targets_waiting().await?;
+        targets.retain(|target| !self.courier.knows(target));
+        for target in targets {
             let steps = self.store.steps_due(&target, now, BATCH).await?;
             let left = |step| Tried { step, state: StepState::Skipped, due_at: now, was_called: false, error: None };
             strays.extend(steps.into_iter().map(left));

@@ -33,7 +33,8 @@ pub(super) enum Cleared {
 /// One turn of one job.
 pub(super) struct Turn<'c> {
     cascader: &'c mut Cascader,
-    subject: &'c str,
+    cascade: &'c Cascade,
+    workspaces: &'c [String],
     fence: &'c Fence,
     left: u32,
     /// Rows that went in this turn.
@@ -45,15 +46,20 @@ pub(super) async fn roots(store: &Store, cascade: &Cascade) -> Result<Vec<(Root,
     match cascade.kind {
         Subject::User => Ok(vec![(Root::User, cascade.subject.clone())]),
         Subject::Organization => {
-            let workspaces = store.ended_workspaces(&cascade.subject).await?.into_iter().map(|id| (Root::Workspace, id));
+            let workspaces = store.ended_workspaces(cascade).await?.into_iter().map(|id| (Root::Workspace, id));
             Ok(workspaces.chain([(Root::Organization, cascade.subject.clone())]).collect())
         }
     }
 }
 
 impl<'c> Turn<'c> {
-    pub(super) fn new(cascader: &'c mut Cascader, subject: &'c str, fence: &'c Fence) -> Self {
-        Self { cascader, subject, fence, left: BATCHES_AT_ONCE, removed: 0 }
+    pub(super) fn new(
+        cascader: &'c mut Cascader,
+        cascade: &'c Cascade,
+        workspaces: &'c [String],
+        fence: &'c Fence,
+    ) -> Self {
+        Self { cascader, cascade, workspaces, fence, left: BATCHES_AT_ONCE, removed: 0 }
     }
 
     /// Deletes what hangs on these roots, as far as one turn reaches.
@@ -125,7 +131,8 @@ impl<'c> Turn<'c> {
         self.cascader.renew(self.fence).await?;
         let now = self.cascader.clock.now();
         let without_key = self.cascader.outside.without_key();
-        let mandate = Mandate { subject: self.subject, fence: self.fence, without_key: &without_key, now };
+        let (cascade, workspaces, fence) = (self.cascade, self.workspaces, self.fence);
+        let mandate = Mandate { cascade, workspaces, fence, without_key: &without_key, now };
         let batch = self.cascader.writer.delete_rows(mandate, node, which).await?;
         if let Batch::Deleted(rows @ 1..) = batch {
             self.removed += rows;
