@@ -16,6 +16,7 @@
 //! | `sweeps` | leases and their fences, what differs from Clerk's records, what a sweep has seen |
 //! | `text` | hostile text, and nothing personal in minimal mode |
 //! | `turns` | what is durable while one batch is committed and the next has begun? |
+//! | `cascades` | does what hangs on an organization or a user go, under the lease and the job's state alone? |
 //! | `findings` | are troubles kept, cleared, and written under a fence alone? |
 //! | `validate` | does `status --check` find each planted fault, and nothing else? |
 //! | `faults` | dropped calls, an application's foreign keys, a lock held by somebody else |
@@ -51,6 +52,7 @@ macro_rules! on_postgres {
     };
 }
 
+mod cascades;
 mod db;
 mod exact;
 mod faults;
