@@ -52,6 +52,10 @@ pub enum WorkspaceMode {
     Off,
 }
 
+/// Every mode.
+pub const WORKSPACE_MODES: [WorkspaceMode; 3] =
+    [WorkspaceMode::PerOrganization, WorkspaceMode::Linked, WorkspaceMode::Off];
+
 impl WorkspaceMode {
     /// As the setting names it.
     #[must_use]

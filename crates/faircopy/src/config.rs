@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use faircopy_core::signature::{Names, Secret};
-use faircopy_core::{ProfileMode, WorkspaceMode};
+use faircopy_core::{ProfileMode, WORKSPACE_MODES, WorkspaceMode};
 use faircopy_store::{Address, Store};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
@@ -497,7 +497,7 @@ fn profile_mode_of(text: &str) -> Result<ProfileMode, &'static str> {
 }
 
 fn workspaces_of(text: &str) -> Result<WorkspaceMode, &'static str> {
-    [WorkspaceMode::PerOrganization, WorkspaceMode::Linked, WorkspaceMode::Off]
+    WORKSPACE_MODES
         .into_iter()
         .find(|mode| mode.as_str() == text)
         .ok_or("is unknown; expected `per_organization`, `linked` or `off`")
