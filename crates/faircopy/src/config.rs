@@ -3,6 +3,7 @@
 //! Whatever is unknown or cannot be parsed is refused at start, with the key's name and the expected form, and never with
 //! the value: it may be a secret.
 
+mod cascade;
 mod clerk;
 
 use std::collections::{HashMap, HashSet};
@@ -18,6 +19,8 @@ use serde::Deserialize;
 
 use crate::http::{Access, ROUTES};
 use crate::sweep::{DEFAULT_GRACE_MS, MAX_GRACE_SECONDS};
+pub use cascade::{Cascade, Step};
+use cascade::{CascadeFile, ContentFile, StepFile};
 use clerk::ClerkFile;
 pub use clerk::{BackendApi, Sessions};
 
@@ -67,6 +70,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// When `serve` reconciles by itself.
     pub reconcile: Reconcile,
+    /// What goes with an organization or a user.
+    pub cascade: Cascade,
     /// Start although the database may lose what it acknowledged.
     pub allow_unsafe_durability: bool,
 }
@@ -172,6 +177,12 @@ struct File {
     webhook: WebhookFile,
     #[serde(default)]
     reconcile: ReconcileFile,
+    #[serde(default)]
+    cascade: CascadeFile,
+    #[serde(default)]
+    content: Vec<ContentFile>,
+    #[serde(default)]
+    step: Vec<StepFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -285,6 +296,7 @@ impl Config {
                 every: every.map_or(Ok(Every::Auto), |every| every.read(every_of))?,
                 grace_ms: grace.map_or(Ok(DEFAULT_GRACE_MS), |grace| grace.read(grace_of))?,
             },
+            cascade: file.cascade.read(&file.content, file.step, &sources)?,
             log: log.map_or_else(|| "info".into(), |log| log.value),
             log_format: log_format.map_or(Ok(LogFormat::Text), |format| {
                 format.read(|text| match text {
@@ -564,6 +576,7 @@ mod tests {
         check("CLERK_API_URL", "http://api.test");
         check("FAIRCOPY_LOG_FORMAT", "xml");
         check("FAIRCOPY_PROBE", "yes");
+        check("FAIRCOPY_CASCADE_HOLD_SECONDS", "tomorrow");
     }
 
     #[test]
@@ -614,6 +627,7 @@ mod tests {
         let file = parse_file(&plain, Path::new("faircopy.example.toml")).unwrap();
         let debug = format!("{file:?}");
         assert!(!debug.contains("None"), "a key is missing from faircopy.example.toml: {debug}");
+        assert!(!file.content.is_empty() && !file.step.is_empty(), "what may be there several times is there once");
         let unknown = parse_file("listne = 'x'", Path::new("faircopy.toml")).unwrap_err().to_string();
         assert!(unknown.contains("listne") && unknown.contains("listen"), "{unknown}");
     }
