@@ -250,7 +250,7 @@ fn cascade(
     metrics: &Metrics,
     soon: &Arc<Notify>,
 ) -> (Cascader, Caller) {
-    let plan = config.cascade();
+    let plan = config.cascade.clone();
     let targets = Target::all(config, metrics);
     let outside = Outside::new(&targets, plan.tree.clone());
     let courier = Courier::new(targets, clock.clone(), Box::new(any_number));

@@ -3,6 +3,7 @@
 //! Whatever is unknown or cannot be parsed is refused at start, with the key's name and the expected form, and never with
 //! the value: it may be a secret.
 
+mod cascade;
 mod clerk;
 mod outside;
 
@@ -19,6 +20,8 @@ use serde::Deserialize;
 
 use crate::http::{Access, ROUTES};
 use crate::sweep::{DEFAULT_GRACE_MS, MAX_GRACE_SECONDS};
+pub use cascade::Cascade;
+use cascade::{CascadeFile, ContentFile};
 use clerk::ClerkFile;
 pub use clerk::{BackendApi, Sessions};
 pub use outside::{LIVEBLOCKS, LiveblocksApi, StepSettings};
@@ -76,6 +79,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// When `serve` reconciles by itself.
     pub reconcile: Reconcile,
+    /// What goes with an organization or a user.
+    pub cascade: Cascade,
     /// Start although the database may lose what it acknowledged.
     pub allow_unsafe_durability: bool,
 }
@@ -187,6 +192,10 @@ struct File {
     reconcile: ReconcileFile,
     #[serde(default)]
     workspaces: WorkspacesFile,
+    #[serde(default)]
+    cascade: CascadeFile,
+    #[serde(default)]
+    content: Vec<ContentFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -278,6 +287,7 @@ impl Config {
         let instance_id = sources.first(None, &["CLERK_INSTANCE_ID"], file.clerk.instance_id)?;
         let every = sources.first(None, &["FAIRCOPY_RECONCILE_EVERY"], file.reconcile.every)?;
         let grace = sources.first(None, &["FAIRCOPY_RECONCILE_GRACE_SECONDS"], file.reconcile.grace_seconds)?;
+        let steps = outside::steps(&file.step, &sources)?;
         let log = sources.first(None, &["FAIRCOPY_LOG"], file.log)?;
         let log_format = sources.first(None, &["FAIRCOPY_LOG_FORMAT"], file.log_format)?;
         Ok(Self {
@@ -293,7 +303,6 @@ impl Config {
             sessions,
             api,
             liveblocks: file.liveblocks.read(&sources)?,
-            steps: outside::steps(&file.step, &sources)?,
             webhook: Webhook {
                 secrets: secrets.map_or(Ok(Vec::new()), |secrets| secrets.read(secrets_of))?,
                 paths: file.webhook.paths.map_or(Ok(default_paths()), paths_of)?,
@@ -310,6 +319,8 @@ impl Config {
                 every: every.map_or(Ok(Every::Auto), |every| every.read(every_of))?,
                 grace_ms: grace.map_or(Ok(DEFAULT_GRACE_MS), |grace| grace.read(grace_of))?,
             },
+            cascade: file.cascade.read(&file.content, &steps, &sources)?,
+            steps,
             log: log.map_or_else(|| "info".into(), |log| log.value),
             log_format: log_format.map_or(Ok(LogFormat::Text), |format| {
                 format.read(|text| match text {
@@ -320,17 +331,6 @@ impl Config {
             })?,
             allow_unsafe_durability: flags.allow_unsafe_durability || file.allow_unsafe_durability == Some(true),
         })
-    }
-}
-
-impl Config {
-    /// What goes with organizations and users.
-    #[must_use]
-    pub fn cascade(&self) -> crate::worker::cascade::Plan {
-        crate::worker::cascade::Plan {
-            tree: std::sync::Arc::new(faircopy_core::cascade::Tree::built_in()),
-            ..crate::worker::cascade::Plan::default()
-        }
     }
 }
 
@@ -627,6 +627,7 @@ mod tests {
         check("LIVEBLOCKS_SECRET_KEY", "sk_two words");
         check("LIVEBLOCKS_API_URL", "http://api.test");
         check("LIVEBLOCKS_API_URL", "https://192.168.0.1");
+        check("FAIRCOPY_CASCADE_HOLD_SECONDS", "tomorrow");
     }
 
     #[test]
@@ -693,6 +694,7 @@ mod tests {
         let file = parse_file(&plain, Path::new("faircopy.example.toml")).unwrap();
         let debug = format!("{file:?}");
         assert!(!debug.contains("None"), "a key is missing from faircopy.example.toml: {debug}");
+        assert!(!file.content.is_empty() && !file.step.is_empty(), "what may be there several times is there once");
         let unknown = parse_file("listne = 'x'", Path::new("faircopy.toml")).unwrap_err().to_string();
         assert!(unknown.contains("listne") && unknown.contains("listen"), "{unknown}");
     }

@@ -224,7 +224,7 @@ async fn plan(config: &Config, store: &Store, id: &str, global: &Global) -> Resu
 
 /// Reads the whole listing, and says which rooms have the form of one of the tree's ids and no row.
 async fn orphans(config: &Config, store: &Store, global: &Global) -> Result<(), Failure> {
-    let tree = config.cascade().tree;
+    let tree = &config.cascade.tree;
     let metrics = Metrics::install();
     let liveblocks = Target::all(config, &metrics).into_iter().find_map(|target| match target {
         Target::Liveblocks(liveblocks) => Some(liveblocks),

@@ -4,7 +4,8 @@ use faircopy_core::Millis;
 use faircopy_core::cascade::State;
 use faircopy_store::{Error, Fence, Store, Writer};
 
-use super::{Outside, Plan};
+use super::Outside;
+use crate::config::Cascade as Cascades;
 use crate::telemetry::Metrics;
 
 /// Jobs wait for a word.
@@ -31,7 +32,7 @@ impl Alarms {
     pub(super) async fn look(
         &mut self,
         store: &Store,
-        plan: &Plan,
+        plan: &Cascades,
         outside: &Outside,
         metrics: &Metrics,
         now: Millis,

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use faircopy_core::cascade::job::{Event, Job, Rules};
+use faircopy_core::cascade::job::{Event, Job};
 use faircopy_core::cascade::tree::{Parent, Root, Tree};
 use faircopy_core::cascade::{Burst, Clerk as Word, Reason, State};
 use faircopy_core::{Millis, OrganizationId, UserId};
@@ -17,6 +17,7 @@ use faircopy_store::{Cascade, Ended, Error, Fence, Mandate, StepState, Store, Su
 use tokio::sync::Notify;
 
 use crate::app::Clock;
+use crate::config::Cascade as Cascades;
 use crate::holder;
 use crate::telemetry::Metrics;
 use crate::upstream::clerk::{Clerk, Fault, Share};
@@ -42,17 +43,6 @@ const RETRY_MS: i64 = 1_000;
 /// Jobs that the burst breaker counts at most: more are too many in any copy.
 const MAX_COUNTED: i64 = 100_000;
 
-/// What is deleted, and when not.
-#[derive(Debug, Clone, Default)]
-pub struct Plan {
-    /// Which rows hang on which.
-    pub tree: Arc<Tree>,
-    /// Hold and second sweep.
-    pub rules: Rules,
-    /// The breaker.
-    pub burst: Burst,
-}
-
 /// The worker.
 pub struct Cascader {
     store: Store,
@@ -61,7 +51,7 @@ pub struct Cascader {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     holder: Arc<str>,
-    rules: Plan,
+    rules: Cascades,
     outside: Outside,
     /// Any number, all equally likely.
     chance: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -85,7 +75,7 @@ impl Cascader {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
         holder: Arc<str>,
-        rules: Plan,
+        rules: Cascades,
         outside: Outside,
         chance: Arc<dyn Fn() -> u64 + Send + Sync>,
         soon: Arc<Notify>,
