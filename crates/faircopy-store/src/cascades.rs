@@ -118,6 +118,14 @@ impl Store {
         rows.iter().map(|row| row.required(0)).collect()
     }
 
+    /// The workspaces that would go with an organization, or are going: not one that other organizations name as well.
+    pub async fn workspaces_of(&self, organization: &str) -> Result<Vec<String>> {
+        const STATEMENT: &str = "SELECT w.id FROM {s}workspaces w WHERE (w.clerk_org_id = $1 OR (w.id = $1 AND NOT w.is_linked)) \
+            AND (NOT w.is_linked OR w.ended_at IS NOT NULL OR NOT EXISTS (SELECT 1 FROM {s}organizations o \
+              WHERE o.workspace_id = w.id AND o.clerk_org_id <> $1)) ORDER BY w.id";
+        self.readers.read(STATEMENT, vec![organization.into()]).await?.iter().map(|row| row.required(0)).collect()
+    }
+
     /// Whether the copy shows an organization, or a user.
     pub async fn is_shown(&self, kind: Subject, subject: &str) -> Result<bool> {
         let statement = match kind {

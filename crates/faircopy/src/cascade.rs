@@ -2,10 +2,13 @@
 
 use faircopy_core::Millis;
 use faircopy_core::cascade::job::{Event, Job, Rules};
+use faircopy_core::cascade::tree::Root;
 use faircopy_core::cascade::{Refusal, State};
 use faircopy_store::{Cascade, Error, Removed, StepCount, Store, Subject};
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::config::{Config, LIVEBLOCKS};
 
 /// How often a change is tried again that met another one.
 const TRIES: u32 = 5;
@@ -87,6 +90,98 @@ pub async fn receipt(store: &Store, id: &str) -> Result<Option<Receipt>, Error> 
     let Some(cascade) = store.cascade(id).await? else { return Ok(None) };
     let (removed, outside) = (store.cascade_removed(id).await?, store.steps_of(id).await?);
     Ok(Some(Receipt { deletion: cascade.into(), removed, outside }))
+}
+
+/// What would go with an organization or a user, if it went now; or is still to go.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Plan {
+    /// The id of the organization or user.
+    #[schema(example = "org_2abc")]
+    pub id: String,
+    /// `organization` or `user`.
+    pub kind: Subject,
+    /// Whether the copy shows it: otherwise it is being deleted, was deleted, or was never there.
+    pub is_live: bool,
+    /// The workspaces that would go with it.
+    pub workspaces: Vec<String>,
+    /// Rows by table, in the order in which they would go.
+    pub rows: Vec<PlannedRows>,
+    /// What they have outside.
+    pub outside: Vec<PlannedIds>,
+    /// So long after the deletion nothing goes, and it can be cancelled without any loss.
+    pub hold_seconds: i64,
+}
+
+/// Rows of one table that would go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PlannedRows {
+    /// The table.
+    #[schema(example = "faircopy.messages")]
+    pub table: String,
+    /// Rows.
+    pub rows: i64,
+    /// Whether there may be more: counting ends at two million.
+    pub is_at_least: bool,
+}
+
+/// Ids of one form that would be done away with outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PlannedIds {
+    /// `liveblocks`, or the name of a step.
+    #[schema(example = "liveblocks")]
+    pub target: String,
+    /// Their form.
+    #[schema(example = "doc:{id}")]
+    pub pattern: String,
+    /// Ids.
+    pub ids: i64,
+    /// Whether there is a key for the target: without one they would be left.
+    pub has_key: bool,
+}
+
+/// What would go. Nothing is changed.
+pub async fn plan(store: &Store, config: &Config, id: &str) -> Result<Plan, Error> {
+    let kind = match store.cascade(id).await? {
+        Some(cascade) => cascade.kind,
+        None if store.is_shown(Subject::User, id).await? || id.starts_with("user_") => Subject::User,
+        None => Subject::Organization,
+    };
+    let is_live = store.is_shown(kind, id).await?;
+    let workspaces = if kind == Subject::Organization { store.workspaces_of(id).await? } else { vec![] };
+    let roots: Vec<(Root, &str)> = match kind {
+        Subject::User => vec![(Root::User, id)],
+        Subject::Organization => {
+            let of_workspaces = workspaces.iter().map(|workspace| (Root::Workspace, workspace.as_str()));
+            of_workspaces.chain([(Root::Organization, id)]).collect()
+        }
+    };
+    let (mut rows, mut outside): (Vec<PlannedRows>, Vec<PlannedIds>) = (Vec::new(), Vec::new());
+    for (root, key) in roots {
+        for count in store.content_counts(&config.cascade.tree, root, key).await? {
+            for ids in count.external {
+                let has_key = ids.target != LIVEBLOCKS || config.liveblocks.secret_key.is_some();
+                match outside.iter_mut().find(|of| of.target == ids.target && of.pattern == ids.pattern) {
+                    Some(of) => of.ids += ids.ids,
+                    None => {
+                        outside.push(PlannedIds { target: ids.target, pattern: ids.pattern, ids: ids.ids, has_key });
+                    }
+                }
+            }
+            match rows.iter_mut().find(|of| of.table == count.table) {
+                Some(of) => {
+                    of.rows += count.rows;
+                    of.is_at_least |= count.is_at_least;
+                }
+                None => rows.push(PlannedRows { table: count.table, rows: count.rows, is_at_least: count.is_at_least }),
+            }
+        }
+    }
+    if !workspaces.is_empty() {
+        let count = i64::try_from(workspaces.len()).unwrap_or(i64::MAX);
+        rows.push(PlannedRows { table: "faircopy.workspaces".into(), rows: count, is_at_least: false });
+    }
+    let hold_seconds = config.cascade.rules.hold_ms / 1000;
+    Ok(Plan { id: id.to_owned(), kind, is_live, workspaces, rows, outside, hold_seconds })
 }
 
 /// What an operator says.

@@ -147,6 +147,9 @@ fn describe(receipt: &Receipt) -> String {
     if let Some(reason) = &deletion.reason {
         text.push_str(&format!(" ({reason})"));
     }
+    if deletion.state == "deleting" && deletion.outside_gone_at.is_some() {
+        text.push_str(": nothing is left, and it is looked for once more");
+    }
     text.push('\n');
     let times = [
         ("told", Some(&deletion.created_at)),
@@ -218,8 +221,40 @@ async fn order(store: &Store, ids: &[String], order: Order, global: &Global) -> 
 }
 
 async fn plan(config: &Config, store: &Store, id: &str, global: &Global) -> Result<(), Failure> {
-    let _ = (config, store, id, global);
-    Err(Failure::Failed("under way".into()))
+    let plan = cascade::plan(store, config, id).await?;
+    if global.json {
+        return output::json(&plan);
+    }
+    let rows: Vec<Vec<String>> = plan
+        .rows
+        .iter()
+        .filter(|of| of.rows > 0)
+        .map(|of| vec![of.table.clone(), format!("{}{}", of.rows, if of.is_at_least { " or more" } else { "" })])
+        .collect();
+    let ids: Vec<Vec<String>> = plan
+        .outside
+        .iter()
+        .filter(|of| of.ids > 0)
+        .map(|of| {
+            let trouble = if of.has_key { "" } else { "no key: they would be left" };
+            vec![of.target.clone(), of.pattern.clone(), of.ids.to_string(), trouble.to_owned()]
+        })
+        .collect();
+    let (what, when) = (plan.kind.as_str(), if plan.is_live { "would go" } else { "is left to go" });
+    if rows.is_empty() && ids.is_empty() {
+        anstream::eprintln!("Nothing {when} with the {what} {id}.");
+        return Ok(());
+    }
+    anstream::eprintln!("What {when} with the {what} {id}, in this order:");
+    anstream::print!("{}", output::table(&["TABLE", "ROWS"], rows));
+    if !ids.is_empty() {
+        anstream::print!("\n{}", output::table(&["OUTSIDE", "FORM", "IDS", ""], ids));
+    }
+    match plan.hold_seconds {
+        0 => anstream::eprintln!("At once: no hold is set ([cascade] hold_seconds)."),
+        seconds => anstream::eprintln!("After a hold of {seconds} seconds, in which it can be cancelled."),
+    }
+    Ok(())
 }
 
 /// Reads the whole listing, and says which rooms have the form of one of the tree's ids and no row.

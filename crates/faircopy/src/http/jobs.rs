@@ -15,7 +15,7 @@ use super::cursor::{Scope, Sealer};
 use super::problem::Problem;
 use super::records::Page;
 use crate::app::App;
-use crate::cascade::{self, Deletion, Order, Receipt, Unchanged};
+use crate::cascade::{self, Deletion, Order, Plan, Receipt, Unchanged};
 
 /// Whoever holds the admin token is one reader.
 const JOBS: Scope<'_> = Scope { list: "/admin/v1/jobs", user: "", organization: "" };
@@ -69,6 +69,17 @@ pub(super) async fn show(
 ) -> Result<Json<Receipt>, Problem> {
     let id = named(id)?;
     cascade::receipt(&app.store, &id).await?.map(Json).ok_or_else(unknown)
+}
+
+/// What would go with an organization or a user, if it went now; or is still to go. Changes nothing.
+#[utoipa::path(get, path = "/admin/v1/jobs/{id}/plan", operation_id = "planJob", tag = "admin",
+    params(("id" = String, Path, description = "The organization's or user's id, whether there is a job or not.")),
+    responses((status = 200, description = "Rows by table, and what they have outside.", body = Plan)))]
+pub(super) async fn plan(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Plan>, Problem> {
+    Ok(Json(cascade::plan(&app.store, &app.config, &named(id)?).await?))
 }
 
 /// Stops a deletion. Nothing is lost before its hold is over; later, what is gone is gone.

@@ -64,6 +64,7 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/admin/v1/drift/{id}", Access::Admin),
     ("GET", "/admin/v1/jobs", Access::Admin),
     ("GET", "/admin/v1/jobs/{id}", Access::Admin),
+    ("GET", "/admin/v1/jobs/{id}/plan", Access::Admin),
     ("POST", "/admin/v1/jobs/{id}/cancel", Access::Admin),
     ("POST", "/admin/v1/jobs/{id}/resume", Access::Admin),
 ];
@@ -81,6 +82,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/drift/{id}", get(drift::show).fallback(only_get))
         .route("/jobs", get(jobs::list).fallback(only_get))
         .route("/jobs/{id}", get(jobs::show).fallback(only_get))
+        .route("/jobs/{id}/plan", get(jobs::plan).fallback(only_get))
         .route("/jobs/{id}/cancel", post(jobs::cancel).fallback(only_post))
         .route("/jobs/{id}/resume", post(jobs::resume).fallback(only_post))
         .fallback(nothing_here)

@@ -51,6 +51,7 @@ const SCRIPT_AGE: &str = "public, max-age=86400";
         drift::show,
         jobs::list,
         jobs::show,
+        jobs::plan,
         jobs::cancel,
         jobs::resume,
         health::live,

@@ -109,6 +109,18 @@ impl Place {
         connection.close().await.expect("closed");
     }
 
+    /// The one number that a query gives.
+    pub(crate) async fn number(&self, query: &str) -> i64 {
+        if !self.is_sqlite() {
+            return number(self.url(), query).await;
+        }
+        let options = SqliteConnectOptions::new().filename(self.file());
+        let mut connection = options.connect().await.expect("open the file");
+        let row = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_one(&mut connection).await.expect(query);
+        connection.close().await.expect("closed");
+        row.get(0)
+    }
+
     /// What SQLite says of its own file.
     pub(crate) async fn integrity(&self) -> String {
         let options = SqliteConnectOptions::new().filename(self.file()).create_if_missing(false);
