@@ -8,6 +8,7 @@
 mod caller;
 mod changes;
 mod comparison;
+mod content;
 mod deliveries;
 mod desk;
 mod engine;
@@ -32,6 +33,7 @@ mod validate;
 pub use caller::{Caller, READER_ROLE};
 pub use changes::Entry;
 pub use comparison::Difference;
+pub use content::{ContentCount, ContentFault, ExternalCount};
 pub use deliveries::{Arrived, Delivery, DeliveryFilter, DeliverySummary};
 pub use engine::Address;
 pub use error::{Error, Result};

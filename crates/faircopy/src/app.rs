@@ -274,6 +274,13 @@ impl Workers {
     }
 }
 
+/// Checks that what is to go with an organization or user can be found and deleted: a deletion that stops halfway is worse than
+/// a service that does not start.
+pub async fn check_content(config: &Config, store: &Store) -> Result<(), faircopy_store::Error> {
+    let faults = store.content_faults(&config.cascade.tree).await?;
+    if faults.is_empty() { Ok(()) } else { Err(faircopy_store::Error::Content(faults)) }
+}
+
 /// Checks the database server's version, applies pending migrations, and checks that it keeps what it acknowledges.
 pub async fn prepare(
     config: &Config,

@@ -16,6 +16,7 @@
 //! | `sweeps` | leases and their fences, what differs from Clerk's records, what a sweep has seen |
 //! | `text` | hostile text, and nothing personal in minimal mode |
 //! | `turns` | what is durable while one batch is committed and the next has begun? |
+//! | `content` | is a tree of content held against the database, and counted? |
 //! | `findings` | are troubles kept, cleared, and written under a fence alone? |
 //! | `validate` | does `status --check` find each planted fault, and nothing else? |
 //! | `faults` | dropped calls, an application's foreign keys, a lock held by somebody else |
@@ -51,6 +52,7 @@ macro_rules! on_postgres {
     };
 }
 
+mod content;
 mod db;
 mod exact;
 mod faults;
