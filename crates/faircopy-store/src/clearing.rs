@@ -4,13 +4,14 @@
 //! Tables and columns are the application's: their names come from a checked [`Tree`](faircopy_core::cascade::Tree), and keys are
 //! compared in the columns' own types, so that their indexes serve.
 
-use faircopy_core::cascade::tree::{DEFAULT_SCHEMA, Hang, Name, Node};
+use faircopy_core::cascade::tree::{Hang, Name, Node};
 use faircopy_core::cascade::{State, Unrendered};
 use faircopy_core::{Millis, WorkspaceMode};
 use serde_json::{Map, Value as Json};
 
 use crate::cascades::{Cascade, alive, begin_fenced, update};
 use crate::changes::{self, Entity, Entry, Operation};
+use crate::content::quoted;
 use crate::engine::{self, Call, Connection, Dialect, Row, Value};
 use crate::error::Result;
 use crate::leases::{self, Fence};
@@ -75,7 +76,7 @@ impl Store {
         let statement = format!(
             "SELECT {key} FROM {table} AS t WHERE {hangs} LIMIT $2",
             key = text(&node.key[0], dialect),
-            table = table(&node.name, dialect),
+            table = quoted(&node.name, dialect),
             hangs = is_one_of(node, std::slice::from_ref(&hang.column), dialect),
         );
         let rows = self.readers.read(&statement, vec![list(&hang.column, parents), limit.into()]).await?;
@@ -88,7 +89,7 @@ impl Store {
         let statement = format!(
             "SELECT 1 FROM {table} AS t WHERE {hangs} AND {key} <> $2 LIMIT 1",
             key = text(&node.key[0], dialect),
-            table = table(&node.name, dialect),
+            table = quoted(&node.name, dialect),
             hangs = is_one_of(node, std::slice::from_ref(&hang.column), dialect),
         );
         let rows = self.readers.read(&statement, vec![list(&hang.column, parents), but.into()]).await?;
@@ -104,7 +105,7 @@ impl Store {
         let given = Json::Array(vec![Json::Object(row)]).to_string();
         let statement = format!(
             "SELECT 1 FROM {table} AS t WHERE {is_it} LIMIT 1",
-            table = table(&node.name, dialect),
+            table = quoted(&node.name, dialect),
             is_it = is_one_of(node, &names, dialect),
         );
         Ok(!self.readers.read(&statement, vec![given.as_str().into()]).await?.is_empty())
@@ -165,7 +166,7 @@ async fn delete(connection: &mut Connection, mandate: Mandate<'_>, node: &Node, 
     let lock = format!(
         "SELECT {shown} FROM {table} AS t WHERE {is_it}{limit}{locked}",
         shown = shown.join(", "),
-        table = table(&node.name, dialect),
+        table = quoted(&node.name, dialect),
         is_it = is_one_of(node, condition, dialect),
         locked = if dialect == Dialect::Postgres { " FOR UPDATE" } else { "" },
     );
@@ -189,7 +190,7 @@ async fn delete(connection: &mut Connection, mandate: Mandate<'_>, node: &Node, 
         connection.run(outbox::insert(&mandate.cascade.subject, &steps, without_key, mandate.now)).await?;
         let gone = format!(
             "DELETE FROM {table} AS t WHERE {is_it}",
-            table = table(&node.name, dialect),
+            table = quoted(&node.name, dialect),
             is_it = is_one_of(node, &node.key, dialect),
         );
         let keys = rows.iter().map(|row| Json::Object(only(row, &node.key))).collect();
@@ -264,7 +265,7 @@ async fn has_any(connection: &mut Connection, hanging: &[(&Node, &Hang)], parent
     for (node, hang) in hanging {
         let statement = format!(
             "SELECT 1 FROM {table} AS t WHERE {hangs} LIMIT 1",
-            table = table(&node.name, dialect),
+            table = quoted(&node.name, dialect),
             hangs = is_one_of(node, std::slice::from_ref(&hang.column), dialect),
         );
         if !connection.run(Call::new(&statement, vec![list(&hang.column, parents)])).await?.is_empty() {
@@ -314,14 +315,6 @@ fn list(column: &str, keys: &[String]) -> Value {
     Json::Array(keys.iter().map(row).collect()).to_string().as_str().into()
 }
 
-/// A table, quoted.
-pub(crate) fn table(name: &Name, dialect: Dialect) -> String {
-    match dialect {
-        Dialect::Sqlite => format!("\"{}\"", name.table()),
-        Dialect::Postgres => format!("\"{}\".\"{}\"", name.schema().unwrap_or(DEFAULT_SCHEMA), name.table()),
-    }
-}
-
 /// A column as text.
 fn text(column: &str, dialect: Dialect) -> String {
     match dialect {
@@ -333,7 +326,7 @@ fn text(column: &str, dialect: Dialect) -> String {
 /// Whether columns of a row of this table are those of one of the objects of the list `$1`. On PostgreSQL the objects are read as
 /// rows of the table, so that each value has its column's type.
 fn is_one_of(node: &Node, columns: &[String], dialect: Dialect) -> String {
-    let quoted: Vec<String> = columns.iter().map(|column| format!("t.\"{column}\"")).collect();
+    let names: Vec<String> = columns.iter().map(|column| format!("t.\"{column}\"")).collect();
     let given: Vec<String> = columns
         .iter()
         .map(|column| match dialect {
@@ -344,8 +337,8 @@ fn is_one_of(node: &Node, columns: &[String], dialect: Dialect) -> String {
     let source = match dialect {
         Dialect::Sqlite => "json_each($1)".to_owned(),
         Dialect::Postgres => {
-            format!("jsonb_populate_recordset(NULL::{}, ($1)::jsonb)", table(&node.name, Dialect::Postgres))
+            format!("jsonb_populate_recordset(NULL::{}, ($1)::jsonb)", quoted(&node.name, Dialect::Postgres))
         }
     };
-    format!("({}) IN (SELECT {} FROM {source})", quoted.join(", "), given.join(", "))
+    format!("({}) IN (SELECT {} FROM {source})", names.join(", "), given.join(", "))
 }

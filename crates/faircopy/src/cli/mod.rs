@@ -107,6 +107,9 @@ impl From<faircopy_store::Error> for Failure {
             faircopy_store::Error::UnsafeDurability(_) => {
                 "\n  Switch these on in postgresql.conf, or pass --allow-unsafe-durability if losing deliveries is fine."
             }
+            faircopy_store::Error::Content(_) => {
+                return Self::Usage(format!("{error}\n  See `content-tree-invalid` in docs/errors.md."));
+            }
             faircopy_store::Error::ServerTooOld(_) => "\n  See `postgres-too-old` in docs/errors.md.",
             _ => "",
         };

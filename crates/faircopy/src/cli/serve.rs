@@ -70,6 +70,7 @@ pub(super) async fn start(config: Config, clock: impl Clock, migrate: bool) -> R
         .map_err(|error| Failure::Failed(format!("cannot listen on {}: {error}", config.listen)))?;
     let store = config.store();
     app::prepare(&config, &mut store.writer(), clock.now(), migrate).await?;
+    app::check_content(&config, &store).await?;
     let (app, workers) = App::start(config, store, Arc::new(clock));
     Ok(Running { app, listener, workers })
 }

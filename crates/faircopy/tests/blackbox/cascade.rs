@@ -69,7 +69,8 @@ impl Story {
             let endpoint = NewEndpoint { url, secret: Some(SECRET.to_owned()), ..NewEndpoint::default() };
             sandbox.shared().with(|state, now| state.post.add_endpoint(endpoint, now)).expect("an endpoint");
         }
-        let ada = json!({ "first_name": "Ada", "email_address": ["ada@example.com"], "skip_password_requirement": true });
+        let ada =
+            json!({ "first_name": "Ada", "email_address": ["ada@example.com"], "skip_password_requirement": true });
         let owner = id(&clerk(&sandbox, "POST", "/v1/users", ada).await);
         let organization = async |name: &str| {
             id(&clerk(&sandbox, "POST", "/v1/organizations", json!({ "name": name, "created_by": owner })).await)
@@ -110,21 +111,32 @@ impl Story {
         let s = self.schema();
         let numbers = |count: u32| {
             if self.place.is_sqlite() {
-                format!("(WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < {count}) SELECT n FROM g)")
+                format!(
+                    "(WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < {count}) SELECT n FROM g)"
+                )
             } else {
                 format!("(SELECT generate_series(1, {count}) AS n)")
             }
         };
         let mut statements = vec![
-            format!("INSERT INTO {s}channels (id, workspace_id, name) SELECT '{org}-c' || n, '{org}', 'c' || n FROM {} AS g", numbers(channels)),
+            format!(
+                "INSERT INTO {s}channels (id, workspace_id, name) SELECT '{org}-c' || n, '{org}', 'c' || n FROM {} AS g",
+                numbers(channels)
+            ),
             format!(
                 "INSERT INTO {s}messages (id, channel_id, body) SELECT '{org}-m' || c.n || '-' || m.n, '{org}-c' || c.n, 'hello' \
                  FROM {} AS c, {} AS m",
                 numbers(channels),
                 numbers(MESSAGES_OF_A_CHANNEL)
             ),
-            format!("INSERT INTO {s}last_reads (channel_id, clerk_user_id) SELECT '{org}-c' || n, 'user_x' FROM {} AS g", numbers(channels)),
-            format!("INSERT INTO {s}rooms (id, workspace_id, name) SELECT '{org}-r' || n, '{org}', 'r' FROM {} AS g", numbers(rooms)),
+            format!(
+                "INSERT INTO {s}last_reads (channel_id, clerk_user_id) SELECT '{org}-c' || n, 'user_x' FROM {} AS g",
+                numbers(channels)
+            ),
+            format!(
+                "INSERT INTO {s}rooms (id, workspace_id, name) SELECT '{org}-r' || n, '{org}', 'r' FROM {} AS g",
+                numbers(rooms)
+            ),
         ];
         for (table, letter) in [("documents", 'd'), ("code_files", 'f'), ("whiteboards", 'w'), ("meetings", 'g')] {
             statements.push(format!(
@@ -137,7 +149,10 @@ impl Story {
         }
         for id in room_ids(org, rooms) {
             let wanted = json!({ "id": id, "defaultAccesses": [] });
-            self.sandbox.liveblocks().with(|state| state.rooms.create(&wanted, true, now_ms()).map(drop)).expect("a room");
+            self.sandbox
+                .liveblocks()
+                .with(|state| state.rooms.create(&wanted, true, now_ms()).map(drop))
+                .expect("a room");
         }
     }
 
@@ -169,7 +184,8 @@ impl Story {
         let output = faircopy(folder.path(), &variables, &["cascade", "plan", &self.goes, "--json"]).await;
         assert_eq!(output.code, Some(0), "{output:?}");
         let plan = output.json();
-        let messages = plan["rows"].as_array().and_then(|rows| rows.iter().find(|of| of["table"] == "faircopy.messages"));
+        let messages =
+            plan["rows"].as_array().and_then(|rows| rows.iter().find(|of| of["table"] == "faircopy.messages"));
         messages.and_then(|of| of["rows"].as_i64()).unwrap_or_else(|| panic!("{plan}"))
     }
 
@@ -188,7 +204,7 @@ async fn clerk(sandbox: &Sandbox, method: &str, path: &str, body: Value) -> Valu
     let bearer = format!("Bearer {KEY}");
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
     let url = format!("{}{path}", sandbox.url());
-    let answer = request(method, &url, &headers, body.to_string().into(), Duration::from_secs(10)).await.expect("Clerk");
+    let answer = request(method, &url, &headers, body.to_string(), Duration::from_secs(10)).await.expect("Clerk");
     assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
     answer.json().expect("JSON")
 }
@@ -199,7 +215,8 @@ fn id(document: &Value) -> String {
 
 fn room_ids(org: &str, rooms: u32) -> BTreeSet<String> {
     let of_room = |n: u32| {
-        [("room", 'r'), ("doc", 'd'), ("code", 'f'), ("whiteboard", 'w')].map(|(kind, letter)| format!("{kind}:{org}-{letter}{n}"))
+        [("room", 'r'), ("doc", 'd'), ("code", 'f'), ("whiteboard", 'w')]
+            .map(|(kind, letter)| format!("{kind}:{org}-{letter}{n}"))
     };
     (1..=rooms).flat_map(of_room).collect()
 }
@@ -268,7 +285,12 @@ async fn everything_goes(place: Place, replicas: usize) {
     // The receipt says what went.
     let removed = |table: &str| {
         let table = format!("faircopy.{table}");
-        receipt["removed"].as_array().expect("a list").iter().find(|of| of["table"] == json!(table)).map(|of| of["rows"].clone())
+        receipt["removed"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(|of| of["table"] == json!(table))
+            .map(|of| of["rows"].clone())
     };
     assert_eq!(removed("messages"), Some(json!(channels * MESSAGES_OF_A_CHANNEL)));
     assert_eq!(removed("channels"), Some(json!(channels + 1)));
