@@ -5,13 +5,14 @@
 
 use std::sync::LazyLock;
 
-use faircopy_core::Millis;
 use faircopy_core::cascade::{Job, State};
+use faircopy_core::{Millis, WorkspaceMode};
 
 use crate::changes::{Entity, Entry, Operation};
 use crate::engine::{self, Call, Connection, Row, Rows, Value};
 use crate::error::{Error, Result};
 use crate::leases::Fence;
+use crate::records::{self, Unsettled};
 use crate::{Store, Writer, changes, leases};
 
 /// What went.
@@ -202,6 +203,23 @@ impl Writer {
         Ok(found.iter().any(|rows| !rows.is_empty()))
     }
 
+    /// [`Writer::change_cascade`] to the end of a job, or to its cancellation: what another organization names begins anew with it, in the
+    /// same transaction.
+    pub async fn end_cascade(
+        &mut self,
+        before: &Cascade,
+        after: &Cascade,
+        now: Millis,
+        fence: Option<&Fence>,
+    ) -> Result<bool> {
+        let mode = self.workspaces();
+        let connection = self.fresh().await?;
+        let dialect = connection.dialect();
+        let work = end(connection, (before, after), mode, now, fence);
+        let result = engine::complete(dialect, Box::pin(work)).await;
+        self.settle(result).await
+    }
+
     /// Takes a job back whose subject the copy shows again: only a token had spoken for it, Clerk denied it, and has it now. Its
     /// workspace goes on. Nothing is done for one that was deleted.
     pub async fn revive(&mut self, cascade: &Cascade, now: Millis, fence: &Fence) -> Result<bool> {
@@ -268,6 +286,32 @@ fn forget(subjects: &[String]) -> Vec<Call<'static>> {
     ]
     .map(|statement| Call::new(statement, vec![list.as_str().into()]))
     .into()
+}
+
+async fn end(
+    connection: &mut Connection,
+    (before, after): (&Cascade, &Cascade),
+    mode: WorkspaceMode,
+    now: Millis,
+    fence: Option<&Fence>,
+) -> Result<bool> {
+    let fences = fence.into_iter().collect();
+    let begun = connection.begin(vec![], vec![leases::held(&fences)]).await?;
+    if let Some(fence) = fence
+        && !leases::read_held(&begun.under_pen[0], &fences).contains(fence)
+    {
+        connection.rollback().await?;
+        return Err(Error::LeaseLost(fence.lease));
+    }
+    if connection.run(update(before, after)).await?.is_empty() {
+        connection.rollback().await?;
+        return Ok(false);
+    }
+    let mut entries = Vec::new();
+    let freed = Unsettled { workspaces: before.workspace_id.clone().into_iter().collect(), ..Unsettled::default() };
+    records::settle(connection, &freed, mode, now, &mut entries).await?;
+    connection.finish(changes::append(begun.last, &entries, now).1).await?;
+    Ok(true)
 }
 
 async fn revive(connection: &mut Connection, cascade: &Cascade, now: Millis, fence: &Fence) -> Result<bool> {

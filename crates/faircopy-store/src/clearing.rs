@@ -4,9 +4,9 @@
 //! Tables and columns are the application's: their names come from a checked [`Tree`](faircopy_core::cascade::Tree), and keys are
 //! compared in the columns' own types, so that their indexes serve.
 
+use faircopy_core::Millis;
 use faircopy_core::cascade::tree::{Hang, Name, Node};
 use faircopy_core::cascade::{State, Unrendered};
-use faircopy_core::{Millis, WorkspaceMode};
 use serde_json::{Map, Value as Json};
 
 use crate::cascades::{Cascade, alive, begin_fenced, update};
@@ -15,7 +15,6 @@ use crate::content::quoted;
 use crate::engine::{self, Call, Connection, Dialect, Row, Value};
 use crate::error::Result;
 use crate::leases::{self, Fence};
-use crate::records::{self, Unsettled};
 use crate::{Store, Writer, failpoint, outbox};
 
 /// Rows of a table on which nothing hangs that go in one transaction: some ten milliseconds.
@@ -130,19 +129,16 @@ impl Writer {
     }
 
     /// The last step of the rows: removes the rows of these workspaces, if nothing hangs on them any more, with their entries in the
-    /// change feed, and changes the job to `after` in the same transaction. Where a live organization names
-    /// such a workspace, or has come back, it begins anew.
+    /// change feed, and changes the job to `after` in the same transaction.
     pub async fn end_rows(
         &mut self,
         mandate: Mandate<'_>,
         hanging: &[(&Node, &Hang)],
         after: &Cascade,
     ) -> Result<Ended> {
-        let mode = self.workspaces();
         let connection = self.fresh().await?;
         let dialect = connection.dialect();
-        let work = end(connection, mandate, mode, hanging, after);
-        let result = engine::complete(dialect, Box::pin(work)).await;
+        let result = engine::complete(dialect, Box::pin(end(connection, mandate, hanging, after))).await;
         self.settle(result).await
     }
 }
@@ -206,7 +202,6 @@ async fn delete(connection: &mut Connection, mandate: Mandate<'_>, node: &Node, 
 async fn end(
     connection: &mut Connection,
     mandate: Mandate<'_>,
-    mode: WorkspaceMode,
     hanging: &[(&Node, &Hang)],
     after: &Cascade,
 ) -> Result<Ended> {
@@ -237,16 +232,12 @@ async fn end(
         return Ok(Ended::Stopped);
     }
     let removed = connection.run(Call::new(REMOVE, vec![ids.as_str().into()])).await?;
-    let (mut entries, mut gone) = (Vec::new(), Unsettled::default());
-    for row in &removed {
-        entries.push(Entry::of(Entity::Workspace, row.required(0)?, Operation::Remove));
-        gone.workspaces.insert(row.required(0)?);
-    }
+    let entry = |row: &Row| Ok(Entry::of(Entity::Workspace, row.required(0)?, Operation::Remove));
+    let entries: Vec<Entry> = removed.iter().map(entry).collect::<Result<_>>()?;
     if let (Some(name), 1..) = (Name::parse("faircopy.workspaces"), removed.len()) {
         let count = i64::try_from(removed.len()).unwrap_or(i64::MAX);
         connection.run(counted(&mandate.cascade.subject, &name, count)).await?;
     }
-    records::settle(connection, &gone, mode, mandate.now, &mut entries).await?;
     failpoint::step("cascade-end");
     connection.finish(changes::append(begun.last, &entries, mandate.now).1).await?;
     Ok(Ended::Gone)

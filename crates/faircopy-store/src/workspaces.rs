@@ -27,18 +27,20 @@ const FOLLOW_AT_ONCE: i64 = 2_000;
 const HOLDER: &str = "(SELECT o.clerk_org_id FROM {s}organizations o WHERE o.workspace_id = v.id \
     ORDER BY o.created_at IS NULL, o.created_at, {bytes o.clerk_org_id} LIMIT 1)";
 
-/// Whose a workspace is now, from the organizations as they stand. A row is touched only where a column changes, and never one
-/// that has ended. A row of the other kind is taken over only where it is the same organization's, or where a linked one
+/// Whose a workspace is now, from the organizations as they stand. A row is touched only where a column changes. One that is being
+/// deleted is nobody's until that is done, and not only until its row is gone: what is looked for once more must meet nobody
+/// else's content. What a cancelled deletion has left is taken over. A row of the other kind is taken over only where it is the same organization's, or where a linked one
 /// rests under the organization's own id.
 fn holding(holder: &str, is_linked: &str, takes: &str) -> String {
     format!(
         "INSERT INTO {{s}}workspaces AS t (id, clerk_org_id, name, owner_id, is_linked, created_at) \
          SELECT v.id, h.clerk_org_id, h.name, h.created_by, {is_linked}, \
           COALESCE(h.created_at, (SELECT w.created_at FROM {{s}}workspaces w WHERE w.id = v.id), v.began_at) \
-         FROM {{rows}} AS v JOIN {{s}}organizations h ON h.clerk_org_id = {holder} WHERE true \
+         FROM {{rows}} AS v JOIN {{s}}organizations h ON h.clerk_org_id = {holder} WHERE NOT EXISTS \
+          (SELECT 1 FROM {{s}}cascades c WHERE c.workspace_id = v.id AND c.state NOT IN ('done', 'cancelled')) \
          ON CONFLICT (id) DO UPDATE SET clerk_org_id = excluded.clerk_org_id, name = excluded.name, \
-          owner_id = excluded.owner_id, is_linked = excluded.is_linked, created_at = excluded.created_at \
-         WHERE t.ended_at IS NULL AND ({takes}) AND (t.clerk_org_id IS DISTINCT FROM excluded.clerk_org_id \
+          owner_id = excluded.owner_id, is_linked = excluded.is_linked, created_at = excluded.created_at, ended_at = NULL \
+         WHERE ({takes}) AND (t.ended_at IS NOT NULL OR t.clerk_org_id IS DISTINCT FROM excluded.clerk_org_id \
           OR t.name IS DISTINCT FROM excluded.name OR t.owner_id IS DISTINCT FROM excluded.owner_id \
           OR t.is_linked <> excluded.is_linked OR t.created_at <> excluded.created_at) RETURNING id"
     )

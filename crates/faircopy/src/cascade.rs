@@ -225,7 +225,11 @@ pub async fn carry_out(store: &Store, id: &str, order: Order, now: Millis) -> Re
         if order == Order::Resume && before.job.has_skipped && job.state == State::Calling {
             writer.reopen_skipped(id, now).await?;
         }
-        if writer.change_cascade(&before, &after, None).await? {
+        let changed = match order {
+            Order::Cancel => writer.end_cascade(&before, &after, now, None).await?,
+            Order::Resume => writer.change_cascade(&before, &after, None).await?,
+        };
+        if changed {
             return Ok(after);
         }
     }

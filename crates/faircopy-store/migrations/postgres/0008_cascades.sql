@@ -26,6 +26,7 @@ COMMENT ON COLUMN faircopy.cascades.confirmed_at IS 'when Clerk said that it has
 COMMENT ON COLUMN faircopy.cascades.has_content IS 'whether an application had anything in it: the burst breaker counts those';
 CREATE INDEX cascades_due ON faircopy.cascades (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX cascades_created ON faircopy.cascades (created_at, subject);
+CREATE INDEX cascades_under_way ON faircopy.cascades (workspace_id) WHERE state NOT IN ('done', 'cancelled');
 
 -- What was deleted for a job, by table.
 CREATE TABLE faircopy.cascade_counts (

@@ -24,6 +24,7 @@ CREATE TABLE cascades (
 ) STRICT;
 CREATE INDEX cascades_due ON cascades (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX cascades_created ON cascades (created_at, subject);
+CREATE INDEX cascades_under_way ON cascades (workspace_id) WHERE state NOT IN ('done', 'cancelled');
 
 -- What was deleted for a job, by table.
 CREATE TABLE cascade_counts (

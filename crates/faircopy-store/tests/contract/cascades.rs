@@ -21,6 +21,7 @@ on_both_engines!(
     a_cancelled_job_deletes_nothing,
     a_job_is_changed_only_as_it_was_read,
     what_lives_again_is_left_alone,
+    a_cancelled_deletion_leaves_its_workspace_to_an_heir,
     keys_are_compared_in_their_own_types,
     what_a_user_leaves_goes_with_the_user,
     steps_are_due_one_after_another,
@@ -278,7 +279,7 @@ async fn a_job_is_changed_only_as_it_was_read(db: &Db) {
     );
 }
 
-/// I11 where ids come again: a linked workspace is taken over as soon as its row is gone, and the old job keeps off.
+/// I11 where ids come again: a linked workspace is taken over when its deletion is done, and not only when its row is gone.
 async fn what_lives_again_is_left_alone(db: &Db) {
     let tree = Tree::built_in();
     db.writer().await;
@@ -286,34 +287,69 @@ async fn what_lives_again_is_left_alone(db: &Db) {
     let mut writer = store.writer();
     let fence = writer.take_lease(LEASE, "one", NOW, MINUTE).await.unwrap().unwrap();
     let link = json!({"workspaceId": "ws"});
+    let held = async || db.sql("SELECT clerk_org_id FROM {s}workspaces WHERE ended_at IS NULL").await;
+    let heir = |n: i64, name: &str| {
+        event(&format!("msg_h{n}"), "organization.updated", n, &organization("org_2", n, name, &link))
+    };
     deliver(&mut writer, event("msg_1", "organization.created", 1, &organization("org_1", 1, "Acme", &link))).await;
     delete(&mut writer, "org_1").await;
-    // Another one names it while it is being deleted: not yet.
-    deliver(&mut writer, event("msg_2", "organization.created", 7, &organization("org_2", 7, "Heir", &link))).await;
-    assert_eq!(db.sql("SELECT clerk_org_id FROM {s}workspaces WHERE ended_at IS NULL").await, []);
+    // Another one names it while it is being deleted: not yet, neither with its row nor without.
+    deliver(&mut writer, heir(7, "Heir")).await;
+    assert_eq!(held().await, []);
     let cascade = deleting(db, &mut writer, &fence, "org_1").await;
     let workspaces = store.ended_workspaces(&cascade).await.unwrap();
     assert_eq!(workspaces, ["ws"]);
-    let after = Cascade { job: cascade.job.after(Event::RowsGone, NOW, &Rules::default()).unwrap(), ..cascade.clone() };
+    let after = Cascade { job: cascade.job.after(Event::RowsGone, NOW, &RULES).unwrap(), ..cascade.clone() };
     assert_eq!(writer.end_rows(mandate(&cascade, &workspaces, &fence), &[], &after).await.unwrap(), Ended::Gone);
-    assert_eq!(db.sql("SELECT clerk_org_id FROM {s}workspaces WHERE ended_at IS NULL").await, [Some("org_2".into())]);
-    let last: Vec<_> = db.feed().await.into_iter().rev().take(2).map(|entry| entry.operation).collect();
-    assert_eq!(last, ["put", "remove"]);
-    // The old job looks once more.
+    deliver(&mut writer, heir(8, "Heir of")).await;
+    assert_eq!((held().await, count(db, "workspaces").await), (vec![], 0));
+    let calling = job(db, "org_1").await;
+    let confirmed = Event::StepsConfirmed { skipped: false };
+    let done = Cascade { job: calling.job.after(confirmed, NOW, &RULES).unwrap(), ..calling.clone() };
+    assert!(writer.end_cascade(&calling, &done, NOW, Some(&fence)).await.unwrap());
+    assert_eq!(held().await, [Some("org_2".into())], "it begins anew with the end of the old one");
+    assert_eq!(db.feed().await.last().unwrap().operation, "put");
+    // Even one that had looked before the heir came touches nothing.
     db.sql("INSERT INTO {s}channels (id, workspace_id, name) VALUES ('c', 'ws', 'new')").await;
     db.sql("INSERT INTO {s}messages (id, channel_id) VALUES ('m', 'c')").await;
     let again = job(db, "org_1").await;
     assert_eq!(store.ended_workspaces(&again).await.unwrap(), Vec::<String>::new());
     assert!(store.lives_again(&again).await.unwrap());
-    tell(db, &mut writer, &fence, "org_1", Event::StepsConfirmed { skipped: false }).await;
     db.sql("UPDATE {s}cascades SET state = 'deleting' WHERE subject = 'org_1'").await;
-    // Even one that had looked for its workspaces before the heir came touches nothing.
     let (messages, hang) = node(&tree, "messages");
     let which = ["c".to_owned()];
     let batch =
         writer.delete_rows(mandate(&again, &workspaces, &fence), messages, Which::HangingOn(hang, &which)).await;
     assert_eq!(batch.unwrap(), Batch::Stopped);
     assert_eq!(count(db, "messages").await, 1);
+}
+
+/// What a cancelled deletion has left is another organization's, if one names it: at once, or later.
+async fn a_cancelled_deletion_leaves_its_workspace_to_an_heir(db: &Db) {
+    db.writer().await;
+    let store = db.store.clone().with_workspaces(WorkspaceMode::Linked);
+    let mut writer = store.writer();
+    for (number, comes_first) in [(1, true), (2, false)] {
+        let (org, heir, ws) = (format!("org_{number}"), format!("org_h{number}"), format!("ws_{number}"));
+        let link = json!({ "workspaceId": ws });
+        let created =
+            |id: &str, n| event(&format!("msg_{id}"), "organization.created", n, &organization(id, n, "Acme", &link));
+        deliver(&mut writer, created(&org, 1)).await;
+        delete(&mut writer, &org).await;
+        let before = job(db, &org).await;
+        let cancelled = Cascade { job: before.job.after(Event::Cancel, NOW, &RULES).unwrap(), ..before.clone() };
+        if comes_first {
+            deliver(&mut writer, created(&heir, 7)).await;
+        }
+        assert!(store.writer().end_cascade(&before, &cancelled, NOW, None).await.unwrap());
+        if !comes_first {
+            deliver(&mut writer, created(&heir, 7)).await;
+        }
+        let held =
+            db.sql(&format!("SELECT clerk_org_id FROM {{s}}workspaces WHERE id = '{ws}' AND ended_at IS NULL")).await;
+        assert_eq!(held, [Some(heir)]);
+        assert!(store.lives_again(&job(db, &org).await).await.unwrap(), "so that it is not resumed");
+    }
 }
 
 async fn keys_are_compared_in_their_own_types(db: &Db) {

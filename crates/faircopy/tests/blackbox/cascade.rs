@@ -20,7 +20,7 @@ const KEY: &str = "sk_live_the-key-of-the-cascade-story";
 /// Content of the organization that goes, at scale 1.
 const CHANNELS: u32 = 120;
 const MESSAGES_OF_A_CHANNEL: u32 = 100;
-const ROOMS: u32 = 60;
+const ROOMS: u32 = 200;
 /// Ids at Liveblocks of one room: itself, a document, a code file, a whiteboard.
 const IDS_OF_A_ROOM: u32 = 4;
 /// How often somebody is killed.
@@ -229,7 +229,7 @@ fn bad_day(seed: u64) -> Faults {
         limited_percent: 0.5,
         retry_after_s: Some(1),
         lost_percent: 1.0,
-        latency_ms: [1, 20],
+        latency_ms: [20, 80],
         ..Faults::default()
     }
 }

@@ -319,14 +319,15 @@ impl Cascader {
             ..cascade.clone()
         };
         self.later.remove(&cascade.subject);
-        if !self.writer.change_cascade(cascade, &after, Some(fence)).await? {
-            return Ok(false);
-        }
-        if after.job.state == State::Done {
+        let changed = match after.job.state {
+            State::Done => self.writer.end_cascade(cascade, &after, now, Some(fence)).await?,
+            _ => self.writer.change_cascade(cascade, &after, Some(fence)).await?,
+        };
+        if changed && after.job.state == State::Done {
             self.listed.remove(&cascade.subject);
             self.conclude(&after, steps.is_empty(), fence).await?;
         }
-        Ok(true)
+        Ok(changed)
     }
 
     /// The end of a job. A user with whom nothing went needs no receipt.

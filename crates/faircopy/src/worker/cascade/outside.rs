@@ -21,7 +21,7 @@ use crate::upstream::liveblocks::Liveblocks;
 use crate::upstream::step::{About, Subject as Told};
 
 /// Steps of one target that are carried out before what came of them is written down: after a kill so many are done again.
-const BATCH: i64 = 32;
+const BATCH: i64 = 16;
 /// How often the outbox is looked at while nothing is due.
 const TICK: Duration = Duration::from_millis(500);
 /// How often steps for targets that are not set up are looked for.
