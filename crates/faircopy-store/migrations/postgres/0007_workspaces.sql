@@ -91,7 +91,7 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER workspaces_general AFTER INSERT ON faircopy.workspaces
-    FOR EACH ROW WHEN (NOT NEW.is_linked) EXECUTE FUNCTION faircopy.begin_workspace();
+    FOR EACH ROW WHEN (NOT NEW.is_linked AND NEW.ended_at IS NULL) EXECUTE FUNCTION faircopy.begin_workspace();
 
 -- Nothing new goes below a workspace that has ended: it is being deleted. Whoever writes need not see the workspace, so this
 -- looks with the owner's rights; it tells of no other than the one that the row names.

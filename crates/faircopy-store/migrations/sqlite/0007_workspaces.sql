@@ -81,7 +81,7 @@ CREATE TABLE meetings (
 CREATE INDEX meetings_room ON meetings (room_id);
 
 -- An organization's own workspace begins with a channel. What is in a linked one is the application's.
-CREATE TRIGGER workspaces_general AFTER INSERT ON workspaces WHEN NEW.is_linked = 0
+CREATE TRIGGER workspaces_general AFTER INSERT ON workspaces WHEN NEW.is_linked = 0 AND NEW.ended_at IS NULL
 BEGIN
     INSERT INTO channels (id, workspace_id, name, created_at)
     VALUES (NEW.id || ':general', NEW.id, 'general', NEW.created_at) ON CONFLICT (id) DO NOTHING;

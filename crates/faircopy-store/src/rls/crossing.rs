@@ -4,9 +4,9 @@
 use serde_json::{Value as Json, json};
 
 use super::catalog::CONTENT;
-use super::{Report, Verdict, one, quoted, rows};
-use crate::engine::{Attempt, Connection, Value};
-use crate::error::Result;
+use super::{Report, Verdict, quoted, rows};
+use crate::engine::{Attempt, Connection, Row, Value};
+use crate::error::{Error, Result};
 
 /// One of what is foreign.
 const FOREIGN_ONE: &str = "(SELECT jsonb_array_elements_text($1::text::jsonb) LIMIT 1)";
@@ -135,9 +135,10 @@ pub(super) async fn attempt(
 }
 
 async fn tenants(owner: &mut Connection) -> Result<Option<Tenants>> {
-    let Some(row) = rows(owner, TENANTS, vec![]).await?.pop() else { return Ok(None) };
+    let Some(row) = looked(owner, TENANTS, vec![]).await?.pop() else { return Ok(None) };
     let user = row.required(0)?;
-    let colleagues = one(owner, COLLEAGUES, vec![user.as_str().into()]).await?.required(0)?;
+    let colleagues = looked(owner, COLLEAGUES, vec![user.as_str().into()]).await?;
+    let colleagues = colleagues.first().map_or(Ok(String::new()), |row| row.required(0))?;
     let (organization, other) = (row.required(1)?, row.required(3)?);
     let own = content(owner, &organization).await?;
     let mut foreign = content(owner, &other).await?;
@@ -157,6 +158,11 @@ async fn tenants(owner: &mut Connection) -> Result<Option<Tenants>> {
     }))
 }
 
+/// Asks as the owner without keeping a lock: what the other connection tries to truncate would wait for it.
+async fn looked(owner: &mut Connection, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
+    owner.attempt(statement, scalars).await?.map_err(|refusal| Error::Refused(refusal.message))
+}
+
 /// What an organization has of the content tables, as the copy's owner knows it.
 async fn content(owner: &mut Connection, organization: &str) -> Result<Content> {
     const WORKSPACE: &str = "SELECT w.id FROM faircopy.organizations o JOIN faircopy.workspaces w \
@@ -164,12 +170,13 @@ async fn content(owner: &mut Connection, organization: &str) -> Result<Content> 
         WHERE o.clerk_org_id = $1 AND w.ended_at IS NULL ORDER BY w.clerk_org_id = o.clerk_org_id DESC LIMIT 1";
     const BELOW: &str = "SELECT (SELECT coalesce(jsonb_agg(id), '[]')::text FROM faircopy.channels WHERE workspace_id = $1), \
         (SELECT coalesce(jsonb_agg(id), '[]')::text FROM faircopy.rooms WHERE workspace_id = $1)";
-    let workspace = match rows(owner, WORKSPACE, vec![organization.into()]).await?.pop() {
+    let workspace = match looked(owner, WORKSPACE, vec![organization.into()]).await?.pop() {
         Some(row) => row.text(0)?,
         None => None,
     };
-    let below = one(owner, BELOW, vec![workspace.as_deref().unwrap_or_default().into()]).await?;
-    Ok(Content { workspace, channels: below.required(0)?, rooms: below.required(1)? })
+    let below = looked(owner, BELOW, vec![workspace.as_deref().unwrap_or_default().into()]).await?;
+    let list = |column| below.first().map_or(Ok("[]".to_owned()), |row| row.required(column));
+    Ok(Content { workspace, channels: list(0)?, rooms: list(1)? })
 }
 
 fn guises(tenants: &Tenants) -> Vec<Guise> {

@@ -40,6 +40,7 @@ on_postgres!(
     a_dropped_read_leaves_nobody_behind,
     check_is_content_with_what_the_migrations_made,
     check_finds_what_is_planted,
+    check_finds_what_is_planted_below_workspaces,
     check_knows_its_bounds,
 );
 
@@ -419,11 +420,13 @@ async fn organizations_linked_to_one_workspace_share_it(db: &Db) {
     let (ada, cyd) = (v2("user_ada", "org_a"), v2("user_cyd", "org_b"));
     assert_eq!(under(&mut app, Some(&ada), active).await.unwrap(), [Some("ws_org_a".to_owned())]);
     assert_eq!(copy.store.check_row_level_security(&copy.application()).await.unwrap().findings(), 0);
-    let joined = organization("org_b", 2, "org_b", &json!({"workspaceId": "ws_org_a"}));
-    deliver(&mut writer, event("msg_join", "organization.updated", 2, &joined)).await;
+    for org in ["org_a", "org_b"] {
+        let joined = organization(org, 2, org, &json!({"workspaceId": "shared"}));
+        deliver(&mut writer, event(&format!("msg_join_{org}"), "organization.updated", 2, &joined)).await;
+    }
     for claims in [&ada, &cyd] {
-        assert_eq!(under(&mut app, Some(claims), active).await.unwrap(), [Some("ws_org_a".to_owned())]);
-        let insert = "INSERT INTO faircopy.channels (id, workspace_id) VALUES ('c', 'ws_org_a') RETURNING id";
+        assert_eq!(under(&mut app, Some(claims), active).await.unwrap(), [Some("shared".to_owned())]);
+        let insert = "INSERT INTO faircopy.channels (id, workspace_id) VALUES ('c', 'shared') RETURNING id";
         assert_eq!(under(&mut app, Some(claims), insert).await.unwrap(), [Some("c".to_owned())]);
     }
     // The one that rests is nobody's, though it is named like it was.
@@ -852,40 +855,6 @@ async fn check_finds_what_is_planted(db: &Db) {
     check(plant, undo, users, "writes", "insert is only stopped by").await;
     check(plant, undo, users, "writes", "update is only stopped by").await;
 
-    // What the application may write: below its own workspace, and nowhere else.
-    fill_workspaces(db).await;
-    let (channels, messages, marks) = ("faircopy.channels", "faircopy.messages", "faircopy.last_reads");
-    let (grant, revoke) = (
-        "GRANT INSERT, UPDATE, DELETE ON faircopy.channels, faircopy.messages, faircopy.last_reads TO {app}",
-        "REVOKE INSERT, UPDATE, DELETE ON faircopy.channels, faircopy.messages, faircopy.last_reads FROM {app}",
-    );
-    db.sql(&grant.replace("{app}", &app)).await;
-    let report = copy.store.check_row_level_security(&copy.application()).await.unwrap();
-    assert_eq!(report.findings(), 0, "rights to write content are none: {:#?}", report.checks);
-    for (table, verbs) in [
-        (channels, ["insert of", "move of", "update of"]),
-        (messages, ["insert of", "update of", "delete of"]),
-        (marks, ["insert of", "delete of", "delete of others' marks of"]),
-    ] {
-        let plant = format!("CREATE POLICY lax ON {table} USING (true)");
-        let undo = format!("DROP POLICY lax ON {table}");
-        check(&plant, &undo, table, "reads", "foreign rows").await;
-        for verb in verbs {
-            check(&plant, &undo, table, "writes", verb).await;
-        }
-    }
-    let plant = "CREATE OR REPLACE FUNCTION faircopy.active_workspace_id() RETURNS text LANGUAGE sql STABLE SECURITY DEFINER \
-        SET search_path = pg_catalog, pg_temp AS 'SELECT faircopy.claimed_org_id()'";
-    let right =
-        db.sql("SELECT pg_get_functiondef('faircopy.active_workspace_id()'::regprocedure)").await.remove(0).unwrap();
-    check(plant, &right, messages, "reads", "foreign rows").await;
-    check(plant, &right, "faircopy.workspaces", "reads", "foreign rows").await;
-    db.sql(&revoke.replace("{app}", &app)).await;
-    let plant = "GRANT TRUNCATE ON faircopy.messages TO {app}";
-    check(plant, "REVOKE TRUNCATE ON faircopy.messages FROM {app}", messages, "rights", "TRUNCATE").await;
-    let plant = "GRANT INSERT ON faircopy.workspaces TO {app}";
-    check(plant, "REVOKE INSERT ON faircopy.workspaces FROM {app}", "faircopy.workspaces", "rights", "INSERT").await;
-
     // Views, wherever they are, and functions with their owner's rights.
     let (lax, tight) = ("SET (security_invoker = false)", "SET (security_invoker = true)");
     let view = "faircopy.user_profiles";
@@ -916,6 +885,64 @@ async fn check_finds_what_is_planted(db: &Db) {
 
     let report = copy.store.check_row_level_security(&copy.application()).await.unwrap();
     assert_eq!(report.findings(), 0, "what was planted is undone: {:#?}", report.checks);
+}
+
+/// What the application may write: below its own workspace, and nowhere else.
+async fn check_finds_what_is_planted_below_workspaces(db: &Db) {
+    let (copy, _writer) = Copy::with_people(db).await;
+    fill_workspaces(db).await;
+    allow_writes(&copy).await;
+    let find = async |plant: &str, expected: &[(&str, &str, &str)]| {
+        db.sql(&plant.replace("{app}", &copy.app)).await;
+        let report = copy.store.check_row_level_security(&copy.application()).await.unwrap();
+        for (object, name, words) in expected {
+            let found = report.checks.iter().any(|check| {
+                let named = check.object == format!("faircopy.{object}") && check.check == *name;
+                check.verdict == Verdict::Finding && named && check.detail.contains(words)
+            });
+            assert!(found, "{plant}: {name} of {object} says nothing of {words:?}:\n{:#?}", report.checks);
+        }
+        assert_eq!(expected.is_empty(), report.findings() == 0, "{plant}: {:#?}", report.checks);
+    };
+    find("SELECT NULL::text", &[]).await;
+    let tables = ["channels", "messages", "last_reads", "documents"];
+    let each = |statement: &str| tables.map(|table| statement.replace("{table}", table)).join("; ");
+    find(
+        &each("CREATE POLICY lax ON faircopy.{table} USING (true)"),
+        &[
+            ("channels", "reads", "foreign rows"),
+            ("channels", "writes", "insert of"),
+            ("channels", "writes", "move of"),
+            ("channels", "writes", "update of"),
+            ("messages", "reads", "foreign rows"),
+            ("messages", "writes", "insert of"),
+            ("messages", "writes", "move of"),
+            ("messages", "writes", "delete of"),
+            ("last_reads", "writes", "insert of"),
+            ("last_reads", "writes", "delete of others' marks of"),
+            ("documents", "writes", "delete of"),
+        ],
+    )
+    .await;
+    db.sql(&each("DROP POLICY lax ON faircopy.{table}")).await;
+    let right = "SELECT pg_get_functiondef('faircopy.active_workspace_id()'::regprocedure)";
+    let right = db.sql(right).await.remove(0).unwrap();
+    find(
+        "CREATE OR REPLACE FUNCTION faircopy.active_workspace_id() RETURNS text LANGUAGE sql STABLE SECURITY DEFINER \
+         SET search_path = pg_catalog, pg_temp AS 'SELECT faircopy.claimed_org_id()'",
+        &[("workspaces", "reads", "foreign rows"), ("messages", "reads", "foreign rows")],
+    )
+    .await;
+    db.sql(&right).await;
+    find(
+        "GRANT TRUNCATE ON faircopy.messages TO {app}; GRANT INSERT ON faircopy.workspaces TO {app}",
+        &[
+            ("messages", "rights", "TRUNCATE"),
+            ("messages", "writes", "truncate succeeds"),
+            ("workspaces", "rights", "INSERT"),
+        ],
+    )
+    .await;
 }
 
 async fn check_knows_its_bounds(db: &Db) {

@@ -151,9 +151,10 @@ async fn every_planted_fault_is_found_alone(db: &Db) {
     )
     .await;
     check(
-        "UPDATE {s}workspaces SET ended_at = NULL WHERE id = 'org_gone'",
-        &[("workspace-without-organization", &["org_gone"])],
-        "UPDATE {s}workspaces SET ended_at = created_at WHERE id = 'org_gone'",
+        "INSERT INTO {s}workspaces (id, clerk_org_id, is_linked) VALUES ('w_1', 'org_gone', true), ('w_2', NULL, true); \
+         INSERT INTO {s}workspaces (id, ended_at) VALUES ('org_ended', '2025-01-01T00:00:00.000Z')",
+        &[("workspace-without-organization", &["w_1"])],
+        "DELETE FROM {s}workspaces WHERE id IN ('w_1', 'w_2', 'org_ended')",
     )
     .await;
     check(

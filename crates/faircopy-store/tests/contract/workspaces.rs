@@ -33,6 +33,24 @@ mod of_the_past {
     on_both_engines!(a_copy_from_before_is_brought_up, many_are_settled_in_portions, the_caller_reads_his_workspace);
 }
 
+pub(crate) const DOCUMENT: &str = include_str!("../../../../docs/workspaces.md");
+
+/// As the document says: on PostgreSQL `rls_docs` writes, as an application's role.
+async fn an_application_writes_as_documented(db: &Db) {
+    Teller::new(db, PerOrganization).await.put("org_a", 1, None).await;
+    let block = DOCUMENT.split("```sql\n-- SQLite\n").nth(1).unwrap().split("```").next().unwrap();
+    db.sql(block).await;
+    db.sql(block.split(";\n").find(|statement| statement.contains("last_reads")).unwrap()).await;
+    let found =
+        db.sql("SELECT w.title FROM whiteboards w JOIN rooms r ON r.id = w.room_id WHERE r.kind = 'whiteboard'").await;
+    assert_eq!(found, [Some("Plan".to_owned())]);
+}
+
+#[test]
+fn an_application_writes_as_documented_on_sqlite() {
+    crate::db::on_sqlite(an_application_writes_as_documented);
+}
+
 /// A writer in a mode, which tells what the feed said.
 struct Teller<'a> {
     db: &'a Db,

@@ -291,6 +291,10 @@ impl Builder {
         self.variable("CLERK_AUTHORIZED_PARTIES", list)
     }
 
+    pub(crate) fn workspaces(self, mode: &str) -> Self {
+        self.variable("FAIRCOPY_WORKSPACES", mode)
+    }
+
     pub(crate) fn minimal(self) -> Self {
         self.variable("FAIRCOPY_PROFILE_MODE", "minimal")
     }
