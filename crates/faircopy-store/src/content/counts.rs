@@ -11,7 +11,7 @@ use crate::Store;
 use crate::engine::{Call, Connection, Dialect, Row, Value, complete};
 use crate::error::Result;
 
-/// Rows that are counted of each table: more is told as "at least". A million entries of an index are read in about a second.
+/// Rows that are counted of each table: more is told as "at least". Twice what the largest workspace of the specification has.
 const MAX_COUNTED: i64 = 2_000_000;
 /// What bounds each count on PostgreSQL, for this transaction alone. Rows are found by the indexes that the check has asked for.
 const LIMITS: &str = "SELECT set_config('lock_timeout', '5s', true), set_config('statement_timeout', '60s', true), \

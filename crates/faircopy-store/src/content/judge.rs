@@ -134,12 +134,14 @@ impl Judge<'_> {
     fn key(&mut self, node: &Node, table: &Table) {
         let is_unique =
             table.indexes.iter().any(|index| index.is_unique && index.columns.iter().all(|c| node.key.contains(c)));
-        let (name, key) = (quoted(&node.name, self.dialect), node.key.join(", "));
         if !is_unique {
-            let says =
-                format!("is not unique, so that a row cannot be named by it; CREATE UNIQUE INDEX ON {name} ({key})");
-            let says = if self.dialect == Dialect::Sqlite { says.replace("INDEX ON", "INDEX … ON") } else { says };
-            self.column(node, &key, says);
+            let (name, table) = (quoted(&node.name, self.dialect), node.name.table());
+            let columns: Vec<String> = node.key.iter().map(|column| format!("\"{column}\"")).collect();
+            let says = format!(
+                "is not unique, so that a row cannot be named by it; CREATE UNIQUE INDEX \"{table}_key\" ON {name} ({})",
+                columns.join(", ")
+            );
+            self.column(node, &node.key.join(", "), says);
         }
         for column in &node.key {
             if table.column(column).is_some_and(|column| !column.is_required) {
