@@ -22,6 +22,11 @@ use crate::upstream::step::{About, Message, Step, Told};
 /// A step that has not begun so long after its batch is held: whoever looked whether it may be carried out must look again.
 const BEGIN_WITHIN_MS: i64 = 5_000;
 
+/// The finding that [`Refusal::is_alarm`] is a reason for: a section of docs/errors.md.
+pub const KEY_REFUSED: &str = "outside-key-refused";
+/// The code of a log line for [`Outcome::Impossible`]: a section of docs/errors.md.
+pub const IMPOSSIBLE: &str = "outside-impossible";
+
 /// A service outside.
 #[derive(Clone)]
 pub enum Target {
@@ -214,8 +219,10 @@ impl Lane {
                         under_way
                             .extend(waiting.next().map(|(errand, chance)| call(target, errand, chance, pass, now)));
                     }
-                    Err(Closed::Busy) => break,
-                    Err(Closed::Until(at)) => {
+                    // What is under way may open the gate again: a probe whose key is taken.
+                    Err(_) if !under_way.is_empty() => break,
+                    Err(closed) => {
+                        let at = if let Closed::Until(at) = closed { at } else { now };
                         outcomes.extend(waiting.by_ref().map(|(errand, _)| (errand.id, Outcome::Held { at })));
                     }
                 }

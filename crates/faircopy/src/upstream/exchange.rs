@@ -1,4 +1,4 @@
-//! One exchange with a service outside: the bounds that all of them share, and why one comes to nothing.
+//! One exchange with a service outside: the bounds that all of them share (Clerk's API, too), and why one comes to nothing.
 //!
 //! Only the configured host (no redirects, no proxy of the environment, no address that is not public unless the host is this
 //! machine), TLS always verified; a deadline for the whole exchange and a size for what is read. Errors hold neither a key
@@ -15,7 +15,7 @@ use super::address::{self, NotPublic};
 /// How long making the connection may take (faults.md).
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// How long a whole exchange may take (faults.md).
-const EXCHANGE_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const EXCHANGE_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest answer that is read, unless more is known to be right (faults.md).
 pub(super) const MAX_ANSWER: usize = 64 * 1024;
 /// The longest `Retry-After` that is read, in seconds. The gate has its own, shorter bound.
@@ -151,20 +151,25 @@ fn retry_after_ms(headers: &HeaderMap) -> Option<i64> {
     (seconds >= 0).then(|| seconds.min(MAX_RETRY_AFTER_S) * 1000)
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
 fn fault(error: &reqwest::Error) -> Fault {
+    reason(error).map_or(Fault::Forbidden, Fault::Unreachable)
+}
+
+/// Why there was no answer, in words that hold nothing of it; `None` where the address is not public.
+pub(super) fn reason(error: &reqwest::Error) -> Option<&'static str> {
     let mut cause = error.source();
     while let Some(error) = cause {
         if error.is::<NotPublic>() {
-            return Fault::Forbidden;
+            return None;
         }
         cause = error.source();
     }
-    Fault::Unreachable(if error.is_timeout() {
+    Some(if error.is_timeout() {
         "no answer in time"
     } else if error.is_connect() {
         "no connection"
