@@ -45,7 +45,7 @@ on_postgres!(
 );
 
 const TABLES: [&str; 4] = ["users", "organizations", "organization_members", "organization_invitations"];
-const OWN: [&str; 12] = [
+const OWN: [&str; 15] = [
     "webhook_deliveries",
     "registers",
     "changes",
@@ -58,6 +58,9 @@ const OWN: [&str; 12] = [
     "sweep_absences",
     "proofs",
     "findings",
+    "cascades",
+    "cascade_counts",
+    "outbox",
 ];
 
 /// What hangs on a workspace, and the workspaces themselves.
@@ -769,7 +772,7 @@ async fn a_dropped_read_leaves_nobody_behind(db: &Db) {
         dropped += u32::from(tokio::time::timeout(within, copy.store.public_rows_for(&ada, "users")).await.is_err());
         assert_eq!(copy.store.counts().await.unwrap().users, 4, "a connection is still somebody else's");
     }
-    assert!(dropped > 10, "{dropped} reads were dropped");
+    assert!(dropped >= 3, "{dropped} reads were dropped");
 }
 
 async fn check_is_content_with_what_the_migrations_made(db: &Db) {

@@ -7,7 +7,7 @@ use faircopy::http::{Access, ROUTES};
 use faircopy_testkit::client::Response;
 use faircopy_testkit::postgres::Postgres;
 use serde_json::{Value, json};
-use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteConnection};
 
 use crate::app::{Engine, TestApp, assert_problem, eventually, manual_clock};
 use crate::events::{THEN, event, user, user_created};
@@ -161,9 +161,19 @@ async fn a_workspace_and_what_is_in_it() {
                     "INSERT INTO {place}rooms (id, workspace_id, name, kind) VALUES ('r', '{id}', 'Plan', 'code')"
                 );
                 if engine == Engine::Postgres {
-                    PgConnection::connect(&app.database_url).await.unwrap().execute(&*insert).await.unwrap();
+                    PgConnection::connect(&app.database_url)
+                        .await
+                        .unwrap()
+                        .execute(AssertSqlSafe(insert))
+                        .await
+                        .unwrap();
                 } else {
-                    SqliteConnection::connect(&app.database_url).await.unwrap().execute(&*insert).await.unwrap();
+                    SqliteConnection::connect(&app.database_url)
+                        .await
+                        .unwrap()
+                        .execute(AssertSqlSafe(insert))
+                        .await
+                        .unwrap();
                 }
             }
             let found = app.bearer_json("/v1/workspace", &ada).await;
