@@ -173,6 +173,7 @@ impl History {
         self.truth.organizations.extend(other.truth.organizations);
         self.truth.members.extend(other.truth.members);
         self.truth.invitations.extend(other.truth.invitations);
+        self.truth.workspaces.extend(other.truth.workspaces);
         self
     }
 
