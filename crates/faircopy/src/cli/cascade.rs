@@ -139,51 +139,33 @@ async fn show(store: &Store, id: &str, global: &Global) -> Result<(), Failure> {
 
 fn describe(receipt: &Receipt) -> String {
     let Receipt { deletion, removed, outside } = receipt;
-    let mut text = format!("{}", deletion.id);
-    if let Some(name) = &deletion.name {
-        text.push_str(&format!("  {name}"));
-    }
-    text.push_str(&format!("\n  {}", deletion.state));
-    if let Some(reason) = &deletion.reason {
-        text.push_str(&format!(" ({reason})"));
-    }
-    if deletion.state == "deleting" && deletion.outside_gone_at.is_some() {
-        text.push_str(": nothing is left, and it is looked for once more");
-    }
-    text.push('\n');
-    let times = [
+    let name = deletion.name.as_ref().map(|name| format!("  {name}")).unwrap_or_default();
+    let reason = deletion.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let is_watched = deletion.state == "deleting" && deletion.outside_gone_at.is_some();
+    let watched = if is_watched { ": nothing is left, and it is looked for once more" } else { "" };
+    let mut text = format!("{}{name}\n  {}{reason}{watched}\n", deletion.id, deletion.state);
+    let facts = [
         ("told", Some(&deletion.created_at)),
         ("confirmed by Clerk", deletion.confirmed_at.as_ref()),
         ("rows gone", deletion.rows_gone_at.as_ref()),
         ("outside gone", deletion.outside_gone_at.as_ref()),
         ("done", deletion.finished_at.as_ref()),
         ("goes on", deletion.due_at.as_ref()),
+        ("trouble", deletion.error.as_ref()),
     ];
-    for (what, at) in times {
-        if let Some(at) = at {
-            text.push_str(&format!("  {what:<19} {at}\n"));
-        }
-    }
-    if let Some(error) = &deletion.error {
-        text.push_str(&format!("  trouble             {error}\n"));
+    for (what, fact) in facts {
+        text.extend(fact.map(|fact| format!("  {what:<19} {fact}\n")));
     }
     if !removed.is_empty() {
-        text.push('\n');
         let rows = removed.iter().map(|of| vec![of.table.clone(), of.rows.to_string()]);
-        text.push_str(&output::table(&["TABLE", "DELETED"], rows));
+        text.extend(["\n", &output::table(&["TABLE", "DELETED"], rows)]);
     }
     if !outside.is_empty() {
-        text.push('\n');
         let rows = outside.iter().map(|of| {
-            vec![
-                of.target.clone(),
-                of.state.clone(),
-                of.steps.to_string(),
-                of.attempts.to_string(),
-                of.error.clone().unwrap_or_default(),
-            ]
+            let trouble = of.error.clone().unwrap_or_default();
+            vec![of.target.clone(), of.state.clone(), of.steps.to_string(), of.attempts.to_string(), trouble]
         });
-        text.push_str(&output::table(&["OUTSIDE", "STATE", "IDS", "ATTEMPTS", "TROUBLE"], rows));
+        text.extend(["\n", &output::table(&["OUTSIDE", "STATE", "IDS", "ATTEMPTS", "TROUBLE"], rows)]);
     }
     text
 }
