@@ -20,7 +20,7 @@ use crate::upstream::liveblocks::{Deleted, Liveblocks, is_room_id};
 use crate::upstream::step::{About, Message, Step, Told};
 
 /// A step that has not begun so long after its batch is held: whoever looked whether it may be carried out must look again.
-const BEGIN_WITHIN_MS: i64 = 5_000;
+const BEGIN_WITHIN_MS: i64 = 1_000;
 
 /// The finding that [`Refusal::is_alarm`] is a reason for: a section of docs/errors.md.
 pub const KEY_REFUSED: &str = "outside-key-refused";

@@ -11,13 +11,14 @@ use tempfile::TempDir;
 
 use crate::support::{ADMIN_TOKEN, History, Output, PATIENCE, Place, SECRET, admin, faircopy, post, sender};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "demo",
     "serve",
     "sandbox",
     "trigger",
     "backfill",
     "reconcile",
+    "cascade",
     "replay",
     "status",
     "endpoint",

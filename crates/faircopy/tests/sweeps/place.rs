@@ -186,6 +186,34 @@ impl Place {
         assert!(differences.is_empty(), "{when}: the copy is not exact:\n{}", differences.join("\n"));
     }
 
+    /// Runs statements behind the store's back.
+    pub(crate) async fn any_sql(&self, statement: &str) {
+        use sqlx::{Connection as _, Executor as _};
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        if self.url.starts_with("sqlite") {
+            let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
+            connection.execute(statement).await.unwrap();
+            connection.close().await.unwrap();
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+            connection.execute(statement).await.unwrap();
+            connection.close().await.unwrap();
+        }
+    }
+
+    /// The one number that a query gives.
+    pub(crate) async fn number(&self, query: &str) -> i64 {
+        use sqlx::{Connection as _, Row as _};
+        let query = sqlx::AssertSqlSafe(query.to_owned());
+        if self.url.starts_with("sqlite") {
+            let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
+            sqlx::query(query).fetch_one(&mut connection).await.unwrap().get(0)
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+            sqlx::query(query).fetch_one(&mut connection).await.unwrap().get(0)
+        }
+    }
+
     /// Runs statements behind the store's back, on SQLite.
     pub(crate) async fn sql(&self, statement: &str) {
         use sqlx::Connection as _;

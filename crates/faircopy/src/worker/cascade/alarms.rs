@@ -6,14 +6,13 @@ use faircopy_store::{Error, Fence, Store, Writer};
 
 use super::Outside;
 use crate::config::Cascade as Cascades;
+use crate::outside::KEY_REFUSED;
 use crate::telemetry::Metrics;
 
 /// Jobs wait for a word.
 const PAUSED: &str = "cascade-paused";
 /// A job does not come to its end.
 const STUCK: &str = "cascade-stuck";
-/// A service outside takes the key no more.
-const REFUSED: &str = "outside-key-refused";
 
 /// A job is taken for stuck so long after its hold: a million rows and ten thousand rooms take less.
 const STUCK_MS: i64 = 3_600_000;
@@ -69,7 +68,7 @@ impl Alarms {
                 format!("{target} has refused the key {} times; rooms are left until it works", refusal.times),
             )
         });
-        self.wanted = vec![(PAUSED, held), (STUCK, stuck), (REFUSED, refused)];
+        self.wanted = vec![(PAUSED, held), (STUCK, stuck), (KEY_REFUSED, refused)];
         let known = store.findings().await?;
         for (name, wanted) in &self.wanted {
             metrics.finding(name, wanted.is_some() || known.iter().any(|finding| finding.name == *name));

@@ -14,7 +14,7 @@ use super::{LEASE, LEASE_MS, RENEW_MS};
 use crate::app::Clock;
 use crate::config::LIVEBLOCKS;
 use crate::holder;
-use crate::outside::{Courier, Errand, Outcome, Target, Unaccepted};
+use crate::outside::{Courier, Errand, IMPOSSIBLE, Outcome, Target, Unaccepted};
 use crate::telemetry::Metrics;
 use crate::upstream::exchange::Fault;
 use crate::upstream::liveblocks::Liveblocks;
@@ -252,12 +252,14 @@ impl Caller {
         let (state, due_at, was_called, error) = match outcome {
             Outcome::Confirmed { was_gone: false } => (StepState::Gone, now, true, None),
             Outcome::Confirmed { was_gone: true } => (StepState::WasGone, now, true, None),
-            Outcome::Again { at, error } | Outcome::Refused { at, error } => {
-                (StepState::Waiting, at, true, Some(error.to_string()))
-            }
+            Outcome::Again { at, error } => (StepState::Waiting, at, true, Some(error.to_string())),
+            // That says nothing about the step: it has not failed.
+            Outcome::Refused { at, error } => (StepState::Waiting, at, false, Some(error.to_string())),
             // It was not tried, and its turn comes.
             Outcome::Held { .. } => return None,
             Outcome::Impossible => {
+                let (target, id) = (step.target.as_str(), step.external_id.as_str());
+                tracing::warn!(target_name = target, id, code = IMPOSSIBLE, "a service can have nothing of this name");
                 (StepState::WasGone, now, false, Some("the service can have nothing of this name".to_owned()))
             }
             Outcome::NoTarget => (StepState::Skipped, now, false, None),
