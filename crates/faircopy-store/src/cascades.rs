@@ -78,9 +78,11 @@ pub struct Removed {
 
 /// How many jobs there are in a state, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct CascadesStanding {
     /// The state's name.
     pub state: String,
+    /// Why they are paused, if they are.
+    pub reason: Option<String>,
     /// Jobs.
     pub jobs: i64,
     /// When the oldest of them was begun.
@@ -179,16 +181,17 @@ impl Store {
     }
 
     /// How many jobs are in which state, those that are done left out.
-    pub async fn cascades_standing(&self) -> Result<Vec<Standing>> {
-        const STATEMENT: &str =
-            "SELECT state, count(*), min(created_at) FROM {s}cascades WHERE state <> 'done' GROUP BY state";
+    pub async fn cascades_standing(&self) -> Result<Vec<CascadesStanding>> {
+        const STATEMENT: &str = "SELECT state, count(*), min(created_at), reason FROM {s}cascades \
+            WHERE state <> 'done' GROUP BY state, reason";
         let rows = self.readers.read(STATEMENT, vec![]).await?;
         rows.iter()
             .map(|row| {
-                Ok(Standing {
+                Ok(CascadesStanding {
                     state: row.required(0)?,
                     jobs: row.int(1)?.unwrap_or_default(),
                     oldest: Millis(row.int(2)?.unwrap_or_default()),
+                    reason: row.text(3)?,
                 })
             })
             .collect()

@@ -35,7 +35,7 @@ mod validate;
 mod workspaces;
 
 pub use caller::{Caller, READER_ROLE};
-pub use cascades::{Cascade, RECEIPTS_KEPT_MS, Removed, Subject};
+pub use cascades::{Cascade, CascadesStanding, RECEIPTS_KEPT_MS, Removed, Subject};
 pub use changes::Entry;
 pub use clearing::{Batch, Ended, LEAVES_AT_ONCE, Mandate, PARENTS_AT_ONCE, Which};
 pub use comparison::Difference;

@@ -24,6 +24,8 @@ use crate::place::{Engine, HOUR, KEY, Place, document, run};
 
 const ENGINES: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
 const MINUTE: i64 = 60_000;
+/// Looks at 1.5 seconds each without anything to do, after which nothing comes any more: longer than a lease lasts.
+const IDLE: u32 = 12;
 
 /// The workers of one process.
 struct Workers {
@@ -95,7 +97,7 @@ impl Desk {
             let rows = workers.rows.step().await.unwrap();
             let calls = workers.calls.step().await.unwrap();
             idle = if rows || calls { 0 } else { idle + 1 };
-            if idle == 4 {
+            if idle == IDLE {
                 return;
             }
             self.place.clock.advance(1_500);

@@ -1,8 +1,8 @@
 //! What somebody must be told of deletions: findings, and figures.
 
 use faircopy_core::Millis;
-use faircopy_core::cascade::State;
-use faircopy_store::{Error, Fence, Store, Writer};
+use faircopy_core::cascade::{Reason, State};
+use faircopy_store::{CascadesStanding as Standing, Error, Fence, Store, Writer};
 
 use super::Outside;
 use crate::config::Cascade as Cascades;
@@ -41,34 +41,34 @@ impl Alarms {
         }
         self.looked_at = Some(now);
         let standing = store.cascades_standing().await?;
-        let paused = State::Paused(faircopy_core::cascade::Reason::Burst).name();
         let cancelled = State::Cancelled.name();
-        let oldest = standing.iter().filter(|of| of.state != cancelled).map(|of| of.oldest).min();
-        let open: i64 = standing.iter().filter(|of| of.state != cancelled).map(|of| of.jobs).sum();
-        metrics.jobs("cascade", open.unsigned_abs(), oldest.map_or(0, |at| (now.0 - at.0).max(0).unsigned_abs()));
+        let key_refused = Reason::KeyRefused.name();
+        let waits = |of: &&Standing| of.reason.as_deref().is_some_and(|reason| reason != key_refused);
+        let open = || standing.iter().filter(|of| of.state != cancelled);
+        let oldest_ms = open().map(|of| (now.0 - of.oldest.0).max(0).unsigned_abs()).max().unwrap_or_default();
+        metrics.jobs("cascade", open().map(|of| of.jobs.unsigned_abs()).sum(), oldest_ms);
         metrics.jobs("outbox", store.steps_waiting().await?.unsigned_abs(), 0);
-        let held = standing
-            .iter()
-            .find(|of| of.state == paused)
-            .map(|of| (of.oldest, format!("{} deletions wait for a word; see `faircopy cascade list`", of.jobs)));
+        let held = open().filter(waits).min_by_key(|of| of.oldest).map(|first| {
+            let jobs: i64 = open().filter(waits).map(|of| of.jobs).sum();
+            (first.oldest, format!("{jobs} deletions wait for a word; see `faircopy cascade list`"))
+        });
         let since = now.plus(-STUCK_MS - plan.rules.hold_ms);
-        let stuck = standing
-            .iter()
-            .filter(|of| of.state != paused && of.state != cancelled && of.oldest < since)
-            .min_by_key(|of| of.oldest)
-            .map(|of| {
-                (
-                    of.oldest,
-                    format!("a deletion has been {} for longer than an hour; see `faircopy cascade list`", of.state),
-                )
-            });
+        let stuck = open().filter(|of| !waits(of) && of.oldest < since).min_by_key(|of| of.oldest);
+        let stuck = stuck.map(|of| {
+            let detail = format!("a deletion is {} for more than an hour; see `faircopy cascade list`", of.state);
+            (of.oldest, detail)
+        });
         let refused = outside.alarm().map(|(target, refusal)| {
             (
                 refusal.since,
                 format!("{target} has refused the key {} times; rooms are left until it works", refusal.times),
             )
         });
-        self.wanted = vec![(PAUSED, held), (STUCK, stuck), (KEY_REFUSED, refused)];
+        self.wanted = vec![(PAUSED, held), (STUCK, stuck)];
+        // Another replica may be the one that is refused.
+        if refused.is_some() || !open().any(|of| of.reason.as_deref() == Some(key_refused)) {
+            self.wanted.push((KEY_REFUSED, refused));
+        }
         let known = store.findings().await?;
         for (name, wanted) in &self.wanted {
             metrics.finding(name, wanted.is_some() || known.iter().any(|finding| finding.name == *name));
