@@ -2,6 +2,7 @@
 //! organization is deleted at Clerk, everything goes: here and at Liveblocks, once and surely, whoever is killed meanwhile.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use faircopy_sandbox::post::{self, NewEndpoint};
 use faircopy_sandbox::{Sandbox, Settings};
 use faircopy_testkit::client::request;
 use faircopy_testkit::seed::Seed;
-use faircopy_testkit::server::Server;
+use faircopy_testkit::server::{Options, Server};
 use faircopy_world::token;
 use serde_json::{Value, json};
 
@@ -35,6 +36,7 @@ struct Story {
     sandbox: Sandbox,
     place: Place,
     servers: Vec<Server>,
+    options: Options,
     _settings: tempfile::TempDir,
     goes: String,
     stays: String,
@@ -53,16 +55,16 @@ impl Story {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("faircopy.toml");
         std::fs::write(&file, format!("[cascade]\nsecond_sweep_seconds = {SECOND_SWEEP_S}\n")).expect("its settings");
+        let options = place
+            .options()
+            .env("FAIRCOPY_CONFIG", file.display().to_string())
+            .env("CLERK_SECRET_KEY", KEY)
+            .env("CLERK_API_URL", sandbox.url())
+            .env("LIVEBLOCKS_SECRET_KEY", sandbox.liveblocks().key())
+            .env("LIVEBLOCKS_API_URL", sandbox.url());
         let mut servers = Vec::new();
         for _ in 0..replicas {
-            let options = place
-                .options()
-                .env("FAIRCOPY_CONFIG", file.display().to_string())
-                .env("CLERK_SECRET_KEY", KEY)
-                .env("CLERK_API_URL", sandbox.url())
-                .env("LIVEBLOCKS_SECRET_KEY", sandbox.liveblocks().key())
-                .env("LIVEBLOCKS_API_URL", sandbox.url());
-            servers.push(Server::start(options).await);
+            servers.push(Server::start(options.clone()).await);
         }
         for server in &servers {
             let url = format!("{}/webhooks/clerk", server.url());
@@ -76,7 +78,7 @@ impl Story {
             id(&clerk(&sandbox, "POST", "/v1/organizations", json!({ "name": name, "created_by": owner })).await)
         };
         let (goes, stays) = (organization("Going").await, organization("Staying").await);
-        let story = Self { sandbox, place, servers, _settings: folder, goes, stays };
+        let story = Self { sandbox, place, servers, options, _settings: folder, goes, stays };
         // As soon as Clerk has told of it there is a workspace, with its name, its owner and a channel.
         for (id, name) in [(&story.goes, "Going"), (&story.stays, "Staying")] {
             let workspace = format!(
@@ -311,4 +313,54 @@ async fn everything_goes_with_an_organization_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_goes_with_an_organization_on_postgres_with_two_replicas() {
     everything_goes(Place::postgres().await, 2).await;
+}
+
+/// Where a deletion can die, and how often it passes before: each fires (P2).
+const DEATHS: [(&str, u32); 8] = [
+    ("cascade-chunk", 0),
+    ("cascade-chunk", 3),
+    ("cascade-end", 0),
+    ("cascade-end", 0),
+    ("pre-http", 0),
+    ("post-http-pre-mark", 0),
+    ("pre-http", 1),
+    ("post-http-pre-mark", 1),
+];
+
+async fn it_dies_at_every_step(place: Place) {
+    let mut story = Story::begin(place, 1).await;
+    story.fill(&story.goes, 20, 20).await;
+    story.fill(&story.stays, 3, 2).await;
+    let kept = story.rows(&story.stays).await;
+    let options = story.options.clone();
+    for (number, (step, passes)) in DEATHS.into_iter().enumerate() {
+        let failpoint = format!("{step}={passes}*off->return");
+        story.servers[0].kill9().await;
+        story.servers[0].restart_with(options.clone().env("FAILPOINTS", &failpoint)).await;
+        if number == 0 {
+            clerk(&story.sandbox, "DELETE", &format!("/v1/organizations/{}", story.goes), json!({})).await;
+        }
+        let status = story.servers[0].wait(PATIENCE).await;
+        assert_eq!(status.signal(), Some(6), "{failpoint}: {status}; does anything pass the step?");
+    }
+    story.servers[0].restart_with(options).await;
+    let started = Instant::now();
+    while story.job(0).await.is_none_or(|job| job["state"] != "done") {
+        assert!(started.elapsed() < PATIENCE, "{}", story.servers[0].stderr());
+        tokio::time::sleep(POLL).await;
+    }
+    assert_eq!(story.rows(&story.goes).await, [0; 9]);
+    assert_eq!(story.rows(&story.stays).await, kept);
+    let left: BTreeSet<String> = story.sandbox.liveblocks().ids().into_iter().collect();
+    assert_eq!(left, room_ids(&story.stays, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_dies_at_every_step_and_everything_goes_on_sqlite() {
+    it_dies_at_every_step(Place::sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_dies_at_every_step_and_everything_goes_on_postgres() {
+    it_dies_at_every_step(Place::postgres().await).await;
 }

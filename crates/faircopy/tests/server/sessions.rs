@@ -7,7 +7,7 @@ use faircopy::http::{Access, ROUTES};
 use faircopy_testkit::client::Response;
 use faircopy_testkit::postgres::Postgres;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteConnection};
 
 use crate::app::{Engine, TestApp, assert_problem, eventually, manual_clock};
 use crate::events::{THEN, event, user, user_created};
