@@ -77,7 +77,7 @@ pub struct Removed {
 }
 
 /// How many jobs there are in a state, and since when.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct CascadesStanding {
     /// The state's name.
     pub state: String,

@@ -34,8 +34,8 @@ const RENEW_MS: i64 = 5_000;
 const TICK: Duration = Duration::from_secs(1);
 /// How soon it looks again while there is work.
 const SOON: Duration = Duration::from_millis(50);
-/// Jobs that are taken up in one look.
-const AT_ONCE: i64 = 32;
+/// Jobs that are looked at together: those that wait for their outside steps are among them, and must not stand before others.
+const AT_ONCE: i64 = 1_000;
 /// How soon a job whose outside steps are under way is looked at again.
 const STEPS_AGAIN_MS: i64 = 500;
 /// How soon a job is tried again that the database did not let go on.
@@ -123,7 +123,8 @@ impl Cascader {
     pub async fn step(&mut self) -> Result<bool, Error> {
         let now = self.clock.now();
         let mut due = self.store.cascades_due(now, AT_ONCE).await?;
-        due.retain(|cascade| self.later.get(&cascade.subject).is_none_or(|later| *later <= now));
+        self.later.retain(|_, later| *later > now);
+        due.retain(|cascade| !self.later.contains_key(&cascade.subject));
         let alarms = self.alarms.look(&self.store, &self.rules, &self.outside, &self.metrics, now).await?;
         if due.is_empty() && !alarms {
             return Ok(false);
@@ -139,19 +140,10 @@ impl Cascader {
         Ok(worked)
     }
 
-    /// Takes the lease if it is free, or if whoever has it was killed on this machine.
     async fn take_lease(&mut self) -> Result<Option<Fence>, Error> {
         let now = self.clock.now();
         self.renewed_at = Some(now);
-        if let Some(fence) = self.writer.take_lease(LEASE, &self.holder, now, LEASE_MS).await? {
-            return Ok(Some(fence));
-        }
-        match self.store.lease_holder(LEASE).await? {
-            Some(gone) if holder::is_gone(&gone) => {
-                self.writer.inherit_lease(LEASE, &gone, &self.holder, now, LEASE_MS).await
-            }
-            _ => Ok(None),
-        }
+        holder::take(&self.store, &mut self.writer, LEASE, &self.holder, now, LEASE_MS).await
     }
 
     /// Keeps the lease while there is work.

@@ -293,12 +293,7 @@ impl Caller {
         {
             return Ok(Some(fence.clone()));
         }
-        let mut fence = self.writer.take_lease(LEASE, &self.holder, now, LEASE_MS).await?;
-        if fence.is_none()
-            && let Some(gone) = self.store.lease_holder(LEASE).await?.filter(|holder| holder::is_gone(holder))
-        {
-            fence = self.writer.inherit_lease(LEASE, &gone, &self.holder, now, LEASE_MS).await?;
-        }
+        let fence = holder::take(&self.store, &mut self.writer, LEASE, &self.holder, now, LEASE_MS).await?;
         self.held = fence.clone().map(|fence| (fence, now));
         Ok(fence)
     }
