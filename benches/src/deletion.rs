@@ -67,6 +67,8 @@ pub(crate) struct Deletion {
     pub(crate) rows: Latency,
     /// While nothing but rooms was left; none where that was over at once.
     pub(crate) rooms: Option<Latency>,
+    /// When it was over, as long as before: what changed there was not the deletion, or is what it leaves behind.
+    pub(crate) after: Latency,
     /// Rows that went, and the seconds until no row was left.
     pub(crate) removed: u64,
     pub(crate) rows_seconds: f64,
@@ -77,11 +79,12 @@ pub(crate) struct Deletion {
     /// The most that the process was resident with, in MiB, before and then.
     pub(crate) peak_before: f64,
     pub(crate) peak: f64,
-    /// CPU seconds from the deletion to its end, the load's included.
+    /// CPU seconds from the deletion to its end, what the deliveries took included.
     pub(crate) cpu: f64,
     pub(crate) postgres_cpu: f64,
     pub(crate) rooms_cpu: f64,
-    /// Cores used meanwhile by programs that have no part in it, and cores that the hypervisor kept.
+    /// Cores used by programs that have no part in it, before and then, and cores that the hypervisor kept then.
+    pub(crate) foreign_before: f64,
     pub(crate) foreign_cores: f64,
     pub(crate) stolen_cores: f64,
     /// Deliveries that were acknowledged, all of which are in the audit table.
@@ -171,9 +174,8 @@ fn deliver(server: &Server, what: Organization, id: &str) -> Result<()> {
 struct Watched {
     tally: Tally,
     receipt: Value,
-    peaks: [f64; 2],
-    ticks: Ticks,
-    elapsed: Duration,
+    before: Cost,
+    then: Cost,
 }
 
 fn watch(
@@ -183,7 +185,6 @@ fn watch(
     server: &Server,
     settings: &Settings,
 ) -> Result<Watched> {
-    let mut admin = Line::open(server.address(), format!("authorization: Bearer {ADMIN_TOKEN}\r\n"))?;
     let load = Load::start(Plan {
         targets: vec![server.address()],
         connections: settings.connections,
@@ -191,23 +192,23 @@ fn watch(
         work: Work::Deliveries(Subjects::Distinct),
     });
     std::thread::sleep(settings.warm_up);
-    procfs::reset_peak(server.pid())?;
+    let mut part = Part::begin(arena, server, rooms)?;
     load.measure();
     std::thread::sleep(settings.window);
-    let peak_before = procfs::peak_resident(server.pid())?;
-    procfs::reset_peak(server.pid())?;
-    let before = Ticks::now(arena, server, rooms)?;
-    let started = Instant::now();
+    let before = part.end(arena, server, rooms)?;
     load.measure();
     deliver(server, Organization::Deleted, GOES)?;
+    // Not sooner: a connection on which nothing is asked is closed after a few seconds.
+    let mut admin = Line::open(server.address(), format!("authorization: Bearer {ADMIN_TOKEN}\r\n"))?;
     until(&mut admin, &load, "rows_gone_at")?;
     load.measure();
     until(&mut admin, &load, "finished_at")?;
+    let receipt = admin.get(&format!("/admin/v1/jobs/{GOES}"))?;
+    let then = part.end(arena, server, rooms)?;
+    load.measure();
+    std::thread::sleep(settings.window);
     let ended_early = load.has_ended();
     load.stop();
-    let (elapsed, ticks) = (started.elapsed(), Ticks::now(arena, server, rooms)?.since(before));
-    let peak = procfs::peak_resident(server.pid())?;
-    let receipt = admin.get(&format!("/admin/v1/jobs/{GOES}"))?;
     let tally = load.finish()?;
     ensure!(!ended_early, "the load ended early: deliveries arrived faster than they could be sent");
     ensure!(
@@ -216,8 +217,7 @@ fn watch(
         database.contestant().name(),
         tally.refused
     );
-    let peaks = [peak_before, peak].map(|bytes| count(bytes) / MIB);
-    Ok(Watched { tally, receipt, peaks, ticks, elapsed })
+    Ok(Watched { tally, receipt, before, then })
 }
 
 /// Waits until the job has this time.
@@ -264,27 +264,31 @@ impl Watched {
         ensure!(removed == expected, "{name} says that {removed} rows went where there were {expected}");
         let expected = settings.content.room_ids(GOES).count();
         ensure!(usize::try_from(ids)? == expected, "{name} says that {ids} rooms went where there were {expected}");
-        let [before, rows] = [0, 1].map(|number| self.tally.windows.get(number).filter(|it| it.measured >= ENOUGH));
-        let rest = self.tally.windows.get(2).filter(|window| window.measured >= ENOUGH);
-        let too_short =
-            "too few deliveries were measured: longer --seconds, more content, or more deliveries --per-second";
-        let elapsed = self.elapsed.as_secs_f64();
+        // Windows: before, while rows went, while rooms were left, after.
+        let window = |number: usize| self.tally.windows.get(number).filter(|window| window.measured >= ENOUGH);
+        let measured = |number: usize| {
+            let too_short =
+                "too few deliveries were measured: take longer --seconds, more --messages, or more --per-second";
+            window(number).map(Latency::of).context(too_short)
+        };
         let deletion = Deletion {
-            before: Latency::of(before.context(too_short)?),
-            rows: Latency::of(rows.context(too_short)?),
-            rooms: rest.map(Latency::of),
+            before: measured(0)?,
+            rows: measured(1)?,
+            rooms: window(2).map(Latency::of),
+            after: measured(3)?,
             removed,
             rows_seconds: self.seconds_until("rows_gone_at")?,
             ids,
             rooms_seconds: self.seconds_until("outside_gone_at")?,
             calls,
-            peak_before: self.peaks[0],
-            peak: self.peaks[1],
-            cpu: procfs::seconds(self.ticks.server),
-            postgres_cpu: procfs::seconds(self.ticks.postgres),
-            rooms_cpu: procfs::seconds(self.ticks.rooms),
-            foreign_cores: procfs::seconds(self.ticks.foreign()) / elapsed,
-            stolen_cores: procfs::seconds(self.ticks.machine.stolen) / elapsed,
+            peak_before: self.before.peak,
+            peak: self.then.peak,
+            cpu: self.then.server,
+            postgres_cpu: self.then.postgres,
+            rooms_cpu: self.then.rooms,
+            foreign_before: self.before.foreign_cores,
+            foreign_cores: self.then.foreign_cores,
+            stolen_cores: self.then.stolen_cores,
             verified: stored,
         };
         eprintln!(
@@ -310,8 +314,52 @@ impl Watched {
     }
 }
 
-/// CPU time of all that have a part in it.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a part of the time cost: CPU seconds, the most memory in MiB, and cores that others used.
+struct Cost {
+    server: f64,
+    postgres: f64,
+    rooms: f64,
+    peak: f64,
+    foreign_cores: f64,
+    stolen_cores: f64,
+}
+
+/// A part of the time, from its begin.
+struct Part {
+    began: Instant,
+    ticks: Ticks,
+}
+
+impl Part {
+    fn begin(arena: &Arena, server: &Server, rooms: &Rooms) -> Result<Part> {
+        procfs::reset_peak(server.pid())?;
+        Ok(Part { began: Instant::now(), ticks: Ticks::now(arena, server, rooms)? })
+    }
+
+    /// Ends it, and begins the next one.
+    fn end(&mut self, arena: &Arena, server: &Server, rooms: &Rooms) -> Result<Cost> {
+        let peak = procfs::peak_resident(server.pid())?;
+        let ended = std::mem::replace(self, Part::begin(arena, server, rooms)?);
+        let elapsed = self.began.duration_since(ended.began).as_secs_f64();
+        let (now, then) = (self.ticks, ended.ticks);
+        let spent = |of: fn(&Ticks) -> u64| procfs::seconds(of(&now) - of(&then));
+        let [server, postgres, rooms] = [spent(|it| it.server), spent(|it| it.postgres), spent(|it| it.rooms)];
+        let own = spent(|it| it.own);
+        let busy = procfs::seconds(now.machine.busy - then.machine.busy);
+        let stolen = procfs::seconds(now.machine.stolen - then.machine.stolen);
+        Ok(Cost {
+            server,
+            postgres,
+            rooms,
+            peak: count(peak) / MIB,
+            foreign_cores: (busy - server - postgres - rooms - own).max(0.0) / elapsed,
+            stolen_cores: stolen / elapsed,
+        })
+    }
+}
+
+/// CPU time until now of all that have a part in it, and of the machine.
+#[derive(Clone, Copy)]
 struct Ticks {
     server: u64,
     postgres: u64,
@@ -330,23 +378,5 @@ impl Ticks {
             own: procfs::own_ticks(),
             machine: MachineTicks::now(),
         })
-    }
-
-    fn since(self, before: Ticks) -> Ticks {
-        Ticks {
-            server: self.server - before.server,
-            postgres: self.postgres - before.postgres,
-            rooms: self.rooms - before.rooms,
-            own: self.own - before.own,
-            machine: MachineTicks {
-                busy: self.machine.busy - before.machine.busy,
-                stolen: self.machine.stolen - before.machine.stolen,
-            },
-        }
-    }
-
-    /// Of programs that have no part in it.
-    fn foreign(&self) -> u64 {
-        self.machine.busy.saturating_sub(self.server + self.postgres + self.rooms + self.own)
     }
 }

@@ -130,7 +130,7 @@ const STOP: u8 = u8::MAX;
 pub(crate) struct Load {
     phase: Arc<AtomicU8>,
     cpu_ticks: Arc<AtomicU64>,
-    thread: JoinHandle<Result<Tally>>,
+    thread: Option<JoinHandle<Result<Tally>>>,
 }
 
 impl Load {
@@ -145,7 +145,7 @@ impl Load {
                 runtime.block_on(LocalSet::new().run_until(send_all(plan, phase)))
             })
         };
-        Load { phase, cpu_ticks, thread }
+        Load { phase, cpu_ticks, thread: Some(thread) }
     }
 
     /// From now on answers are measured: in the first window, and in another one each time that this is called again.
@@ -162,13 +162,21 @@ impl Load {
 
     /// Whether it has ended by itself, which it does only when something is wrong.
     pub(crate) fn has_ended(&self) -> bool {
-        self.thread.is_finished()
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Waits for the last answers.
-    pub(crate) fn finish(self) -> Result<Tally> {
+    pub(crate) fn finish(mut self) -> Result<Tally> {
         self.phase.store(STOP, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow!("the load generator panicked"))?
+        let thread = self.thread.take().context("the load has been finished")?;
+        thread.join().map_err(|_| anyhow!("the load generator panicked"))?
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // Whoever fails meanwhile leaves nothing behind that sends to a server which is gone.
+        self.phase.store(STOP, Ordering::Relaxed);
     }
 }
 

@@ -70,8 +70,7 @@ fn latency_table(report: &mut Report, runs: &Runs) {
         "… of before",
         "… while rooms are left",
         "… of before",
-        "longest ms before",
-        "… while rows go",
+        "… after",
     ];
     let rows: Vec<Vec<String>> = runs
         .iter()
@@ -85,8 +84,7 @@ fn latency_table(report: &mut Report, runs: &Runs) {
                 format!("{} ×", spread(of, Deletion::ratio).show(2)),
                 spread_of_some(of, 2, |deletion| deletion.rooms.map(|rooms| rooms.p99_ms)),
                 format!("{} ×", spread_of_some(of, 2, Deletion::rooms_ratio)),
-                spread(of, |deletion| deletion.before.max_ms).show(1),
-                spread(of, |deletion| deletion.rows.max_ms).show(1),
+                spread(of, |deletion| deletion.after.p99_ms).show(2),
             ]
         })
         .collect();
@@ -137,8 +135,8 @@ fn work_table(report: &mut Report, runs: &Runs) {
 fn notes(report: &mut Report, args: &Args, runs: &Runs) {
     report.note(format!(
         "{} deliveries of other tenants a second arrive evenly spaced over {} connections all the time; a latency counts from \
-         the planned moment of arrival. {} s are measured before the deletion, after {} s of warm-up. The job is looked at four \
-         times a second; ratios are taken within each round.",
+         the planned moment of arrival. {} s are measured before the deletion, after {} s of warm-up, and as long after its end. \
+         The job is looked at four times a second; ratios are taken within each round.",
         args.per_second, args.connections, args.seconds, args.warm_up
     ));
     report.note(format!(
@@ -163,7 +161,9 @@ fn notes(report: &mut Report, args: &Args, runs: &Runs) {
     });
     let all = || runs.values().flatten();
     report.note(format!(
-        "While it was measured, programs without a part in it used {} cores, and the hypervisor kept {} cores for others.",
+        "Programs without a part in it used {} cores before the deletions and {} during them, when the hypervisor kept {} cores \
+         for others.",
+        Spread::of(all().map(|deletion| deletion.foreign_before)).show(2),
         Spread::of(all().map(|deletion| deletion.foreign_cores)).show(2),
         Spread::of(all().map(|deletion| deletion.stolen_cores)).show(2),
     ));
