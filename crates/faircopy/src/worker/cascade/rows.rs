@@ -13,9 +13,13 @@ use futures_util::future::BoxFuture;
 use super::Cascader;
 
 /// Batches of one job before the next job has its turn: about a second.
-const BATCHES_AT_ONCE: u32 = 50;
-/// The longest rest after a batch: what a batch takes when the database is slow says nothing about how long others need.
-const LONGEST_REST_MS: i64 = 100;
+const BATCHES_AT_ONCE: u32 = 100;
+/// The rest after a batch is so many times what it took: others have at least three quarters of the database's time.
+const REST: i64 = 3;
+/// The shortest rest, because a clock counts whole milliseconds; and the longest: what a batch takes when the database is slow says
+/// nothing about how long others need.
+const SHORTEST_REST_MS: i64 = 2;
+const LONGEST_REST_MS: i64 = 250;
 /// How often rows that have children again are tried before the job is put off.
 const TRIES: u32 = 3;
 
@@ -126,7 +130,7 @@ impl<'c> Turn<'c> {
         }
     }
 
-    /// One batch, and a rest as long as it took: others have at least half of the database's time.
+    /// One batch, and a rest.
     async fn delete(&mut self, node: &Node, which: Which<'_>) -> Result<Batch, Error> {
         self.cascader.renew(self.fence).await?;
         let now = self.cascader.clock.now();
@@ -145,5 +149,5 @@ impl<'c> Turn<'c> {
 }
 
 fn rest(began: Millis, now: Millis) -> Duration {
-    Duration::from_millis((now.0 - began.0).clamp(0, LONGEST_REST_MS).unsigned_abs())
+    Duration::from_millis((REST * (now.0 - began.0)).clamp(SHORTEST_REST_MS, LONGEST_REST_MS).unsigned_abs())
 }
