@@ -207,7 +207,7 @@ fn fresh_id(number: u64, now_s: u64) -> [u8; 27] {
     id
 }
 
-/// The id of the `number`-th stored row, counted from 1. [`crate::fill`] writes the same in SQL.
+/// The id of the `number`-th stored row, counted from 1. `fill.rs` writes the same in SQL.
 fn stored_id(number: u64) -> [u8; 27] {
     let mut id = [b'2'; 27];
     id[1..].copy_from_slice(&decimal::<26>(number));

@@ -15,7 +15,7 @@
 //! | [`program`] | programs that are run to their end |
 //! | [`upstream`], [`counter`], [`sweep`] | for `--backfill`: the local Clerk, the pages that are asked of it, a sweep watched from outside |
 //! | [`rooms`], [`deletion`] | for `--cascade`: the local Liveblocks, a deletion watched from outside |
-//! | [`sandbox`], [`line`] | the process that stands in for both, and a plain connection to ask it |
+//! | [`sandbox`], [`mod@line`] | the process that stands in for both, and a plain connection to ask it |
 //! | [`fill`] | the SQL that fills tables before `--growth` and `--cascade` |
 //! | [`summary`], [`report`] | medians, ratios, Markdown |
 //!
