@@ -19,9 +19,9 @@ use crate::{Store, Writer, failpoint, outbox};
 
 /// Rows of a table on which nothing hangs that go in one transaction: a few milliseconds, because other tenants' deliveries wait
 /// behind it on SQLite and share the cores on PostgreSQL.
-pub const LEAVES_AT_ONCE: i64 = 200;
+pub const LEAVES_AT_ONCE: i64 = 100;
 /// Rows on which others hang that are looked at together.
-pub const PARENTS_AT_ONCE: i64 = 50;
+pub const PARENTS_AT_ONCE: i64 = 20;
 
 /// In whose name rows are deleted.
 #[derive(Debug, Clone, Copy)]

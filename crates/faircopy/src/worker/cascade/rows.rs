@@ -14,12 +14,12 @@ use super::Cascader;
 
 /// Batches of one job before the next job has its turn: about a second.
 const BATCHES_AT_ONCE: u32 = 100;
-/// The rest after a batch is so many times what it took: others have at least three quarters of the database's time.
-const REST: i64 = 3;
+/// The rest after a batch is so many times what it took: others have seven eighths of the database's time.
+const REST: i64 = 7;
 /// The shortest rest, because a clock counts whole milliseconds; and the longest: what a batch takes when the database is slow says
 /// nothing about how long others need.
 const SHORTEST_REST_MS: i64 = 2;
-const LONGEST_REST_MS: i64 = 250;
+const LONGEST_REST_MS: i64 = 500;
 /// How often rows that have children again are tried before the job is put off.
 const TRIES: u32 = 3;
 
