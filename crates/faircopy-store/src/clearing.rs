@@ -376,5 +376,10 @@ fn is_one_of(node: &Node, columns: &[String], dialect: Dialect) -> String {
             format!("jsonb_populate_recordset(NULL::{}, ($1)::jsonb)", quoted(&node.name, Dialect::Postgres))
         }
     };
-    format!("({}) IN (SELECT {} FROM {source})", names.join(", "), given.join(", "))
+    let (names, given) = (names.join(", "), given.join(", "));
+    match (dialect, columns) {
+        // A list of unknown length is looked up in an index; a table of unknown length might be joined with the whole other one.
+        (Dialect::Postgres, [_]) => format!("{names} = ANY (ARRAY(SELECT {given} FROM {source}))"),
+        _ => format!("({names}) IN (SELECT {given} FROM {source})"),
+    }
 }
