@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use super::Cascader;
 
 /// Batches of one job before the next job has its turn: about a second.
-const BATCHES_AT_ONCE: u32 = 100;
+const BATCHES_AT_ONCE: u32 = 25;
 /// The rest after a batch is so many times what it took: others have fifteen sixteenths of the database's time.
 const REST: i64 = 15;
 /// The shortest rest, because a clock counts whole milliseconds; and the longest: what a batch takes when the database is slow says
