@@ -141,7 +141,10 @@ fn problems(operation: &str) -> Vec<&'static str> {
         "replayDelivery" => &[ADMIN, REFUSED, &["delivery-not-found", "invalid-parameter"]],
         "getStatistics" | "listFindings" => &[ADMIN],
         "listDriftReports" => &[ADMIN, &["invalid-parameter"]],
-        "getDriftReport" => &[ADMIN, &["record-not-found"]],
+        "listJobs" => &[ADMIN, &["invalid-parameter"]],
+        "getDriftReport" | "getJob" => &[ADMIN, &["record-not-found"]],
+        "planJob" => &[ADMIN],
+        "cancelJob" | "resumeJob" => &[ADMIN, &["job-not-changed", "record-not-found"]],
         "getReadiness" => &[&["database-unavailable"]],
         _ => &[],
     };
