@@ -163,6 +163,15 @@ pub struct Tables {
     pub workspaces: BTreeMap<String, Workspace>,
 }
 
+impl Tables {
+    /// The same without the workspaces that have ended: they are being deleted.
+    #[must_use]
+    pub fn without_ended(mut self) -> Self {
+        self.workspaces.retain(|_, workspace| workspace.ended_at_ms.is_none());
+        self
+    }
+}
+
 /// Reads the mirrored tables.
 ///
 /// # Panics

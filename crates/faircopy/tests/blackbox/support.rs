@@ -109,6 +109,17 @@ impl Place {
         connection.close().await.expect("closed");
     }
 
+    /// Waits until every workspace that has ended is deleted: what follows is nobody's doing but the test's.
+    pub(crate) async fn is_calm(&self) {
+        let schema = if self.is_sqlite() { "" } else { "faircopy." };
+        let ended = format!("SELECT count(*) FROM {schema}workspaces WHERE ended_at IS NOT NULL");
+        let started = Instant::now();
+        while self.number(&ended).await > 0 {
+            assert!(started.elapsed() < PATIENCE, "workspaces are not deleted");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// The one number that a query gives.
     pub(crate) async fn number(&self, query: &str) -> i64 {
         if !self.is_sqlite() {
