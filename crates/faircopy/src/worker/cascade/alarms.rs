@@ -47,7 +47,9 @@ impl Alarms {
         let open = || standing.iter().filter(|of| of.state != cancelled);
         let oldest_ms = open().map(|of| (now.0 - of.oldest.0).max(0).unsigned_abs()).max().unwrap_or_default();
         metrics.jobs("cascade", open().map(|of| of.jobs.unsigned_abs()).sum(), oldest_ms);
-        metrics.jobs("outbox", store.steps_waiting().await?.unsigned_abs(), 0);
+        let steps = store.steps_waiting().await?;
+        metrics.jobs("outbox", steps.unsigned_abs(), 0);
+        outside.wake(steps > 0 || open().next().is_some());
         let held = open().filter(waits).min_by_key(|of| of.oldest).map(|first| {
             let jobs: i64 = open().filter(waits).map(|of| of.jobs).sum();
             (first.oldest, format!("{jobs} deletions wait for a word; see `faircopy cascade list`"))

@@ -111,6 +111,10 @@ impl Cascader {
                     false
                 }
             };
+            if !worked {
+                // Where connections are few, another replica may be waiting for one.
+                self.writer = self.store.writer();
+            }
             let nap = if worked { SOON } else { TICK };
             tokio::select! {
                 () = tokio::time::sleep(nap) => {}
@@ -128,6 +132,9 @@ impl Cascader {
         let alarms = self.alarms.look(&self.store, &self.rules, &self.outside, &self.metrics, now).await?;
         if due.is_empty() && !alarms {
             return Ok(false);
+        }
+        if !due.is_empty() {
+            self.outside.wake(true);
         }
         let Some(fence) = self.take_lease().await? else { return Ok(false) };
         if alarms {

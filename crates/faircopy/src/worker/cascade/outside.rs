@@ -1,6 +1,7 @@
 //! What a job has outside: steps of the outbox are carried out, and rooms that came back are found.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub struct Outside {
     tree: Arc<Tree>,
     liveblocks: Option<Arc<Liveblocks>>,
     unaccepted: Arc<Mutex<Vec<Unaccepted>>>,
+    /// Whether there may be steps to be carried out: without any deletion nobody need ask the database for them.
+    is_awake: Arc<AtomicBool>,
 }
 
 /// Whether rooms came back that a job had deleted.
@@ -57,7 +60,7 @@ impl Outside {
             Target::Step(_) => None,
         });
         let known = targets.iter().map(|target| target.name().to_owned()).collect();
-        Self { known, tree, liveblocks, unaccepted: Arc::default() }
+        Self { known, tree, liveblocks, unaccepted: Arc::default(), is_awake: Arc::default() }
     }
 
     /// Targets of the tree for which there is no key.
@@ -76,6 +79,11 @@ impl Outside {
         let unaccepted = self.unaccepted();
         let alarm = unaccepted.iter().find(|unaccepted| unaccepted.refusal.is_alarm());
         alarm.map(|unaccepted| (unaccepted.target.clone(), unaccepted.refusal))
+    }
+
+    /// Whether there are deletions that are not done.
+    pub(super) fn wake(&self, is_awake: bool) {
+        self.is_awake.store(is_awake, Ordering::Relaxed);
     }
 
     fn unaccepted(&self) -> std::sync::MutexGuard<'_, Vec<Unaccepted>> {
@@ -180,9 +188,17 @@ impl Caller {
     /// Runs until it is aborted.
     pub async fn run(mut self) {
         loop {
+            if !self.outside.is_awake.load(Ordering::Relaxed) {
+                tokio::time::sleep(TICK).await;
+                continue;
+            }
             match self.step().await {
                 Ok(true) => self.settled.notify_one(),
-                Ok(false) => tokio::time::sleep(TICK).await,
+                Ok(false) => {
+                    // Where connections are few, another replica may be waiting for one.
+                    self.writer = self.store.writer();
+                    tokio::time::sleep(TICK).await;
+                }
                 Err(Error::LeaseLost(_)) => {
                     self.held = None;
                     tokio::time::sleep(TICK).await;
