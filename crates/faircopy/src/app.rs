@@ -7,7 +7,7 @@ use std::time::Duration;
 use faircopy_core::Millis;
 use faircopy_core::event::Context;
 use faircopy_core::token::{Policy, Verified};
-use faircopy_store::{Store, Writer};
+use faircopy_store::{Address, Store, Writer};
 use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
@@ -281,6 +281,11 @@ pub async fn prepare(
     now: Millis,
     migrate: bool,
 ) -> Result<(), faircopy_store::Error> {
+    if let Address::Sqlite(path) = &config.database.0
+        && path.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+    {
+        return Err(faircopy_store::Error::Address("names a folder that does not exist"));
+    }
     if let Some(server) = writer.server().await? {
         for advisory in &server.open_advisories {
             let version = &server.version;
