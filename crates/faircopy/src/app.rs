@@ -7,7 +7,7 @@ use std::time::Duration;
 use faircopy_core::Millis;
 use faircopy_core::event::Context;
 use faircopy_core::token::{Policy, Verified};
-use faircopy_store::{Store, Writer};
+use faircopy_store::{Address, Store, Writer};
 use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
@@ -345,26 +345,19 @@ pub async fn settle_workspaces(writer: &mut Writer, now: Millis) -> Result<(), f
 /// Checks that what is to go with an organization or user can be found and deleted: a deletion that stops halfway is worse than
 /// a service that does not start.
 pub async fn check_content(config: &Config, store: &Store) -> Result<(), faircopy_store::Error> {
-    match store.content_faults(&config.cascade.tree).await {
-        Ok(faults) if faults.is_empty() => Ok(()),
-        Ok(faults) => Err(faircopy_store::Error::Content(faults)),
-        // Who cannot read now cannot delete now; that the database is away is told by readiness, and deliveries are sent back.
-        Err(error) if error.is_passing() => {
-            tracing::warn!(%error, "the tables of the content could not be looked at");
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
+    let faults = store.content_faults(&config.cascade.tree).await?;
+    if faults.is_empty() { Ok(()) } else { Err(faircopy_store::Error::Content(faults)) }
 }
 
 /// Checks the database server's version, applies pending migrations, brings the workspaces up to the configured mode, and checks
 /// that the server keeps what it acknowledges.
-pub async fn prepare(
-    config: &Config,
-    writer: &mut Writer,
-    now: Millis,
-    migrate: bool,
-) -> Result<(), faircopy_store::Error> {
+pub async fn prepare(config: &Config, store: &Store, now: Millis, migrate: bool) -> Result<(), faircopy_store::Error> {
+    if let Address::Sqlite(path) = store.address()
+        && path.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+    {
+        return Err(faircopy_store::Error::Address("names a folder that does not exist"));
+    }
+    let mut writer = store.writer();
     if let Some(server) = writer.server().await? {
         for advisory in &server.open_advisories {
             let version = &server.version;
@@ -376,8 +369,8 @@ pub async fn prepare(
             tracing::info!(version = migration.version, name = migration.name, "migration applied");
         }
     }
-    if migrate || config.store().pending_migrations().await?.is_empty() {
-        settle_workspaces(writer, now).await?;
+    if migrate || store.pending_migrations().await?.is_empty() {
+        settle_workspaces(&mut writer, now).await?;
     }
     let unsafe_settings = writer.unsafe_settings().await?;
     if unsafe_settings.is_empty() {

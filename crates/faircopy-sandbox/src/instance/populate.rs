@@ -78,7 +78,9 @@ impl Instance {
             extend(&mut membership, json!({ "organization_id": id, "user_id": user, "role": role }));
             self.put_membership(membership);
         }
-        let mut invitation = Template::invitation().blank(&dice.id_at("orginv", at), at.max(now - INVITED_MS / 2));
+        // Late enough that it has not expired.
+        let invited = at.max(now - INVITED_MS / 2);
+        let mut invitation = Template::invitation().blank(&dice.id_at("orginv", invited), invited);
         let (first_name, last_name) = names::person(dice);
         let email = format!(
             "{}.{}.{}@guests.example",

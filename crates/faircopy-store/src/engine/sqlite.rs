@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use faircopy_core::Millis;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OpenFlags, Statement};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, Statement};
 use tokio::sync::Semaphore;
 
 use super::text::{Call, Column, Dialect, Given, Rows, Value};
@@ -40,6 +40,10 @@ impl Writer {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = open(path, flags)?;
+        // SQLite falls back to reading only, and then even begins what should be for writing.
+        if connection.is_readonly(MAIN_DB)? {
+            return Err(Error::Unavailable("attempt to write a readonly database".into()));
+        }
         connection.execute_batch(WRITER_SETTINGS)?;
         Ok(Self { connection, texts: HashMap::new() })
     }

@@ -1,16 +1,22 @@
 //! `faircopy serve`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use faircopy_core::signature::Secret;
+use faircopy_store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, Global};
 use crate::app::{self, App, Clock, SystemClock, Workers};
 use crate::config::{Config, Environment, Flags, LogFormat};
+use crate::http::waiting::Waiting;
 use crate::{http, telemetry};
+
+/// How long after a try the database is tried again, until it can be used for the first time.
+const PREPARE_PERIOD: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(after_help = "Examples:\n  faircopy serve --dev\n  \
@@ -41,19 +47,61 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Fai
     if arguments.dev {
         make_up_secrets(&mut config)?;
     }
-    let running = start(config, SystemClock, !arguments.no_migrate).await?;
+    let stop = until_stopped()?;
+    tokio::pin!(stop);
+    let listener = bind(&config)?;
+    let store = config.store();
+    tokio::select! {
+        prepared = prepare(&config, &store, &listener, !arguments.no_migrate) => prepared?,
+        () = &mut stop => return Ok(()),
+    }
+    let running = Running::new(config, store, SystemClock, listener);
     if running.app.config.log_format == LogFormat::Text {
         anstream::eprintln!("{}", banner(&running));
     }
+    running.serve(stop).await;
+    Ok(())
+}
+
+/// Resolves when the process is told to end.
+fn until_stopped() -> Result<impl Future<Output = ()>, Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
-    let stop = async move {
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
         }
         tracing::info!("stopping");
-    };
-    running.serve(stop).await;
+    })
+}
+
+/// Prepares the database, and waits for one that is away, full or read-only: a service that ended instead would be started in a
+/// loop and answer nobody meanwhile. What trying again cannot mend ends it.
+async fn prepare(config: &Config, store: &Store, listener: &TcpListener, migrate: bool) -> Result<(), Failure> {
+    let mut waiting: Option<Waiting> = None;
+    let mut told = String::new();
+    loop {
+        let prepared = async {
+            app::prepare(config, store, SystemClock.now(), migrate).await?;
+            app::check_content(config, store).await
+        };
+        let error = match prepared.await {
+            Ok(()) => break,
+            Err(error) if error.is_passing() => error,
+            Err(error) => return Err(error.into()),
+        };
+        if told != error.to_string() {
+            told = error.to_string();
+            tracing::warn!(%error, code = "database-unavailable", "waiting for the database; is DATABASE_URL right?");
+        }
+        if waiting.is_none() {
+            waiting = Some(Waiting::start(listener)?);
+        }
+        tokio::time::sleep(PREPARE_PERIOD).await;
+    }
+    if let Some(waiting) = waiting {
+        waiting.finish().await;
+    }
     Ok(())
 }
 
@@ -64,18 +112,26 @@ pub(super) struct Running {
     workers: Workers,
 }
 
-/// Opens the database, brings the schema up to date, starts the workers and binds the address.
-pub(super) async fn start(config: Config, clock: impl Clock, migrate: bool) -> Result<Running, Failure> {
-    let listener = http::server::bind(config.listen)
-        .map_err(|error| Failure::Failed(format!("cannot listen on {}: {error}", config.listen)))?;
+/// Binds the address, brings the schema up to date and starts the workers.
+pub(super) async fn start(config: Config, clock: impl Clock) -> Result<Running, Failure> {
+    let listener = bind(&config)?;
     let store = config.store();
-    app::prepare(&config, &mut store.writer(), clock.now(), migrate).await?;
+    app::prepare(&config, &store, clock.now(), true).await?;
     app::check_content(&config, &store).await?;
-    let (app, workers) = App::start(config, store, Arc::new(clock));
-    Ok(Running { app, listener, workers })
+    Ok(Running::new(config, store, clock, listener))
+}
+
+fn bind(config: &Config) -> Result<TcpListener, Failure> {
+    http::server::bind(config.listen)
+        .map_err(|error| Failure::Failed(format!("cannot listen on {}: {error}", config.listen)))
 }
 
 impl Running {
+    fn new(config: Config, store: Store, clock: impl Clock, listener: TcpListener) -> Self {
+        let (app, workers) = App::start(config, store, Arc::new(clock));
+        Self { app, listener, workers }
+    }
+
     /// The address in use.
     pub(super) fn url(&self) -> String {
         let address = self.listener.local_addr().unwrap_or(self.app.config.listen);

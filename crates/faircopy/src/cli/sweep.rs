@@ -40,7 +40,7 @@ pub(super) async fn run(order: Order, share: Share, global: &Global) -> Result<R
         ));
     };
     let store = config.store();
-    app::prepare(&config, &mut store.writer(), clock.now(), true).await?;
+    app::prepare(&config, &store, clock.now(), true).await?;
     let fetching = tokio::spawn(keys.run());
     let (intake, worker) = intake::channel(store.writer(), clock.clone(), metrics.clone());
     let merging = tokio::spawn(worker.run());

@@ -12,6 +12,7 @@ pub mod problem;
 mod records;
 pub mod server;
 pub(crate) mod session;
+pub(crate) mod waiting;
 mod webhook;
 
 use std::sync::Arc;

@@ -279,7 +279,7 @@ mod tests {
         let config = Config::load(&Flags::default(), &environment).unwrap();
         let store = config.store();
         let (metrics, clock): (_, Arc<dyn Clock>) = (Metrics::install(), Arc::new(ManualClock::at(NOW)));
-        prepare(&config, &mut store.writer(), NOW, true).await.unwrap();
+        prepare(&config, &store, NOW, true).await.unwrap();
         let keys = KeySet::new(&config.sessions, clock.clone(), metrics.clone());
         let clerk = Clerk::new(&config, keys, clock.clone(), metrics.clone());
         let Names::OfClerk(desk) = Names::new(&config, clerk.as_ref(), &store, &clock, &metrics) else {

@@ -170,8 +170,7 @@ impl Run<'_> {
             found.clone()
         } else {
             let news = self.learn(differing.iter().flat_map(|observations| (*observations).clone()).collect()).await?;
-            let own = doubtful(&differing, &news);
-            if own.is_empty() { vec![] } else { self.sweeper.store.differences(&own, self.sweeper.clock.now()).await? }
+            self.sweeper.store.differences(&doubtful(&differing, &news), self.sweeper.clock.now()).await?
         };
         let own = differing.iter().filter_map(|observations| observations.first());
         self.tell(kind, &found, &left, own).await?;

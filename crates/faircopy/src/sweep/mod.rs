@@ -490,7 +490,8 @@ impl Run<'_> {
             return Ok(vec![]);
         }
         let fence = self.shared().fence.clone();
-        for tried in 0.. {
+        let mut tried = 0;
+        loop {
             match self.sweeper.intake.sweep(observations.clone(), fence.clone()).await {
                 Ok(receipt) if receipt.is_fenced_off => return Err(Stop::LeaseLost),
                 Ok(receipt) => return Ok(receipt.parts),
@@ -498,8 +499,8 @@ impl Run<'_> {
                 Err(refusal) if tried >= self.sweeper.patience.tries => return Err(Stop::Copy(refusal.to_string())),
                 Err(_) => tokio::time::sleep(self.sweeper.patience.pause(tried)).await,
             }
+            tried += 1;
         }
-        Ok(vec![])
     }
 
     /// Puts a question to Clerk until it is answered, or will not be.

@@ -484,12 +484,17 @@ async fn wrong_usage_ends_with_2_and_a_dead_database_with_1() {
         assert!(output.stdout.is_empty(), "talk goes to standard error: {output:?}");
     }
     let dead = "postgres://app:hunter2@127.0.0.1:1/app";
-    for arguments in [&["status"][..], &["migrate"], &["serve", "--listen", "127.0.0.1:0"], &["replay", "--all"]] {
+    for arguments in [&["status"][..], &["migrate"], &["replay", "--all"]] {
         let output = faircopy(folder().path(), &[("DATABASE_URL", dead)], arguments).await;
         assert_eq!(output.code, Some(1), "{arguments:?}: {output:?}");
         assert!(output.stderr.contains("DATABASE_URL"), "it says what to look at: {output:?}");
         assert!(!output.stderr.contains("hunter2"), "{output:?}");
     }
+    // A database that is away is waited for, a folder that is not there is not.
+    let nowhere = [("DATABASE_URL", "sqlite://no-such-folder/copy.db")];
+    let output = faircopy(folder().path(), &nowhere, &["serve", "--listen", "127.0.0.1:0"]).await;
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("names a folder that does not exist"), "{output:?}");
 }
 
 #[tokio::test]

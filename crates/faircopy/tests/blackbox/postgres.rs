@@ -43,6 +43,32 @@ async fn a_killed_postgres_loses_nothing_and_the_server_recovers_by_itself() {
     check(&place, &server, &history, &sent).await;
 }
 
+/// Before PostgreSQL runs there is nobody who could apply migrations: the service waits, alive and not ready.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_starts_first_waits_for_postgres() {
+    let seed = Seed::of_run();
+    let history = History::random(seed.value(), 100);
+    let deliveries = history.deliveries(seed.value());
+    let mut postgres = Postgres::start().await;
+    let place = Place::at(postgres.create_database("copy").await);
+    postgres.stop().await;
+    let mut server = Server::start(place.options().ready_path("/healthz")).await;
+    all_at_once(&sender(&server), &deliveries[..20]).await.iter().for_each(assert_sent_back);
+    let answer = server.get("/readyz").await.expect("an answer");
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")), "{}", answer.text());
+    assert!(answer.text().contains("database-unavailable"), "{}", answer.text());
+    assert!(server.stderr().contains("waiting for the database"), "{}", server.stderr());
+    postgres.restart().await;
+    ready_soon(&server).await;
+    let mut sent = Sent::default();
+    sent.add(&sender(&server).send_all(deliveries, 8, PATIENCE).await);
+    check(&place, &server, &history, &sent).await;
+
+    postgres.stop().await;
+    server.restart_with(place.options().ready_path("/healthz")).await;
+    assert!(server.terminate().await.success(), "who waits can be told to end");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn terminated_backends_lose_nothing() {
     let seed = Seed::of_run();

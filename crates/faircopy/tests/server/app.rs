@@ -342,7 +342,7 @@ impl Builder {
         let path = config.webhook.paths[0].clone();
         let store = config.store();
         if self.migrate {
-            app::prepare(&config, &mut store.writer(), clock.now(), true).await.expect("a database that can be used");
+            app::prepare(&config, &store, clock.now(), true).await.expect("a database that can be used");
         }
         let (app, workers) = App::start(config, store.clone(), clock.clone());
         let (router, weak) = (http::router(&app), Arc::downgrade(&app));

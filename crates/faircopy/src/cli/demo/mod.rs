@@ -158,7 +158,7 @@ async fn start_server(mut config: Config, exactly: bool) -> Result<Running, Fail
     if !free && !exactly {
         config.listen.set_port(0);
     }
-    start(config, SystemClock, true).await
+    start(config, SystemClock).await
 }
 
 /// Every change at Clerk is sent to the service from now on.
