@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod, Runtime};
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
@@ -415,6 +415,8 @@ impl Readers {
         let manager = Manager::from_config(target.config.clone(), target.tls.clone(), recycling);
         let pool = Pool::builder(manager)
             .max_size(READERS)
+            // The one that was used last comes first: where there is little to read, the others fall idle.
+            .queue_mode(QueueMode::Lifo)
             .wait_timeout(Some(ACQUIRE_TIMEOUT))
             .create_timeout(Some(ACQUIRE_TIMEOUT))
             .runtime(Runtime::Tokio1)
