@@ -102,7 +102,7 @@ fn statement(table: &str, keys: &[&str], columns: &[&str], workspace: Option<&st
     let (first, joined) = (keys[0], keys.iter().map(|key| format!("t.{key} = v.{key}")).collect::<Vec<_>>());
     let subject = keys.iter().map(|key| format!("v.{key}")).collect::<Vec<_>>().join(" || '/' || ");
     format!(
-        "SELECT {subject}, t.{first}, {list} FROM {{rows}} AS v LEFT JOIN {{s}}{table} AS t ON {joined} \
+        "SELECT {subject}, t.{first}, {list} FROM {{rows}} AS v {{find-left {table} t {joined}}} \
          WHERE t.{first} IS NULL OR t.provenance = 'token' OR {differs}",
         list = lists.join(" || "),
         joined = joined.join(" AND "),

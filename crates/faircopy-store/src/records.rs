@@ -232,11 +232,10 @@ pub(crate) async fn settle(
 ) -> Result<()> {
     static USERS: LazyLock<String> = LazyLock::new(|| {
         format!(
-            "UPDATE {{s}}users AS t SET workspace_id = w.wanted FROM \
-             (SELECT u.clerk_user_id AS id, {wanted} AS wanted FROM {{rows}} AS v \
-              JOIN {{s}}users u ON u.clerk_user_id = v.id) AS w \
-             WHERE t.clerk_user_id = w.id AND t.workspace_id IS DISTINCT FROM w.wanted RETURNING clerk_user_id",
-            wanted = wanted_workspace("u"),
+            "UPDATE {{s}}users AS t SET workspace_id = {wanted} \
+             WHERE t.clerk_user_id {{any-of}}(SELECT v.id FROM {{rows}} AS v){{end}} \
+             AND t.workspace_id IS DISTINCT FROM {wanted} RETURNING clerk_user_id",
+            wanted = wanted_workspace("t"),
         )
     });
     let (mut calls, mut entities) = (Vec::new(), Vec::new());
@@ -421,14 +420,13 @@ impl<'a> Writes<'a> {
 
     fn remove_organizations(&mut self, gone: &[&'a OrganizationId]) {
         let ids = || Rows::new(gone.len()).text("id", gone.iter().map(|id| Some(id.as_str())));
-        let members = "DELETE FROM {s}organization_members WHERE clerk_org_id IN (SELECT v.id FROM {rows} AS v) \
+        let members = "DELETE FROM {s}organization_members WHERE clerk_org_id {any-of}(SELECT v.id FROM {rows} AS v){end} \
             RETURNING clerk_org_id, clerk_user_id";
         self.push(Says::Member(Operation::Remove), members, ids());
-        let invitations = "DELETE FROM {s}organization_invitations WHERE clerk_org_id IN (SELECT v.id FROM {rows} AS v) \
+        let invitations = "DELETE FROM {s}organization_invitations WHERE clerk_org_id {any-of}(SELECT v.id FROM {rows} AS v){end} \
             RETURNING clerk_invitation_id";
         self.push(Says::Changed(Entity::Invitation, Operation::Remove), invitations, ids());
-        let organizations =
-            "DELETE FROM {s}organizations WHERE clerk_org_id IN (SELECT v.id FROM {rows} AS v) RETURNING clerk_org_id";
+        let organizations = "DELETE FROM {s}organizations WHERE clerk_org_id {any-of}(SELECT v.id FROM {rows} AS v){end} RETURNING clerk_org_id";
         self.push(Says::Changed(Entity::Organization, Operation::Remove), organizations, ids());
         self.calls.push(registers::sweep_organizations(gone));
         self.says.push(Says::Nothing);
@@ -436,11 +434,10 @@ impl<'a> Writes<'a> {
 
     fn remove_users(&mut self, gone: &[&'a UserId]) {
         let ids = || Rows::new(gone.len()).text("id", gone.iter().map(|id| Some(id.as_str())));
-        let members = "DELETE FROM {s}organization_members WHERE clerk_user_id IN (SELECT v.id FROM {rows} AS v) \
+        let members = "DELETE FROM {s}organization_members WHERE clerk_user_id {any-of}(SELECT v.id FROM {rows} AS v){end} \
             RETURNING clerk_org_id, clerk_user_id";
         self.push(Says::MemberOfNobody, members, ids());
-        let users =
-            "DELETE FROM {s}users WHERE clerk_user_id IN (SELECT v.id FROM {rows} AS v) RETURNING clerk_user_id";
+        let users = "DELETE FROM {s}users WHERE clerk_user_id {any-of}(SELECT v.id FROM {rows} AS v){end} RETURNING clerk_user_id";
         self.push(Says::Changed(Entity::User, Operation::Remove), users, ids());
         self.calls.push(registers::sweep_users(gone));
         self.says.push(Says::Nothing);
@@ -449,15 +446,13 @@ impl<'a> Writes<'a> {
     /// Only the rows themselves: memberships and invitations speak for themselves.
     fn withdraw_organizations(&mut self, withdrawn: &[&'a OrganizationId]) {
         let ids = Rows::new(withdrawn.len()).text("id", withdrawn.iter().map(|id| Some(id.as_str())));
-        let statement =
-            "DELETE FROM {s}organizations WHERE clerk_org_id IN (SELECT v.id FROM {rows} AS v) RETURNING clerk_org_id";
+        let statement = "DELETE FROM {s}organizations WHERE clerk_org_id {any-of}(SELECT v.id FROM {rows} AS v){end} RETURNING clerk_org_id";
         self.push(Says::Changed(Entity::Organization, Operation::Remove), statement, ids);
     }
 
     fn withdraw_users(&mut self, withdrawn: &[&'a UserId]) {
         let ids = Rows::new(withdrawn.len()).text("id", withdrawn.iter().map(|id| Some(id.as_str())));
-        let statement =
-            "DELETE FROM {s}users WHERE clerk_user_id IN (SELECT v.id FROM {rows} AS v) RETURNING clerk_user_id";
+        let statement = "DELETE FROM {s}users WHERE clerk_user_id {any-of}(SELECT v.id FROM {rows} AS v){end} RETURNING clerk_user_id";
         self.push(Says::Changed(Entity::User, Operation::Remove), statement, ids);
     }
 
@@ -472,20 +467,20 @@ impl<'a> Writes<'a> {
 
     fn remove_invitations(&mut self, gone: &[&'a InvitationId]) {
         let rows = Rows::new(gone.len()).text("id", gone.iter().map(|id| Some(id.as_str())));
-        let statement = "DELETE FROM {s}organization_invitations WHERE clerk_invitation_id IN \
-            (SELECT v.id FROM {rows} AS v) RETURNING clerk_invitation_id";
+        let statement = "DELETE FROM {s}organization_invitations WHERE clerk_invitation_id {any-of}\
+            (SELECT v.id FROM {rows} AS v){end} RETURNING clerk_invitation_id";
         self.push(Says::Changed(Entity::Invitation, Operation::Remove), statement, rows);
     }
 
     /// Finds the members of organizations that are about to get another workspace, or to lose theirs.
     fn relinked_members(&mut self, put: &Put<'a, OrganizationId, Organization>, withdrawn: &[&'a OrganizationId]) {
-        let statement = "SELECT m.clerk_user_id FROM {rows} AS v LEFT JOIN {s}organizations o ON o.clerk_org_id = v.id \
-            JOIN {s}organization_members m ON m.clerk_org_id = v.id WHERE o.workspace_id IS DISTINCT FROM v.workspace_id";
+        let statement = "SELECT m.clerk_user_id FROM {rows} AS v {find-left organizations o o.clerk_org_id = v.id} \
+            {find organization_members m m.clerk_org_id = v.id} WHERE o.workspace_id IS DISTINCT FROM v.workspace_id";
         let rows = Rows::new(put.len())
             .text("id", put.iter().map(|(id, _, _)| Some(id.as_str())))
             .text("workspace_id", put.iter().map(|(_, organization, _)| organization.workspace(self.mode)));
         self.push(Says::Relinked, statement, rows);
-        let members = "SELECT m.clerk_user_id FROM {rows} AS v JOIN {s}organization_members m ON m.clerk_org_id = v.id";
+        let members = "SELECT m.clerk_user_id FROM {rows} AS v {find organization_members m m.clerk_org_id = v.id}";
         let rows = Rows::new(withdrawn.len()).text("id", withdrawn.iter().map(|id| Some(id.as_str())));
         self.push(Says::Relinked, members, rows);
     }

@@ -36,7 +36,7 @@ fn holding(holder: &str, is_linked: &str, takes: &str) -> String {
         "INSERT INTO {{s}}workspaces AS t (id, clerk_org_id, name, owner_id, is_linked, created_at) \
          SELECT v.id, h.clerk_org_id, h.name, h.created_by, {is_linked}, \
           COALESCE(h.created_at, (SELECT w.created_at FROM {{s}}workspaces w WHERE w.id = v.id), v.began_at) \
-         FROM {{rows}} AS v JOIN {{s}}organizations h ON h.clerk_org_id = {holder} WHERE NOT EXISTS \
+         FROM {{rows}} AS v {{find organizations h h.clerk_org_id = {holder}}} WHERE NOT EXISTS \
           (SELECT 1 FROM {{s}}cascades c WHERE c.workspace_id = v.id AND c.state NOT IN ('done', 'cancelled')) \
          ON CONFLICT (id) DO UPDATE SET clerk_org_id = excluded.clerk_org_id, name = excluded.name, \
           owner_id = excluded.owner_id, is_linked = excluded.is_linked, created_at = excluded.created_at, ended_at = NULL \
@@ -74,7 +74,8 @@ pub(crate) fn release<'a>(
 ) -> Call<'a> {
     let rows = Rows::new(organizations.len()).text("org", organizations.map(Some)).text("kept", kept.into_iter());
     let statement = "UPDATE {s}workspaces AS t SET clerk_org_id = NULL FROM {rows} AS v \
-        WHERE t.clerk_org_id = v.org AND t.id IS DISTINCT FROM v.kept RETURNING id";
+        WHERE t.clerk_org_id = v.org AND t.clerk_org_id {any-of}(SELECT v.org FROM {rows} AS v){end} \
+        AND t.id IS DISTINCT FROM v.kept RETURNING id";
     Call::over(statement, rows)
 }
 
@@ -86,6 +87,7 @@ pub(crate) fn end<'a>(organizations: impl ExactSizeIterator<Item = &'a str>, now
         Rows::new(length).text("org", organizations.map(Some)).time("at", std::iter::repeat_n(Some(now), length));
     let statement = "UPDATE {s}workspaces AS t SET ended_at = v.at FROM {rows} AS v \
         WHERE (t.clerk_org_id = v.org OR (t.id = v.org AND NOT t.is_linked)) AND t.ended_at IS NULL \
+        AND (t.clerk_org_id {any-of}(SELECT v.org FROM {rows} AS v){end} OR t.id {any-of}(SELECT v.org FROM {rows} AS v){end}) \
         AND (NOT t.is_linked OR NOT EXISTS (SELECT 1 FROM {s}organizations o WHERE o.workspace_id = t.id)) RETURNING id";
     Call::over(statement, rows)
 }
@@ -94,7 +96,8 @@ pub(crate) fn end<'a>(organizations: impl ExactSizeIterator<Item = &'a str>, now
 pub(crate) fn pass_on<'a>(organizations: impl ExactSizeIterator<Item = &'a str>) -> Call<'a> {
     let rows = Rows::new(organizations.len()).text("org", organizations.map(Some));
     let statement = "UPDATE {s}workspaces AS t SET clerk_org_id = NULL FROM {rows} AS v \
-        WHERE t.clerk_org_id = v.org AND t.is_linked AND t.ended_at IS NULL RETURNING id";
+        WHERE t.clerk_org_id = v.org AND t.clerk_org_id {any-of}(SELECT v.org FROM {rows} AS v){end} \
+        AND t.is_linked AND t.ended_at IS NULL RETURNING id";
     Call::over(statement, rows)
 }
 
@@ -212,7 +215,7 @@ async fn settle_some(
     let Some(last) = ids.last().cloned() else { return Ok(None) };
     // Under the pen they are read again: somebody may have written them meanwhile.
     let read = "SELECT o.clerk_org_id, o.workspace_id, {text o.settings} FROM {rows} AS v \
-        JOIN {s}organizations o ON o.clerk_org_id = v.org";
+        {find organizations o o.clerk_org_id = v.org}";
     let rows = Rows::new(ids.len()).text("org", ids.iter().map(|id| Some(id.as_str())));
     let begun = connection.begin(vec![], vec![Call::over(read, rows)]).await?;
     let (mut known, mut moved) = (Vec::new(), Vec::new());
@@ -241,9 +244,10 @@ async fn write_some(
     moved: &[(String, Option<String>)],
     now: Millis,
 ) -> Result<Vec<Entry>> {
-    let members = "SELECT m.clerk_user_id FROM {rows} AS v JOIN {s}organization_members m ON m.clerk_org_id = v.org";
+    let members = "SELECT m.clerk_user_id FROM {rows} AS v {find organization_members m m.clerk_org_id = v.org}";
     let update = "UPDATE {s}organizations AS t SET workspace_id = v.wanted FROM {rows} AS v \
-        WHERE t.clerk_org_id = v.org AND t.workspace_id IS DISTINCT FROM v.wanted RETURNING clerk_org_id";
+        WHERE t.clerk_org_id = v.org AND t.clerk_org_id {any-of}(SELECT v.org FROM {rows} AS v){end} \
+        AND t.workspace_id IS DISTINCT FROM v.wanted RETURNING clerk_org_id";
     let orgs = || Rows::new(moved.len()).text("org", moved.iter().map(|(id, _)| Some(id.as_str())));
     let wanted = orgs().text("wanted", moved.iter().map(|(_, wanted)| wanted.as_deref()));
     let mut calls = vec![Call::over(members, orgs()), Call::over(update, wanted)];
