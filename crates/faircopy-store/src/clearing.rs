@@ -19,7 +19,7 @@ use crate::{Store, Writer, failpoint, outbox};
 
 /// Rows of a table on which nothing hangs that go in one transaction: a few milliseconds, because other tenants' deliveries wait
 /// behind it on SQLite and share the cores on PostgreSQL.
-pub const LEAVES_AT_ONCE: i64 = 100;
+pub const LEAVES_AT_ONCE: i64 = 50;
 /// Rows on which others hang that are looked at together.
 pub const PARENTS_AT_ONCE: i64 = 20;
 
@@ -148,6 +148,8 @@ async fn delete(connection: &mut Connection, mandate: Mandate<'_>, node: &Node, 
     let dialect = connection.dialect();
     begin_fenced(connection, Some(mandate.fence)).await?;
     failpoint::step("cascade-chunk");
+    // Other tenants' commits queue for the same disk.
+    connection.commit_lazily().await?;
     if !is_deleting(connection, &mandate.cascade.subject).await? {
         connection.rollback().await?;
         return Ok(Batch::Stopped);

@@ -106,6 +106,15 @@ impl Connection {
         }
     }
 
+    /// The commit to come need not be on the disk when it returns: for work that is simply done again if a crash takes it back.
+    /// Whatever is committed after it takes it along. (SQLite can promise that only for a whole connection.)
+    pub(crate) async fn commit_lazily(&mut self) -> Result<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(client) => client.commit_lazily().await,
+        }
+    }
+
     /// Runs statements that do not need one another's answers, in their order. A call over no rows is answered without
     /// being run. The first failure is returned, and the transaction is then lost.
     pub(crate) async fn run_all(&mut self, calls: Vec<Call<'_>>) -> Result<Vec<Vec<Row>>> {

@@ -47,6 +47,8 @@ const SETTINGS: &str = concat!(
      set_config('idle_in_transaction_session_timeout', '10s', true), set_config('synchronous_commit', 'on', true), ",
     by_key!()
 );
+/// Undoes for one transaction that its commit waits for the disk.
+const LAZILY: &str = "SELECT set_config('synchronous_commit', 'off', true)";
 /// What a read over many rows sets, for itself alone: each row is looked up by its key, with one plan for any number of
 /// rows. Left to itself the planner goes through whole tables while they are small, and plans anew for each small number.
 const READ_SETTINGS: &str = concat!("SELECT ", by_key!());
@@ -223,6 +225,10 @@ impl Client {
         begun?;
         set?;
         found
+    }
+
+    pub(super) async fn commit_lazily(&self) -> Result<()> {
+        self.run_all(&[Call::new(LAZILY, vec![])]).await.map(drop)
     }
 
     pub(super) async fn run_all(&self, calls: &[Call<'_>]) -> Result<Vec<Vec<Row>>> {
