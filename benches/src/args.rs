@@ -79,6 +79,30 @@ pub(crate) struct Args {
     #[arg(long, default_value = "1000", value_name = "REQUESTS")]
     pub(crate) rate_limit: String,
 
+    /// Mode: other tenants' latency while a full workspace is deleted, beside their latency before
+    #[arg(long, group = "mode")]
+    pub(crate) cascade: bool,
+
+    /// With --cascade: channels of the workspace
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub(crate) channels: u64,
+
+    /// With --cascade: messages in these channels
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub(crate) messages: u64,
+
+    /// With --cascade: rooms of the workspace, each with a document: two rooms at Liveblocks
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub(crate) rooms: u64,
+
+    /// With --cascade: deliveries of other tenants that arrive in a second
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    pub(crate) per_second: u32,
+
+    /// With --cascade: Liveblocks is slow and answers 5 % with errors and some with 429
+    #[arg(long, requires = "cascade")]
+    pub(crate) bad_day: bool,
+
     /// Mode: instructions of the core's steps, beside what is committed; fails when a step became dearer; needs valgrind
     #[arg(long, group = "mode")]
     pub(crate) instructions: bool,

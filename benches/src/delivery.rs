@@ -18,6 +18,9 @@ use crate::SIGNING_KEY;
 /// Clerk's own example, filled up by [`user`] to the size of a real user.
 const EXAMPLE: &str = include_str!("../../fixtures/deliveries/user.created.json");
 
+const ORGANIZATION_CREATED: &str = include_str!("../../fixtures/deliveries/organization.created.json");
+const ORGANIZATION_DELETED: &str = include_str!("../../fixtures/deliveries/organization.deleted.json");
+
 /// Stands where the 27 characters of an id go.
 const ID: &str = "IIIIIIIIIIIIIIIIIIIIIIIIIII";
 /// Stands where the milliseconds of this version of the user go.
@@ -132,14 +135,56 @@ impl Request {
 
     fn sign(&mut self) {
         let layout = &*self.layout;
-        let mut mac = layout.key.clone();
-        mac.update(&self.bytes[layout.delivery_id.clone()]);
-        mac.update(b".");
-        mac.update(&self.bytes[layout.attempted_at.clone()]);
-        mac.update(b".");
-        mac.update(&self.bytes[layout.body.clone()]);
-        let written = BASE64.encode_slice(mac.finalize().into_bytes(), &mut self.bytes[layout.signature.clone()]);
+        let part = |range: &Range<usize>| &self.bytes[range.clone()];
+        let seal = seal(&layout.key, part(&layout.delivery_id), part(&layout.attempted_at), part(&layout.body));
+        let written = BASE64.encode_slice(seal, &mut self.bytes[layout.signature.clone()]);
         debug_assert_eq!(written, Ok(44));
+    }
+}
+
+/// What Svix signs: id, seconds and body.
+fn seal(key: &Hmac<Sha256>, id: &[u8], attempted_at: &[u8], body: &[u8]) -> [u8; 32] {
+    let mut mac = key.clone();
+    for part in [id, b".", attempted_at, b".", body] {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+/// What happens to an organization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Organization {
+    /// `organization.created`.
+    Created,
+    /// `organization.deleted`.
+    Deleted,
+}
+
+impl Organization {
+    /// A delivery of its own about this organization, signed at `now`: the header lines that are Svix's, and the body.
+    #[must_use]
+    pub fn delivery(self, id: &str, now: SystemTime) -> (String, String) {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (seconds, millis) = (since.as_secs(), u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        let (name, example) = match self {
+            Organization::Created => ("new", ORGANIZATION_CREATED),
+            Organization::Deleted => ("old", ORGANIZATION_DELETED),
+        };
+        let mut event: Value = serde_json::from_str(example).expect("the fixture is JSON");
+        event["timestamp"] = json!(millis);
+        event["data"]["id"] = json!(id);
+        if self == Organization::Created {
+            event["data"]["created_at"] = json!(millis);
+            event["data"]["updated_at"] = json!(millis);
+        }
+        let (delivery, body) = (format!("msg_{name}_{id}"), event.to_string());
+        let key = Hmac::new_from_slice(SIGNING_KEY).expect("HMAC takes keys of any length");
+        let seal = seal(&key, delivery.as_bytes(), seconds.to_string().as_bytes(), body.as_bytes());
+        let lines = format!(
+            "svix-id: {delivery}\r\nsvix-timestamp: {seconds}\r\nsvix-signature: v1,{}\r\n",
+            BASE64.encode(seal)
+        );
+        (lines, body)
     }
 }
 
@@ -162,7 +207,7 @@ fn fresh_id(number: u64, now_s: u64) -> [u8; 27] {
     id
 }
 
-/// The id of the `number`-th stored row, counted from 1. [`crate::fill`] writes the same in SQL.
+/// The id of the `number`-th stored row, counted from 1. `fill.rs` writes the same in SQL.
 fn stored_id(number: u64) -> [u8; 27] {
     let mut id = [b'2'; 27];
     id[1..].copy_from_slice(&decimal::<26>(number));
@@ -267,13 +312,23 @@ mod tests {
         assert_eq!(hot.len(), 100);
     }
 
-    /// Svix's published example, signed by the same steps as [`Request::sign`].
+    #[test]
+    fn a_delivery_about_an_organization_names_it() {
+        let (lines, body) =
+            Organization::Deleted.delivery("org_1", UNIX_EPOCH + Duration::from_millis(1_800_000_000_123));
+        let event: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!((&event["type"], &event["data"]["id"]), (&json!("organization.deleted"), &json!("org_1")));
+        assert_eq!(event["timestamp"], 1_800_000_000_123_u64);
+        assert!(lines.starts_with("svix-id: msg_old_org_1\r\nsvix-timestamp: 1800000000\r\nsvix-signature: v1,"));
+    }
+
+    /// Svix's published example.
     #[test]
     fn the_signature_is_svix_own() {
         let key = BASE64.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("Base64");
-        let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("any length");
-        mac.update(br#"msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{"test": 2432232314}"#);
-        let signature = BASE64.encode(mac.finalize().into_bytes());
+        let key = Hmac::new_from_slice(&key).expect("any length");
+        let seal = seal(&key, b"msg_p5jXN8AQM9LWM0D4loKWxJek", b"1614265330", br#"{"test": 2432232314}"#);
+        let signature = BASE64.encode(seal);
         assert_eq!(signature, "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 }

@@ -1,8 +1,10 @@
 //! Rows that are stored before the load: a million users and ten million deliveries take minutes, not a day, this way.
 //!
-//! **This is the one place that must follow Faircopy's tables**: [`faircopy_users`] and [`faircopy_deliveries`].
+//! **This is the one place that must follow Faircopy's tables**: [`faircopy_users`], [`faircopy_deliveries`] and what is in a
+//! workspace ([`CONTENT`], [`Content`]).
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
+use serde::Serialize;
 
 use crate::contestant::Contestant;
 use crate::database::Database;
@@ -35,8 +37,13 @@ pub(crate) fn fill(database: &Database<'_>, users: u64, deliveries: u64) -> Resu
         eprintln!("  {to} of {deliveries} deliveries");
         from = to + 1;
     }
-    // As autovacuum would have left it long ago; otherwise the load pays for the fill.
-    database.query(if contestant.on_postgres() { "VACUUM ANALYZE;" } else { "PRAGMA wal_checkpoint(TRUNCATE);" })?;
+    tidy(database)
+}
+
+/// Leaves the tables as autovacuum would have left them long ago; otherwise the load pays for the fill.
+pub(crate) fn tidy(database: &Database<'_>) -> Result<()> {
+    let on_postgres = database.contestant().on_postgres();
+    database.query(if on_postgres { "VACUUM ANALYZE;" } else { "PRAGMA wal_checkpoint(TRUNCATE);" })?;
     database.settle()
 }
 
@@ -52,7 +59,7 @@ fn deliveries_sql(contestant: Contestant, from: u64, to: u64, users: u64) -> Vec
     }
 }
 
-// ─── FAIRCOPY'S TABLES: adapt these two functions when a migration changes them ──────────────────────────────────────
+// ─── FAIRCOPY'S TABLES: adapt what follows when a migration changes them ──────────────────────────────────────
 
 /// Statements that store users 1 to `users` in Faircopy's tables: the public row, and what the merge remembers of it
 /// (its version, so that an update of a stored user is an update).
@@ -79,6 +86,114 @@ fn faircopy_deliveries(contestant: Contestant, from: u64, to: u64, users: u64) -
          FROM {rows};",
         payload = payload(&id),
     )]
+}
+
+/// How much an application has put into a workspace.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Content {
+    pub(crate) channels: u64,
+    /// Of all channels; one channel after the other gets one, so that those of a channel lie apart.
+    pub(crate) messages: u64,
+    /// Each with a document.
+    pub(crate) rooms: u64,
+}
+
+/// Who has read a channel.
+const READERS_OF_A_CHANNEL: u64 = 10;
+/// What a message says: a line, as people write them.
+const MESSAGE: &str =
+    "Shall we look at the second draft on Thursday, before the others have seen it? I have put my notes there.";
+/// The tables of a workspace, and the column whose value begins with the workspace's id.
+const CONTENT: [(&str, &str); 6] = [
+    ("channels", "id"),
+    ("messages", "channel_id"),
+    ("last_reads", "channel_id"),
+    ("rooms", "id"),
+    ("documents", "room_id"),
+    ("workspaces", "id"),
+];
+
+impl Content {
+    /// Rows of each table of [`CONTENT`], with the channel that the workspace begins with.
+    fn expected(&self) -> Vec<u64> {
+        let Content { channels, messages, rooms } = *self;
+        vec![channels + 1, messages, channels * READERS_OF_A_CHANNEL, rooms, rooms, 1]
+    }
+
+    /// All rows.
+    pub(crate) fn rows(&self) -> u64 {
+        self.expected().iter().sum()
+    }
+
+    /// What the rows have at Liveblocks: the ids that the built-in tables say.
+    pub(crate) fn room_ids<'a>(&self, workspace: &'a str) -> impl Iterator<Item = String> + use<'a> {
+        (1..=self.rooms).flat_map(move |n| [format!("room:{workspace}-r{n}"), format!("doc:{workspace}-d{n}")])
+    }
+
+    /// Puts it into a workspace that is there. The tables are not [`tidy`] afterwards.
+    pub(crate) fn fill(&self, database: &Database<'_>, workspace: &str) -> Result<()> {
+        let Content { channels, messages, rooms } = *self;
+        let (schema, dialect) = (database.contestant().schema(), Dialect::of(database.contestant()));
+        database.query(&format!(
+            "INSERT INTO {schema}channels (id, workspace_id, name)
+             SELECT '{workspace}-c' || n, '{workspace}', 'channel ' || n FROM {};",
+            dialect.rows(1, channels)
+        ))?;
+        let mut from = 1;
+        while from <= messages {
+            let to = messages.min(from + MESSAGES_PER_STATEMENT - 1);
+            database.query(&format!(
+                "INSERT INTO {schema}messages (id, channel_id, author_id, body)
+                 SELECT '{workspace}-m' || n, '{workspace}-c' || (n % {channels} + 1), 'user_of_it', '{MESSAGE}' FROM {};",
+                dialect.rows(from, to)
+            ))?;
+            from = to + 1;
+        }
+        database.query(&format!(
+            "INSERT INTO {schema}last_reads (channel_id, clerk_user_id)
+             SELECT '{workspace}-c' || (n % {channels} + 1), 'user_' || (n / {channels}) FROM {};",
+            dialect.rows(0, channels * READERS_OF_A_CHANNEL - 1)
+        ))?;
+        database.query(&format!(
+            "INSERT INTO {schema}rooms (id, workspace_id, name)
+             SELECT '{workspace}-r' || n, '{workspace}', 'room ' || n FROM {};",
+            dialect.rows(1, rooms)
+        ))?;
+        database.query(&format!(
+            "INSERT INTO {schema}documents (id, room_id, title)
+             SELECT '{workspace}-d' || n, '{workspace}-r' || n, 'document ' || n FROM {};",
+            dialect.rows(1, rooms)
+        ))?;
+        self.is_whole(database, workspace)
+    }
+
+    /// Fails unless a workspace holds exactly this.
+    pub(crate) fn is_whole(&self, database: &Database<'_>, workspace: &str) -> Result<()> {
+        let (found, expected) = (rows_of(database, workspace)?, self.expected());
+        ensure!(found == expected, "{workspace} holds {found:?} rows where {expected:?} were put: {CONTENT:?}");
+        Ok(())
+    }
+}
+
+/// Messages per statement: so many rows wait for their foreign keys to be looked at.
+const MESSAGES_PER_STATEMENT: u64 = 200_000;
+
+/// Fails unless nothing is left of a workspace.
+pub(crate) fn is_gone(database: &Database<'_>, workspace: &str) -> Result<()> {
+    let found = rows_of(database, workspace)?;
+    ensure!(found.iter().all(|rows| *rows == 0), "{workspace} still holds {found:?} rows of {CONTENT:?}");
+    Ok(())
+}
+
+/// Rows of a workspace in each table of [`CONTENT`].
+fn rows_of(database: &Database<'_>, workspace: &str) -> Result<Vec<u64>> {
+    let schema = database.contestant().schema();
+    let length = workspace.len();
+    let counts = CONTENT.map(|(table, column)| {
+        format!("(SELECT count(*) FROM {schema}{table} WHERE substr({column}, 1, {length}) = '{workspace}')")
+    });
+    let row = database.query(&format!("SELECT {};", counts.join(", ")))?;
+    row.split('|').map(|count| count.parse().with_context(|| format!("no counts: {row}"))).collect()
 }
 
 // ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

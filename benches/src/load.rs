@@ -68,25 +68,53 @@ pub(crate) enum Work {
 pub(crate) struct Tally {
     /// Answered 200, from first to last.
     pub(crate) acknowledged: u64,
-    /// Answered 200 while it was measured.
-    pub(crate) measured: u64,
-    /// Latencies of these, in microseconds.
-    pub(crate) latencies: Histogram<u64>,
+    /// Those of them that were measured, window by window; the first one is always there.
+    pub(crate) windows: Vec<Window>,
     /// Other answers by status; 0 stands for a broken connection or no answer in time.
     pub(crate) refused: BTreeMap<u16, u64>,
 }
 
-impl Tally {
-    fn new() -> Tally {
+/// What was answered 200 in a measured window.
+#[derive(Debug)]
+pub(crate) struct Window {
+    /// How many.
+    pub(crate) measured: u64,
+    /// Their latencies, in microseconds.
+    pub(crate) latencies: Histogram<u64>,
+}
+
+impl Window {
+    fn new() -> Window {
         let longest_us = u64::try_from(2 * ANSWER_WITHIN.as_micros()).expect("a minute in microseconds");
         let latencies = Histogram::new_with_max(longest_us, LATENCY_DIGITS).expect("three digits are allowed");
-        Tally { acknowledged: 0, measured: 0, latencies, refused: BTreeMap::new() }
+        Window { measured: 0, latencies }
+    }
+
+    fn count(&mut self, latency: Duration) {
+        self.measured += 1;
+        self.latencies.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+impl Tally {
+    fn new() -> Tally {
+        Tally { acknowledged: 0, windows: vec![Window::new()], refused: BTreeMap::new() }
+    }
+
+    fn window(&mut self, number: usize) -> &mut Window {
+        if self.windows.len() <= number {
+            self.windows.resize_with(number + 1, Window::new);
+        }
+        &mut self.windows[number]
     }
 
     fn add(&mut self, other: &Tally) -> Result<()> {
         self.acknowledged += other.acknowledged;
-        self.measured += other.measured;
-        self.latencies.add(&other.latencies).map_err(|error| anyhow!("{error}"))?;
+        for (number, window) in other.windows.iter().enumerate() {
+            let sum = self.window(number);
+            sum.measured += window.measured;
+            sum.latencies.add(&window.latencies).map_err(|error| anyhow!("{error}"))?;
+        }
         for (status, count) in &other.refused {
             *self.refused.entry(*status).or_default() += count;
         }
@@ -94,15 +122,15 @@ impl Tally {
     }
 }
 
+/// The phases: nothing is measured, then one window after the other from 1 on, then nothing is sent any more.
 const WARM_UP: u8 = 0;
-const MEASURE: u8 = 1;
-const STOP: u8 = 2;
+const STOP: u8 = u8::MAX;
 
 /// A load that runs on a thread of its own.
 pub(crate) struct Load {
     phase: Arc<AtomicU8>,
     cpu_ticks: Arc<AtomicU64>,
-    thread: JoinHandle<Result<Tally>>,
+    thread: Option<JoinHandle<Result<Tally>>>,
 }
 
 impl Load {
@@ -117,16 +145,16 @@ impl Load {
                 runtime.block_on(LocalSet::new().run_until(send_all(plan, phase)))
             })
         };
-        Load { phase, cpu_ticks, thread }
+        Load { phase, cpu_ticks, thread: Some(thread) }
     }
 
-    /// From now on answers are measured.
+    /// From now on answers are measured: in the first window, and in another one each time that this is called again.
     pub(crate) fn measure(&self) {
         self.cpu_ticks.store(procfs::own_ticks(), Ordering::Relaxed);
-        self.phase.store(MEASURE, Ordering::Relaxed);
+        self.phase.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Ends the measurement; what is in flight is still answered. Gives the CPU seconds of this program meanwhile.
+    /// Ends the measurement; what is in flight is still answered. Gives the CPU seconds of this program in the last window.
     pub(crate) fn stop(&self) -> f64 {
         self.phase.store(STOP, Ordering::Relaxed);
         procfs::seconds(procfs::own_ticks() - self.cpu_ticks.load(Ordering::Relaxed))
@@ -134,13 +162,21 @@ impl Load {
 
     /// Whether it has ended by itself, which it does only when something is wrong.
     pub(crate) fn has_ended(&self) -> bool {
-        self.thread.is_finished()
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Waits for the last answers.
-    pub(crate) fn finish(self) -> Result<Tally> {
+    pub(crate) fn finish(mut self) -> Result<Tally> {
         self.phase.store(STOP, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow!("the load generator panicked"))?
+        let thread = self.thread.take().context("the load has been finished")?;
+        thread.join().map_err(|_| anyhow!("the load generator panicked"))?
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // Whoever fails meanwhile leaves nothing behind that sends to a server which is gone.
+        self.phase.store(STOP, Ordering::Relaxed);
     }
 }
 
@@ -255,9 +291,9 @@ impl Worker {
 
     fn count(&mut self, latency: Duration) {
         self.tally.acknowledged += 1;
-        if self.phase.load(Ordering::Relaxed) == MEASURE {
-            self.tally.measured += 1;
-            self.tally.latencies.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        match self.phase.load(Ordering::Relaxed) {
+            WARM_UP | STOP => {}
+            window => self.tally.window(usize::from(window) - 1).count(latency),
         }
     }
 }

@@ -14,7 +14,9 @@
 //! | [`procfs`], [`machine`] | what Linux tells about processes and about the machine |
 //! | [`program`] | programs that are run to their end |
 //! | [`upstream`], [`counter`], [`sweep`] | for `--backfill`: the local Clerk, the pages that are asked of it, a sweep watched from outside |
-//! | [`fill`] | the SQL that fills tables before `--growth` |
+//! | [`rooms`], [`deletion`] | for `--cascade`: the local Liveblocks, a deletion watched from outside |
+//! | [`sandbox`], [`mod@line`] | the process that stands in for both, and a plain connection to ask it |
+//! | [`fill`] | the SQL that fills tables before `--growth` and `--cascade` |
 //! | [`summary`], [`report`] | medians, ratios, Markdown |
 //!
 //! `benches/README.md` says how the figures are taken.
@@ -29,15 +31,19 @@ mod cluster;
 mod contestant;
 mod counter;
 mod database;
+mod deletion;
 mod fill;
 mod http;
+mod line;
 mod load;
 mod machine;
 mod mode;
 mod procfs;
 mod program;
 mod report;
+mod rooms;
 mod round;
+mod sandbox;
 mod summary;
 mod sweep;
 mod upstream;

@@ -179,7 +179,7 @@ fn measure(arena: &Arena, servers: &[Server], settings: &Settings, work: Work) -
     let postgres_ticks = procfs::tree_ticks(&postmaster)? - postgres_ticks;
     let tally = load.finish()?;
     ensure!(!ended_early, "the load ended early: deliveries arrived faster than they could be sent");
-    ensure!(tally.measured > 0, "no delivery was acknowledged; answers by status: {:?}", tally.refused);
+    ensure!(tally.windows[0].measured > 0, "no delivery was acknowledged; answers by status: {:?}", tally.refused);
     let machine =
         MachineTicks { busy: machine_after.busy - machine.busy, stolen: machine_after.stolen - machine.stolen };
     Ok(Measured { tally, elapsed, server_ticks, postgres_ticks, generator_s, machine })
@@ -194,20 +194,21 @@ impl Measured {
         verified: u64,
     ) -> Result<Round> {
         let elapsed = self.elapsed.as_secs_f64();
-        let ten_thousands = count(self.tally.measured) / 10_000.0;
+        let window = &self.tally.windows[0];
+        let ten_thousands = count(window.measured) / 10_000.0;
         let [server_s, postgres_s] = [self.server_ticks, self.postgres_ticks].map(procfs::seconds);
         let foreign_s = procfs::seconds(self.machine.busy) - server_s - postgres_s - self.generator_s;
         let millis = |micros: u64| count(micros) / 1000.0;
         Ok(Round {
             contestant: database.contestant(),
             processes: settings.processes,
-            per_second: count(self.tally.measured) / elapsed,
+            per_second: count(window.measured) / elapsed,
             server_cpu: server_s / ten_thousands,
             postgres_cpu: if database.contestant().on_postgres() { postgres_s / ten_thousands } else { 0.0 },
             generator_cpu: self.generator_s / ten_thousands,
-            p50_ms: millis(self.tally.latencies.value_at_quantile(0.5)),
-            p99_ms: millis(self.tally.latencies.value_at_quantile(0.99)),
-            max_ms: millis(self.tally.latencies.max()),
+            p50_ms: millis(window.latencies.value_at_quantile(0.5)),
+            p99_ms: millis(window.latencies.value_at_quantile(0.99)),
+            max_ms: millis(window.latencies.max()),
             idle_mib,
             peak_mib,
             refused: self.tally.refused,

@@ -1,6 +1,7 @@
 //! What is compared with what: one function per mode.
 
 mod backfill;
+mod cascade;
 mod compare;
 mod growth;
 mod half;
@@ -47,6 +48,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         growth::run(args)?;
     } else if args.backfill {
         backfill::run(args)?;
+    } else if args.cascade {
+        cascade::run(args)?;
     } else if args.sessions {
         sessions::run(args)?;
     } else if let Some(processes) = args.replicas {

@@ -7,10 +7,12 @@
 //! The way of one delivery: [`signature`] says whether the bytes are authentic, [`payload`] takes out what must never be
 //! stored, [`event`] reads what is left into [`Observation`]s, and [`merge`] decides which rows follow. [`token`] says
 //! whether a session is good, and reads it into observations of the same kind.
+//! [`retry`] says when what failed is tried again, and [`courier`] when a service outside may be called at all.
 //! [`sweep`] decides how lists of Clerk's are read from end to end, and what may be concluded from what they lack.
 //! [`cascade`] says what goes with an organization or a user, in which order, and what one such deletion waits for.
 
 pub mod cascade;
+pub mod courier;
 pub mod event;
 pub mod example;
 pub mod heartbeat;
@@ -36,4 +38,41 @@ pub enum ProfileMode {
     Full,
     /// Ids, workspace and times only; nothing personal is written anywhere, stored deliveries included.
     Minimal,
+}
+
+/// Which workspaces organizations have (docs/workspaces.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WorkspaceMode {
+    /// Each its own, with the organization's id as its own.
+    #[default]
+    PerOrganization,
+    /// The one that its public metadata names, which other organizations may name too.
+    Linked,
+    /// None is kept.
+    Off,
+}
+
+/// Every mode.
+pub const WORKSPACE_MODES: [WorkspaceMode; 3] =
+    [WorkspaceMode::PerOrganization, WorkspaceMode::Linked, WorkspaceMode::Off];
+
+impl WorkspaceMode {
+    /// As the setting names it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PerOrganization => "per_organization",
+            Self::Linked => "linked",
+            Self::Off => "off",
+        }
+    }
+
+    /// `organizations.workspace_id` of an organization whose public metadata names this workspace.
+    #[must_use]
+    pub fn workspace_of(self, organization: &OrganizationId, linked: Option<String>) -> Option<String> {
+        match self {
+            Self::PerOrganization => Some(linked.unwrap_or_else(|| organization.to_string())),
+            Self::Linked | Self::Off => linked,
+        }
+    }
 }

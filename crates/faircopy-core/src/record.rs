@@ -3,6 +3,7 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::WorkspaceMode;
 use crate::id::{InvitationId, MembershipId, OrganizationId, UserId};
 use crate::payload::WORKSPACE_LINKS;
 use crate::time::Millis;
@@ -141,6 +142,12 @@ impl Organization {
     #[must_use]
     pub fn linked_workspace(&self) -> Option<String> {
         workspace_link(&self.settings)
+    }
+
+    /// `workspace_id`: that one, or else what the mode gives.
+    #[must_use]
+    pub fn workspace(&self, mode: WorkspaceMode) -> Option<String> {
+        mode.workspace_of(&self.id, self.linked_workspace())
     }
 }
 

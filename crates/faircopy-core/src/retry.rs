@@ -1,68 +1,78 @@
-//! How long to wait before something is tried again.
+//! When what failed is tried again: exponential backoff with full jitter. Chance is an argument.
+//!
+//! The delay is drawn evenly between nothing and a ceiling that doubles with each failure: those that failed together come
+//! back apart, and in sum no later than the ceilings say.
 
-/// A growing wait with full jitter: anything from nothing to a bound that doubles with each attempt, so that those who failed
-/// together do not come back together.
+use crate::time::Millis;
+
+/// After so many doublings every ceiling is the highest: no base and cap of this product are further apart.
+const MAX_DOUBLINGS: u32 = 32;
+
+/// How long is waited after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// The bound after the first failure, in milliseconds.
+    /// The ceiling after the first failure.
     pub base_ms: i64,
-    /// The bound that is never exceeded, in milliseconds.
+    /// The ceiling that none exceeds.
     pub cap_ms: i64,
 }
 
 impl Backoff {
-    /// The longest wait after so many failures before this one: 0 after the first.
+    /// The longest wait after the failure of this number, the first being 1.
     #[must_use]
-    pub fn bound_ms(self, failures: u32) -> i64 {
-        let doubled = 1_i64.checked_shl(failures).filter(|factor| *factor > 0).unwrap_or(i64::MAX);
-        self.base_ms.saturating_mul(doubled).clamp(0, self.cap_ms.max(0))
+    pub fn ceiling_ms(&self, failure: u32) -> i64 {
+        let doublings = failure.saturating_sub(1).min(MAX_DOUBLINGS);
+        self.base_ms.saturating_mul(1 << doublings).min(self.cap_ms).max(0)
     }
 
-    /// The wait itself. `chance` is a random number from 0 to 1; what lies outside is taken for the nearer end.
+    /// How long to wait after the failure of this number; `chance` is any number, all equally likely.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "a share of a number of milliseconds is no larger than that")]
-    pub fn wait_ms(self, failures: u32, chance: f64) -> i64 {
-        let chance = if chance.is_finite() { chance.clamp(0.0, 1.0) } else { 1.0 };
-        let bound = self.bound_ms(failures);
-        ((bound as f64 * chance) as i64).min(bound)
+    pub fn delay_ms(&self, failure: u32, chance: u64) -> i64 {
+        let choices = u128::from(self.ceiling_ms(failure).unsigned_abs()) + 1;
+        // The upper half of the product is below `choices`, which fit into an i64 again.
+        i64::try_from((u128::from(chance) * choices) >> 64).unwrap_or(self.cap_ms)
+    }
+
+    /// When to try again.
+    #[must_use]
+    pub fn at(&self, failure: u32, chance: u64, now: Millis) -> Millis {
+        now.plus(self.delay_ms(failure, chance))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     const BACKOFF: Backoff = Backoff { base_ms: 1_000, cap_ms: 300_000 };
 
     #[test]
-    fn the_bound_doubles_up_to_the_cap() {
-        let check = |failures, expected| assert_eq!(BACKOFF.bound_ms(failures), expected, "{failures}");
+    fn ceilings_double_up_to_the_highest() {
+        let check = |failure: u32, expected: i64| assert_eq!(BACKOFF.ceiling_ms(failure), expected, "{failure}");
         check(0, 1_000);
-        check(1, 2_000);
-        check(8, 256_000);
-        check(9, 300_000);
-        check(63, 300_000);
-        check(64, 300_000);
+        check(1, 1_000);
+        check(2, 2_000);
+        check(9, 256_000);
+        check(10, 300_000);
         check(u32::MAX, 300_000);
-        assert_eq!(BACKOFF.wait_ms(3, f64::NAN), 8_000, "what is no number waits longest");
+        let endless = Backoff { base_ms: i64::MAX, cap_ms: i64::MAX };
+        assert_eq!(endless.ceiling_ms(u32::MAX), i64::MAX);
+        assert_eq!(endless.delay_ms(u32::MAX, u64::MAX), i64::MAX);
+        assert_eq!(endless.at(2, u64::MAX, Millis(1)), Millis(i64::MAX));
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn a_wait_lies_between_nothing_and_its_bound(
-            base in 0..10_000_i64,
-            cap in 0..1_000_000_i64,
-            failures in any::<u32>(),
-            chance in -1.0..2.0_f64,
-        ) {
-            let backoff = Backoff { base_ms: base, cap_ms: cap };
-            let wait = backoff.wait_ms(failures, chance);
-            prop_assert!((0..=backoff.bound_ms(failures)).contains(&wait));
-            prop_assert!(backoff.bound_ms(failures) <= backoff.bound_ms(failures.saturating_add(1)));
+    #[test]
+    fn chance_spreads_a_delay_evenly_below_its_ceiling() {
+        for failure in [1, 3, 7, 20] {
+            let ceiling = BACKOFF.ceiling_ms(failure);
+            assert_eq!(BACKOFF.delay_ms(failure, 0), 0);
+            assert_eq!(BACKOFF.delay_ms(failure, u64::MAX), ceiling);
+            assert_eq!(BACKOFF.delay_ms(failure, u64::MAX / 2 + 1), (ceiling + 1) / 2);
+            let parts = 1_000;
+            let delays: Vec<i64> = (0..parts).map(|part| BACKOFF.delay_ms(failure, u64::MAX / parts * part)).collect();
+            assert!(delays.is_sorted() && delays.iter().all(|delay| (0..=ceiling).contains(delay)));
+            let mean = delays.iter().sum::<i64>() / i64::try_from(parts).unwrap();
+            assert!((mean - ceiling / 2).abs() <= ceiling / 100 + 1, "{failure}: {mean} of {ceiling}");
         }
     }
 }

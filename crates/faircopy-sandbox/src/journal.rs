@@ -17,6 +17,7 @@ use crate::chaos::Chaos;
 use crate::instance::{Dice, Instance, Put, Remainder};
 use crate::keys::Written;
 use crate::limit::RateLimit;
+use crate::liveblocks::{RoomChange, Rooms};
 use crate::post::{Post, Record};
 
 /// The form of the file.
@@ -84,6 +85,8 @@ struct Line {
     rows: Vec<Put>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     post: Vec<Record>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rooms: Vec<RoomChange>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rest: Option<Rest>,
 }
@@ -93,10 +96,18 @@ pub(crate) struct Kept {
     pub(crate) keys: Written,
     rows: Vec<Put>,
     post: Vec<Record>,
+    rooms: Vec<RoomChange>,
     pub(crate) rest: Option<Rest>,
 }
 
 impl Kept {
+    /// The rooms that it holds.
+    pub(crate) fn take_rooms(&mut self) -> Rooms {
+        let mut rooms = Rooms::default();
+        self.rooms.drain(..).for_each(|change| rooms.apply(change));
+        rooms
+    }
+
     /// Puts everything back.
     pub(crate) fn restore(self, instance: &mut Instance, post: &mut Post) {
         for put in &self.rows {
@@ -150,7 +161,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Kept>, JournalError> {
     if head.faircopy_sandbox != FORM {
         return Err(JournalError::Strange(path.to_owned()));
     }
-    let mut kept = Kept { keys: head.keys, rows: Vec::new(), post: Vec::new(), rest: None };
+    let mut kept = Kept { keys: head.keys, rows: Vec::new(), post: Vec::new(), rooms: Vec::new(), rest: None };
     for number in 2.. {
         let mut bytes = Vec::new();
         if reader.read_until(b'\n', &mut bytes).map_err(cannot(path))? == 0 {
@@ -160,6 +171,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Kept>, JournalError> {
             Ok(line) => {
                 kept.rows.extend(line.rows);
                 kept.post.extend(line.post);
+                kept.rooms.extend(line.rooms);
                 kept.rest = line.rest.or(kept.rest);
             }
             // The line that a kill cut off.
@@ -183,8 +195,7 @@ impl Journal {
     pub(crate) fn begin(
         path: &Path,
         keys: Written,
-        instance: &Instance,
-        post: &Post,
+        (instance, post, rooms): (&Instance, &Post, &Rooms),
         rest: Rest,
     ) -> Result<Self, JournalError> {
         let new = path.with_extension("new");
@@ -199,6 +210,10 @@ impl Journal {
             }
             for record in post.records() {
                 line(&mut out, &Line { post: vec![record], ..Line::default() })?;
+            }
+            let mut rooms = rooms.as_changes().peekable();
+            while rooms.peek().is_some() {
+                line(&mut out, &Line { rooms: rooms.by_ref().take(ROWS_IN_A_LINE).collect(), ..Line::default() })?;
             }
             line(&mut out, &Line { rest: Some(rest.clone()), ..Line::default() })?;
             out.flush()
@@ -218,7 +233,18 @@ impl Journal {
         if let Some(rest) = &rest {
             self.rest = rest.clone();
         }
-        if let Err(error) = line(&mut self.file, &Line { rows, post, rest }) {
+        self.write_line(&Line { rows, post, rest, ..Line::default() });
+    }
+
+    /// Writes down what changed with the rooms.
+    pub(crate) fn write_rooms(&mut self, rooms: Vec<RoomChange>) {
+        if !self.broken {
+            self.write_line(&Line { rooms, ..Line::default() });
+        }
+    }
+
+    fn write_line(&mut self, change: &Line) {
+        if let Err(error) = line(&mut self.file, change) {
             self.broken = true;
             tracing::error!(%error, file = %self.path.display(), "the sandbox's file cannot be written; what changes from now on is lost with the process");
         }

@@ -103,8 +103,9 @@ impl Sandbox {
         let url = format!("http://{}", listener.local_addr().map_err(cannot)?);
         let client = post::sender::client().map_err(StartError::Client)?;
         let rooms_key = settings.liveblocks_key.clone().unwrap_or_else(|| liveblocks::LOCAL_KEY.to_owned());
-        let liveblocks = Liveblocks::new(rooms_key, clock.clone());
-        let shared = Arc::new(settings.open(clock, &url)?);
+        let (shared, rooms) = settings.open(clock.clone(), &url)?;
+        let shared = Arc::new(shared);
+        let liveblocks = Liveblocks::kept(rooms_key, clock, rooms, shared.clone());
         let router = routes(&shared, &liveblocks, listener.local_addr().map_err(cannot)?);
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(server::serve(listener, router, stopped));

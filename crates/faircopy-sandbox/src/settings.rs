@@ -13,6 +13,7 @@ use crate::instance::{Dice, Instance, Options, Population};
 use crate::journal::{self, Kept};
 use crate::keys::{Keys, Written, made_up_secret_key};
 use crate::limit::{Meter, RateLimit};
+use crate::liveblocks::Rooms;
 use crate::post::{self, NewEndpoint, Origin, Post};
 use crate::state::{Shared, State};
 
@@ -48,9 +49,10 @@ pub struct Settings {
 
 impl Settings {
     /// Makes everything anew, or takes it from the file.
-    pub(crate) fn open(self, clock: Arc<dyn Clock>, url: &str) -> Result<Shared, StartError> {
+    pub(crate) fn open(self, clock: Arc<dyn Clock>, url: &str) -> Result<(Shared, Rooms), StartError> {
         let now = clock.now_ms();
-        let kept = self.file.as_deref().map(journal::read).transpose()?.flatten();
+        let mut kept = self.file.as_deref().map(journal::read).transpose()?.flatten();
+        let rooms = kept.as_mut().map(Kept::take_rooms).unwrap_or_default();
         let (mut state, keys) = match kept {
             Some(kept) => self.restored(kept, url),
             None => self.fresh(url, now),
@@ -66,9 +68,9 @@ impl Settings {
         let chaos = if self.chaos == chaos::Settings::default() { state.chaos.settings().clone() } else { self.chaos };
         state.set_chaos(chaos, now)?;
         if let Some((path, written)) = self.file.as_deref().zip(keys.written()) {
-            state.write_to(path, written)?;
+            state.write_to(path, written, &rooms)?;
         }
-        Ok(Shared::new(state, clock, keys))
+        Ok((Shared::new(state, clock, keys), rooms))
     }
 
     fn fresh(&self, url: &str, now: i64) -> (State, Keys) {

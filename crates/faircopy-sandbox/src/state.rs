@@ -13,6 +13,7 @@ use crate::instance::{Dice, Instance, Past};
 use crate::journal::{Journal, JournalError, Rest};
 use crate::keys::{Keys, Written};
 use crate::limit::{Meter, RateLimit};
+use crate::liveblocks::{RoomChange, Rooms};
 use crate::post::sender::Office;
 use crate::post::{Origin, Post};
 
@@ -91,6 +92,13 @@ impl Shared {
         }
     }
 
+    /// Writes down what changed with the rooms, which have a lock of their own: theirs is taken before this one.
+    pub(crate) fn write_rooms(&self, changes: Vec<RoomChange>) {
+        if let Some(journal) = &mut self.lock().journal {
+            journal.write_rooms(changes);
+        }
+    }
+
     /// Changes the instance: what it emitted is in the post before anybody else sees the change.
     pub fn change<T>(&self, change: impl FnOnce(&mut Instance, i64) -> T) -> T {
         self.with(|state, now| change(&mut state.instance, now))
@@ -154,10 +162,10 @@ impl State {
     }
 
     /// Writes everything down, and from now on what changes.
-    pub(crate) fn write_to(&mut self, path: &Path, keys: Written) -> Result<(), JournalError> {
+    pub(crate) fn write_to(&mut self, path: &Path, keys: Written, rooms: &Rooms) -> Result<(), JournalError> {
         self.instance.forget_touched();
         self.post.forget_changes();
-        self.journal = Some(Journal::begin(path, keys, &self.instance, &self.post, self.rest())?);
+        self.journal = Some(Journal::begin(path, keys, (&self.instance, &self.post, rooms), self.rest())?);
         Ok(())
     }
 

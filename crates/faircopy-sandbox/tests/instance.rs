@@ -410,3 +410,34 @@ fn read(answer: &serde_json::Value) -> serde_json::Value {
     let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).expect("base64");
     serde_json::from_slice(&claims).expect("JSON")
 }
+
+#[tokio::test]
+async fn invitations_come_in_bulk_all_of_them_or_none() {
+    let local = Local::start().await;
+    let ada = local.user("ada@example.com").await;
+    let acme = local.organization("Acme", &ada).await;
+    local.patch(&of(&acme, ""), json!({"max_allowed_memberships": 4})).await.ok();
+    local.kinds();
+    let route = of(&acme, "/invitations/bulk");
+    let new = |email: &str| json!({"email_address": email, "role": "org:member"});
+    let eleven: Vec<_> = (0..11).map(|at| new(&format!("{at}@example.com"))).collect();
+    for (body, status, code) in [
+        (json!({}), 400, "malformed_request_parameters"),
+        (json!([1]), 400, "malformed_request_parameters"),
+        (json!([]), 422, "form_param_value_invalid"),
+        (json!(eleven), 422, "form_param_value_invalid"),
+        (json!([new("b@example.com"), new("B@example.com")]), 400, "organization_invitation_not_unique"),
+        (json!([new("b@example.com"), new("ada@example.com")]), 400, "already_a_member_in_organization"),
+        (json!([new("b@example.com"), {"email_address": "c@example.com"}]), 422, "form_param_missing"),
+        (json!([new("b@example.com"), new("nobody")]), 422, "form_param_format_invalid"),
+        (json!(eleven[..4]), 403, "organization_membership_quota_exceeded"),
+    ] {
+        local.post(&route, body).await.refused(status, code);
+    }
+    assert!(local.kinds().is_empty(), "nothing is made of what is refused");
+    let made = local.post(&route, json!(eleven[..3])).await.ok();
+    assert_eq!((made["data"].as_array().map(Vec::len), &made["total_count"]), (Some(3), &json!(3)));
+    assert_eq!(local.kinds(), ["organizationInvitation.created"; 3]);
+    let listed = local.get(&of(&acme, "/invitations")).await.ok();
+    assert_eq!(listed["total_count"], 3);
+}

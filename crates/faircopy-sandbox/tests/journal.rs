@@ -143,3 +143,42 @@ async fn a_population_and_endpoints_are_made_once_and_settings_of_the_file_stay(
     let local = Local::with(settings()).await;
     assert!(!local.sandbox.shared().change(|instance, _| instance.options().cursors));
 }
+
+/// Rooms are in the file as well: those that are there, what they have, and what a deleted one had.
+#[tokio::test]
+async fn rooms_outlive_a_kill() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("clerk.jsonl");
+    let local = Local::with(on(&file)).await;
+    let rooms = |local: &Local| {
+        local.sandbox.liveblocks().with(|state| state.rooms.all().map(|room| room.document()).collect::<Vec<_>>())
+    };
+    let list = |local: &Local| local.sandbox.liveblocks().with(|state| state.rooms.list(&[]).expect("a page"));
+    local.sandbox.liveblocks().with(|state| {
+        for (at, id) in ["doc:1", "doc:2", "code:1", "code:2"].into_iter().enumerate() {
+            let wanted = json!({ "id": id, "defaultAccesses": ["room:write"], "metadata": { "kind": id } });
+            state.rooms.create(&wanted, false, 1_000 * i64::try_from(at).expect("small")).expect("a room");
+        }
+        state.rooms.delete("doc:1").expect("deleted");
+        state.rooms.delete("code:2").expect("deleted");
+    });
+    local.sandbox.liveblocks().reconnect("doc:2").expect("a room");
+    live(&local, 3).await;
+    let (before, listed) = (rooms(&local), list(&local));
+    assert_eq!(before.len(), 2);
+    local.kill().await;
+    // From the lines as they were written, and then from the file that was written anew.
+    for _ in 0..2 {
+        let local = Local::with(on(&file)).await;
+        assert_eq!((rooms(&local), list(&local)), (before.clone(), listed.clone()));
+        local.kill().await;
+    }
+    let local = Local::with(on(&file)).await;
+    let again = local.sandbox.liveblocks().reconnect("code:2").expect("a room");
+    assert_eq!(again.metadata["kind"], "code:2", "a deleted room has what it had");
+    let newest = list(&local)["data"][0]["id"].clone();
+    assert_eq!(newest, "code:2", "what is made after a kill is newer");
+    local.kill().await;
+    let local = Local::with(on(&file)).await;
+    assert_eq!(rooms(&local).len(), 3);
+}

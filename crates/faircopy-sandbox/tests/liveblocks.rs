@@ -353,3 +353,26 @@ async fn the_whole_state_is_a_document() {
     let empty: State = serde_json::from_value(json!({})).unwrap();
     assert_eq!(empty.rooms.all().count(), 0);
 }
+
+#[tokio::test]
+async fn more_requests_than_are_allowed_are_answered_429() {
+    let now = Arc::new(AtomicI64::new(THEN));
+    let shown = now.clone();
+    let sandbox = LiveblocksSandbox::start(KEY, Arc::new(move || shown.load(Ordering::Relaxed))).await.unwrap();
+    let project = Project { sandbox, client: Client::new() };
+    project.sandbox.set_faults(Faults { per_second: Some(2), retry_after_s: Some(1), ..Faults::default() }).unwrap();
+    let ask = async |at_ms: i64| {
+        now.store(THEN + at_ms, Ordering::Relaxed);
+        project.request(Method::GET, "/v2/rooms").send().await.unwrap()
+    };
+    for (at_ms, expected) in [(0, 200), (500, 200), (999, 429), (1_000, 200), (1_400, 429), (1_500, 200), (-5_000, 200)]
+    {
+        let response = ask(at_ms).await;
+        assert_eq!(response.status(), expected, "{at_ms}");
+        let retry_after = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(retry_after.as_deref(), (expected == 429).then_some("1"));
+    }
+    for wrong in [0, 1_001] {
+        assert!(project.sandbox.set_faults(Faults { per_second: Some(wrong), ..Faults::default() }).is_err());
+    }
+}

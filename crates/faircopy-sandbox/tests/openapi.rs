@@ -171,6 +171,11 @@ async fn invitations(tour: &mut Tour, acme: &str, ada: &str) {
         .change(|instance, now| instance.accept_invitation(&second, &two, now))
         .expect("an invitation");
     tour.ask("POST", route, &[acme], json!({"email_address": "three@example.com", "role": "org:admin"})).await;
+    let many = json!([new("four@example.com"), new("five@example.com")]);
+    let made = tour.ask("POST", &format!("{route}/bulk"), &[acme], many).await;
+    for made in made["data"].as_array().expect("a list") {
+        tour.ask("POST", &format!("{route}/{{invitation_id}}/revoke"), &[acme, &id(made)], Value::Null).await;
+    }
     tour.get(&format!("{route}/pending"), &[acme]).await;
 }
 

@@ -18,6 +18,10 @@ const USABLE: &str = "SELECT count(*) FROM pg_roles WHERE rolname = $1 \
     AND has_table_privilege(oid, 'faircopy.users', 'SELECT') \
     AND has_table_privilege(oid, 'faircopy.organizations', 'SELECT') \
     AND has_table_privilege(oid, 'faircopy.organization_members', 'SELECT') \
+    AND has_table_privilege(oid, 'faircopy.workspaces', 'SELECT') \
+    AND has_table_privilege(oid, 'faircopy.channels', 'SELECT') \
+    AND has_table_privilege(oid, 'faircopy.rooms', 'SELECT') \
+    AND has_function_privilege(oid, 'faircopy.active_workspace_id()', 'EXECUTE') \
     AND has_function_privilege(oid, 'faircopy.current_memberships()', 'EXECUTE') \
     AND has_function_privilege(oid, 'faircopy.current_membership_ids()', 'EXECUTE') \
     AND has_function_privilege(oid, 'faircopy.current_colleagues()', 'EXECUTE') \

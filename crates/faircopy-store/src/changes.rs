@@ -13,6 +13,7 @@ pub(crate) enum Entity {
     Organization,
     Member,
     Invitation,
+    Workspace,
 }
 
 impl Entity {
@@ -22,6 +23,7 @@ impl Entity {
             Self::Organization => "organization",
             Self::Member => "member",
             Self::Invitation => "invitation",
+            Self::Workspace => "workspace",
         }
     }
 }
@@ -48,7 +50,7 @@ impl Operation {
 pub struct Entry {
     /// Its number: each commit's numbers follow those of the commit before, without a gap.
     pub sequence: i64,
-    /// `user`, `organization`, `member` or `invitation`.
+    /// `user`, `organization`, `member`, `invitation` or `workspace`.
     #[schema(example = "member")]
     pub entity: String,
     /// The row's id; of a member `<organization>/<user>`.

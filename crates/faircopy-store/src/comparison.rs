@@ -42,7 +42,9 @@ impl Store {
         }
         let mut found = Vec::new();
         found.extend(self.compare(&USERS, owned(&users, records::user_rows)).await?);
-        found.extend(self.compare(&ORGANIZATIONS, owned(&organizations, records::organization_rows)).await?);
+        let mode = self.workspaces;
+        let named = owned(&organizations, |put| records::organization_rows(put, mode));
+        found.extend(self.compare(&ORGANIZATIONS, named).await?);
         found.extend(self.compare(&MEMBERS, owned(&members, records::member_rows)).await?);
         let invited = owned(&invitations, |put| records::invitation_rows(put, now));
         found.extend(self.compare(&INVITATIONS, invited).await?);
@@ -100,7 +102,7 @@ fn statement(table: &str, keys: &[&str], columns: &[&str], workspace: Option<&st
     let (first, joined) = (keys[0], keys.iter().map(|key| format!("t.{key} = v.{key}")).collect::<Vec<_>>());
     let subject = keys.iter().map(|key| format!("v.{key}")).collect::<Vec<_>>().join(" || '/' || ");
     format!(
-        "SELECT {subject}, t.{first}, {list} FROM {{rows}} AS v LEFT JOIN {{s}}{table} AS t ON {joined} \
+        "SELECT {subject}, t.{first}, {list} FROM {{rows}} AS v {{find-left {table} t {joined}}} \
          WHERE t.{first} IS NULL OR t.provenance = 'token' OR {differs}",
         list = lists.join(" || "),
         joined = joined.join(" AND "),

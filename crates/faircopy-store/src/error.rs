@@ -31,6 +31,9 @@ pub enum Error {
     /// The database promises less than a 2xx does.
     #[error("the database does not keep what it acknowledges: {0}")]
     UnsafeDurability(String),
+    /// The tree of content does not fit the database, for these reasons.
+    #[error("the tree of content does not fit the database:{}", .0.iter().map(|fault| format!("\n  {fault}")).collect::<String>())]
+    Content(Vec<crate::ContentFault>),
     /// Somebody else has taken over: nothing was written.
     #[error("another replica has taken over the lease `{0}`")]
     LeaseLost(&'static str),

@@ -4,7 +4,7 @@
 //! ends the process at the step as `kill -9` would: no destructor runs, nothing is flushed.
 
 /// Every named step, in the order in which a delivery passes them.
-pub const STEPS: [&str; 9] = [
+pub const STEPS: [&str; 13] = [
     "recv",
     "verified",
     "queued",
@@ -14,6 +14,10 @@ pub const STEPS: [&str; 9] = [
     "post-commit-pre-ack",
     "migration-step",
     "expiry",
+    "cascade-chunk",
+    "cascade-end",
+    "pre-http",
+    "post-http-pre-mark",
 ];
 
 /// A delivery (or a migration) has come to this step.

@@ -6,8 +6,11 @@
 //! know and writes what it decides, together with the change feed and the delivery records, in one transaction.
 
 mod caller;
+mod cascades;
 mod changes;
+mod clearing;
 mod comparison;
+mod content;
 mod deliveries;
 mod desk;
 mod engine;
@@ -17,6 +20,7 @@ mod findings;
 mod intake;
 mod leases;
 mod migrate;
+mod outbox;
 mod provisional;
 mod public;
 mod reading;
@@ -28,10 +32,14 @@ mod server;
 mod standing;
 mod sweeps;
 mod validate;
+mod workspaces;
 
 pub use caller::{Caller, READER_ROLE};
+pub use cascades::{Cascade, CascadesStanding, RECEIPTS_KEPT_MS, Removed, Subject};
 pub use changes::Entry;
+pub use clearing::{Batch, Ended, LEAVES_AT_ONCE, Mandate, PARENTS_AT_ONCE, Which};
 pub use comparison::Difference;
+pub use content::{ContentCount, ContentFault, ExternalCount};
 pub use deliveries::{Arrived, Delivery, DeliveryFilter, DeliverySummary};
 pub use engine::Address;
 pub use error::{Error, Result};
@@ -39,21 +47,25 @@ pub use findings::{COUNTS_DIFFER, Finding, UNDELIVERED};
 pub use intake::{Arrival, Content, Input, Item, Outcome, Receipt, Writer};
 pub use leases::Fence;
 pub use migrate::Migration;
+pub use outbox::{Step, StepCount, StepState, Tried};
 pub use provisional::{Of, Pair, Provisional};
 pub use public::Row;
-pub use reading::{Membership, OrganizationRecord, Person, UserRecord};
+pub use reading::{Channel, Membership, OrganizationRecord, Person, Room, UserRecord, WorkspaceRecord};
 pub use records::{Counts, OutcomeCount};
 pub use server::Server;
 pub use standing::{Basis, Freshness, Member, Standing};
 pub use sweeps::{Absence, Part, Progress, Sweep, Swept, Unseen};
 pub use validate::Validated;
+pub use workspaces::Settled;
 
 use engine::Readers;
+use faircopy_core::WorkspaceMode;
 
 /// An open database, for reading. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     address: Address,
+    workspaces: WorkspaceMode,
     readers: Readers,
     second_wall: caller::SecondWall,
     cursor_key: secrets::Kept,
@@ -67,11 +79,26 @@ impl Store {
         let readers = Readers::open(&address);
         Self {
             address,
+            workspaces: WorkspaceMode::default(),
             readers,
             second_wall: caller::SecondWall::default(),
             cursor_key: secrets::Kept::default(),
             questions: standing::Questions::default(),
         }
+    }
+
+    /// The same with another mode of workspaces than each organization's own. All that write one database must have the same;
+    /// [`Writer::settle_workspaces`] brings one that was filled in another up to this.
+    #[must_use]
+    pub fn with_workspaces(mut self, mode: WorkspaceMode) -> Self {
+        self.workspaces = mode;
+        self
+    }
+
+    /// The mode of workspaces.
+    #[must_use]
+    pub fn workspaces(&self) -> WorkspaceMode {
+        self.workspaces
     }
 
     /// Where it is.
@@ -83,7 +110,7 @@ impl Store {
     /// A writer with a connection of its own.
     #[must_use]
     pub fn writer(&self) -> Writer {
-        Writer::new(self.address.clone())
+        Writer::new(self.address.clone(), self.workspaces)
     }
 
     /// Closes the connections for reading.

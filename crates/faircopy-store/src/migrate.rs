@@ -35,6 +35,8 @@ migrations!(
     4 "provisional" "0004_provisional.sql",
     5 "sweeps" "0005_sweeps.sql",
     6 "findings" "0006_findings.sql",
+    7 "workspaces" "0007_workspaces.sql",
+    8 "cascades" "0008_cascades.sql",
 );
 
 /// Any two processes that migrate at once take turns: the lock ends with the transaction, so poolers can carry it.
@@ -99,6 +101,16 @@ async fn apply(connection: &mut Connection, now: Millis) -> Result<Vec<Migration
     Ok(pending)
 }
 
+/// Whether a migration makes a table of this name, in lower case; on SQLite they share one schema with the application's.
+pub(crate) fn names_table(table: &str) -> bool {
+    let makes = |sql: &str| {
+        let statements = sql.lines().filter_map(|line| line.trim_start().strip_prefix("CREATE TABLE "));
+        let names = statements.map(|rest| rest.strip_prefix("IF NOT EXISTS ").unwrap_or(rest));
+        names.filter_map(|rest| rest.split([' ', '(']).next()).any(|name| name == table)
+    };
+    table == "schema_migrations" || MIGRATIONS.iter().any(|migration| makes(migration.sqlite))
+}
+
 fn missing(applied: &[Row]) -> Result<Vec<Migration>> {
     let mut known = Vec::new();
     for row in applied {
@@ -113,6 +125,14 @@ fn missing(applied: &[Row]) -> Result<Vec<Migration>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tables_of_the_migrations_are_known() {
+        for table in ["users", "registers", "leases", "findings", "webhook_deliveries", "schema_migrations"] {
+            assert!(names_table(table), "{table}");
+        }
+        assert!(!names_table("notes") && !names_table("user_profiles"));
+    }
 
     #[test]
     fn numbers_have_no_gaps_and_files_come_in_pairs() {

@@ -66,6 +66,14 @@ const INVITATIONS: Columns = &[
     ("created_at", Kind::Time),
     ("updated_at", Kind::Time),
 ];
+const WORKSPACES: Columns = &[
+    ("clerk_org_id", Kind::Text),
+    ("name", Kind::Text),
+    ("owner_id", Kind::Text),
+    ("is_linked", Kind::Bool),
+    ("ended_at", Kind::Time),
+    ("created_at", Kind::Time),
+];
 
 impl Store {
     /// All rows of a public table by key; a member's key is `<organization>/<user>`. For small copies: everything is
@@ -89,6 +97,7 @@ fn whole(table: &str) -> Result<(String, Columns)> {
         "organizations" => ("clerk_org_id", ORGANIZATIONS),
         "organization_members" => ("clerk_org_id || '/' || clerk_user_id", MEMBERS),
         "organization_invitations" => ("clerk_invitation_id", INVITATIONS),
+        "workspaces" => ("id", WORKSPACES),
         _ => return Err(Error::Refused(format!("{table} is not a public table"))),
     };
     let list: Vec<String> = columns.iter().map(|(name, kind)| expression(name, *kind)).collect();

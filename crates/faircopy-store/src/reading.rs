@@ -114,6 +114,77 @@ pub struct OrganizationRecord {
     pub updated_at: Option<String>,
 }
 
+/// The workspace of an organization, with what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[schema(title = "Workspace", as = Workspace)]
+pub struct WorkspaceRecord {
+    /// Its id; where no workspace is kept (docs/workspaces.md) the one that the organization's public metadata names.
+    pub id: Option<String>,
+    /// The organization that it belongs to. A linked one may be shared by others.
+    #[schema(example = "org_29w9IfBrPmcpi0IeBVaKtA7R94W")]
+    pub clerk_org_id: String,
+    /// That organization's name.
+    pub name: Option<String>,
+    /// Who created that organization.
+    pub owner_id: Option<String>,
+    /// RFC 3339.
+    #[schema(format = DateTime)]
+    pub created_at: Option<String>,
+    /// The caller's: `owner` for whom has the role `org:admin` in the active organization, or else `member`.
+    #[schema(example = "owner")]
+    pub role: String,
+    /// In the order of their creation, at most 1,000.
+    #[schema(max_items = 1000)]
+    pub channels: Vec<Channel>,
+    /// There are more.
+    pub channels_truncated: bool,
+    /// In the order of their creation, at most 1,000.
+    #[schema(max_items = 1000)]
+    pub rooms: Vec<Room>,
+    /// There are more.
+    pub rooms_truncated: bool,
+}
+
+/// A row of `channels`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct Channel {
+    /// Of the application's choosing.
+    #[schema(example = "org_29w9IfBrPmcpi0IeBVaKtA7R94W:general")]
+    pub id: String,
+    /// `name`.
+    #[schema(example = "general")]
+    pub name: String,
+    /// RFC 3339.
+    #[schema(format = DateTime)]
+    pub created_at: String,
+}
+
+/// A row of `rooms`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct Room {
+    /// Of the application's choosing.
+    #[schema(example = "roadmap")]
+    pub id: String,
+    /// `name`.
+    pub name: String,
+    /// `document`, `code`, `whiteboard` or `conference`.
+    #[schema(example = "document")]
+    pub kind: String,
+    /// RFC 3339.
+    #[schema(format = DateTime)]
+    pub created_at: String,
+}
+
+/// How many channels, and how many rooms, are told of a workspace: more than anybody looks at at once, and less than 200 kB.
+/// Whoever has more reads the tables.
+const MAX_LISTED: usize = 1_000;
+/// The role that owns a workspace.
+const OWNING_ROLE: &str = "org:admin";
+
+/// The workspace `w` of an organization `o`, unless it has ended: its own, or the linked one that it shares.
+const OF_ORGANIZATION: &str = "w.ended_at IS NULL AND (w.clerk_org_id = o.clerk_org_id \
+    OR (w.id = o.workspace_id AND w.is_linked AND w.clerk_org_id IS NOT NULL))";
+
 /// A membership, with what a list shows of its other side: of the user where an organization's members are listed, of
 /// the organization where a user's memberships are.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
@@ -250,6 +321,57 @@ impl Store {
         }))
     }
 
+    /// The workspace of the caller's active organization, if he is a member of it, with its channels and rooms. Where there is
+    /// none, or none any more, what the organization itself says.
+    pub async fn workspace(&self, caller: &Caller) -> Result<Option<WorkspaceRecord>> {
+        static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT w.id, COALESCE(w.id, o.workspace_id), COALESCE(w.clerk_org_id, o.clerk_org_id), \
+                 CASE WHEN w.id IS NULL THEN o.name ELSE w.name END, \
+                 CASE WHEN w.id IS NULL THEN o.created_by ELSE w.owner_id END, \
+                 COALESCE({{time w.created_at}}, {{time o.created_at}}), m.role \
+                 FROM {{s}}organizations o JOIN {{s}}organization_members m ON m.clerk_org_id = o.clerk_org_id \
+                 LEFT JOIN {{s}}workspaces w ON {OF_ORGANIZATION} \
+                 WHERE o.clerk_org_id = $1 AND m.clerk_user_id = $2 \
+                 ORDER BY CASE WHEN w.clerk_org_id = o.clerk_org_id THEN 0 ELSE 1 END LIMIT 1"
+            )
+        });
+        static CHANNELS: LazyLock<String> = LazyLock::new(|| below("channels", "b.id, b.name, {time b.created_at}"));
+        static ROOMS: LazyLock<String> = LazyLock::new(|| below("rooms", "b.id, b.name, b.kind, {time b.created_at}"));
+        let Some(organization) = &caller.organization else { return Ok(None) };
+        let (organization, user) = (organization.as_str(), caller.user.as_str());
+        let rows = self.read_for(caller, &STATEMENT, vec![organization.into(), user.into()]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let (mut channels, mut rooms) = (Vec::new(), Vec::new());
+        if let Some(id) = row.text(0)? {
+            let one_more = i64::try_from(MAX_LISTED + 1).unwrap_or(i64::MAX);
+            let scalars = || vec![organization.into(), user.into(), id.as_str().into(), one_more.into()];
+            for row in self.read_for(caller, &CHANNELS, scalars()).await? {
+                channels.push(Channel { id: row.required(0)?, name: row.required(1)?, created_at: row.required(2)? });
+            }
+            for row in self.read_for(caller, &ROOMS, scalars()).await? {
+                let (id, name, kind) = (row.required(0)?, row.required(1)?, row.required(2)?);
+                rooms.push(Room { id, name, kind, created_at: row.required(3)? });
+            }
+        }
+        let (channels_truncated, rooms_truncated) = (channels.len() > MAX_LISTED, rooms.len() > MAX_LISTED);
+        channels.truncate(MAX_LISTED);
+        rooms.truncate(MAX_LISTED);
+        let role = if row.text(6)?.as_deref() == Some(OWNING_ROLE) { "owner" } else { "member" };
+        Ok(Some(WorkspaceRecord {
+            id: row.text(1)?,
+            clerk_org_id: row.required(2)?,
+            name: row.text(3)?,
+            owner_id: row.text(4)?,
+            created_at: row.text(5)?,
+            role: role.to_owned(),
+            channels,
+            channels_truncated,
+            rooms,
+            rooms_truncated,
+        }))
+    }
+
     /// The members of the caller's active organization, in the order of their ids, after one of them. The caller's own
     /// membership is part of the statement, so that nothing is shown to whoever was removed meanwhile.
     pub async fn members(&self, caller: &Caller, after: Option<&str>, limit: i64) -> Result<Vec<Membership>> {
@@ -310,6 +432,17 @@ impl Store {
             .filter_map(Result::transpose)
             .collect()
     }
+}
+
+/// What of a table hangs on a workspace: asked for with the caller's membership, like the workspace itself.
+fn below(table: &str, columns: &str) -> String {
+    format!(
+        "SELECT {columns} FROM {{s}}organization_members m \
+         JOIN {{s}}organizations o ON o.clerk_org_id = m.clerk_org_id JOIN {{s}}workspaces w ON {OF_ORGANIZATION} \
+         JOIN {{s}}{table} b ON b.workspace_id = w.id \
+         WHERE m.clerk_org_id = $1 AND m.clerk_user_id = $2 AND w.id = $3 \
+         ORDER BY b.created_at, {{bytes b.id}} LIMIT $4"
+    )
 }
 
 fn membership(row: &Row) -> Result<Membership> {

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use faircopy_core::Millis;
 use faircopy_core::id::{InvitationId, MembershipId, OrganizationId, UserId};
 use faircopy_core::merge::{Change, Changes};
 use faircopy_core::record::{EXPIRED, Invitation, Member, Organization, PENDING, Profile, Provenance, User};
+use faircopy_core::{Millis, WorkspaceMode};
 
+use crate::cascades::{self, Subject};
 use crate::changes::{Entity, Entry, Operation};
-use crate::engine::{Call, Row, Rows};
+use crate::engine::{Call, Connection, Row, Rows};
 use crate::error::Result;
-use crate::{Store, registers};
+use crate::{Store, registers, workspaces};
 
 /// How often an outcome was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
@@ -37,6 +38,8 @@ pub struct Counts {
     pub members: i64,
     /// Rows of `organization_invitations`.
     pub invitations: i64,
+    /// Rows of `workspaces` that have not ended.
+    pub workspaces: i64,
     /// Rows known from a token only.
     pub provisional: i64,
     /// The last number of the change feed.
@@ -56,7 +59,8 @@ impl Store {
     pub async fn counts(&self) -> Result<Counts> {
         const ROWS: &str = "SELECT (SELECT count(*) FROM {s}users), (SELECT count(*) FROM {s}organizations), \
             (SELECT count(*) FROM {s}organization_members), (SELECT count(*) FROM {s}organization_invitations), \
-            (SELECT count(*) FROM {s}organization_members WHERE provenance = 'token'), (SELECT sequence FROM {s}feed)";
+            (SELECT count(*) FROM {s}organization_members WHERE provenance = 'token'), (SELECT sequence FROM {s}feed), \
+            (SELECT count(*) FROM {s}workspaces WHERE ended_at IS NULL)";
         const OUTCOMES: &str = "SELECT outcome, count(*), CAST(sum(attempts - 1) AS bigint), \
             CAST(sum(conflicts) AS bigint), max({time received_at}), max({time event_at}) \
             FROM {s}webhook_deliveries GROUP BY outcome ORDER BY outcome";
@@ -80,6 +84,7 @@ impl Store {
             organizations: count(1)?,
             members: count(2)?,
             invitations: count(3)?,
+            workspaces: count(6)?,
             provisional: count(4)?,
             sequence: count(5)?,
             last_delivery_at,
@@ -102,6 +107,17 @@ enum Says {
     MemberOfNobody,
     /// Each is a user whose workspace may follow from an organization's new one.
     Relinked,
+    /// Each is a workspace that was released: another organization may name it.
+    Released,
+}
+
+/// What must be brought up to date once the rows are written, because it follows from more than one of them.
+#[derive(Debug, Default)]
+pub(crate) struct Unsettled {
+    /// Users whose workspace may have changed.
+    pub(crate) users: BTreeSet<String>,
+    /// Linked workspaces that may belong to another organization now.
+    pub(crate) workspaces: BTreeSet<String>,
 }
 
 /// The statements that write rows. They are as many as there are kinds of change, whatever the number of rows, and none
@@ -110,23 +126,29 @@ enum Says {
 pub(crate) struct Writes<'a> {
     calls: Vec<Call<'a>>,
     says: Vec<Says>,
+    mode: WorkspaceMode,
 }
 
 impl<'a> Writes<'a> {
     /// What must be written for these changes, in the order of the change feed.
-    pub(crate) fn of(changes: &'a Changes, now: Millis) -> Self {
-        let mut writes = Self::default();
+    pub(crate) fn of(changes: &'a Changes, mode: WorkspaceMode, now: Millis) -> Self {
+        let mut writes = Self { mode, ..Self::default() };
         let (put, gone, withdrawn) = split(&changes.organizations);
-        writes.relinked_members(&put);
+        writes.relinked_members(&put, &withdrawn);
         writes.put_organizations(&put);
         writes.remove_organizations(&gone);
         writes.withdraw_organizations(&withdrawn);
+        writes.put_workspaces(&put, now);
+        let ended = [gone, withdrawn].concat();
+        writes.end_workspaces(&ended, now);
+        writes.begin_cascades(Subject::Organization, ended.iter().map(|id| id.as_str()), now);
         let (put, gone, _) = split(&changes.members);
         writes.remove_members(&gone);
         writes.put_members(&put);
         let (put, gone, withdrawn) = split(&changes.users);
         writes.put_users(&put);
         writes.remove_users(&gone);
+        writes.begin_cascades(Subject::User, gone.iter().map(|id| id.as_str()), now);
         writes.withdraw_users(&withdrawn);
         let (put, gone, _) = split(&changes.invitations);
         writes.put_invitations(&put, now);
@@ -151,20 +173,24 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// Appends what really changed, and names the users whose workspace may have changed with it.
-    pub(crate) fn read(self, found: &[Vec<Row>], entries: &mut Vec<Entry>) -> Result<BTreeSet<String>> {
-        let mut unsettled = BTreeSet::new();
+    /// Appends what really changed, and names what may have changed with it.
+    pub(crate) fn read(self, found: &[Vec<Row>], entries: &mut Vec<Entry>) -> Result<Unsettled> {
+        let mut unsettled = Unsettled::default();
         for (says, rows) in self.says.into_iter().zip(found) {
             for row in rows {
                 match says {
                     Says::Nothing => {}
                     Says::Changed(entity, operation) => entries.push(Entry::of(entity, row.required(0)?, operation)),
                     Says::Relinked => {
-                        unsettled.insert(row.required(0)?);
+                        unsettled.users.insert(row.required(0)?);
                     }
                     Says::Member(operation) => {
                         entries.push(member_entry(row, operation)?);
-                        unsettled.insert(row.required(1)?);
+                        unsettled.users.insert(row.required(1)?);
+                    }
+                    Says::Released => {
+                        unsettled.workspaces.insert(row.required(0)?);
+                        entries.push(Entry::of(Entity::Workspace, row.required(0)?, Operation::Put));
                     }
                     Says::MemberOfNobody => entries.push(member_entry(row, Operation::Remove)?),
                 }
@@ -196,24 +222,43 @@ pub(crate) fn expired(rows: &[Row]) -> Result<Vec<Entry>> {
     rows.iter().map(|row| Ok(Entry::of(Entity::Invitation, row.required(0)?, Operation::Put))).collect()
 }
 
-/// Brings `users.workspace_id` up to date for users whose memberships or organizations changed.
-pub(crate) fn settle_workspaces(unsettled: &BTreeSet<String>) -> Call<'_> {
-    static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+/// Brings up to date what follows from more than one row: whose a linked workspace is, and `users.workspace_id`.
+pub(crate) async fn settle(
+    connection: &mut Connection,
+    unsettled: &Unsettled,
+    mode: WorkspaceMode,
+    now: Millis,
+    entries: &mut Vec<Entry>,
+) -> Result<()> {
+    static USERS: LazyLock<String> = LazyLock::new(|| {
         format!(
-            "UPDATE {{s}}users AS t SET workspace_id = w.wanted FROM \
-             (SELECT u.clerk_user_id AS id, {wanted} AS wanted FROM {{rows}} AS v \
-              JOIN {{s}}users u ON u.clerk_user_id = v.id) AS w \
-             WHERE t.clerk_user_id = w.id AND t.workspace_id IS DISTINCT FROM w.wanted RETURNING clerk_user_id",
-            wanted = wanted_workspace("u"),
+            "UPDATE {{s}}users AS t SET workspace_id = {wanted} \
+             WHERE t.clerk_user_id {{any-of}}(SELECT v.id FROM {{rows}} AS v){{end}} \
+             AND t.workspace_id IS DISTINCT FROM {wanted} RETURNING clerk_user_id",
+            wanted = wanted_workspace("t"),
         )
     });
-    Call::over(&STATEMENT, Rows::new(unsettled.len()).text("id", unsettled.iter().map(|id| Some(id.as_str()))))
-}
-
-/// Reads what [`settle_workspaces`] changed.
-pub(crate) fn settled(rows: &[Row], entries: &mut Vec<Entry>) -> Result<()> {
-    for row in rows {
-        entries.push(Entry::of(Entity::User, row.required(0)?, Operation::Put));
+    let (mut calls, mut entities) = (Vec::new(), Vec::new());
+    if !unsettled.users.is_empty() {
+        let ids = unsettled.users.iter().map(|id| Some(id.as_str()));
+        calls.push(Call::over(&USERS, Rows::new(unsettled.users.len()).text("id", ids)));
+        entities.push(Entity::User);
+    }
+    if let Some(hold) = workspaces::hold(mode, unsettled.workspaces.iter().cloned(), now) {
+        calls.push(hold);
+        entities.push(Entity::Workspace);
+    }
+    if calls.is_empty() {
+        return Ok(());
+    }
+    for (entity, rows) in entities.into_iter().zip(connection.run_all(calls).await?) {
+        for row in rows {
+            let entry = Entry::of(entity, row.required(0)?, Operation::Put);
+            // What was released and is held again has changed once.
+            if entity == Entity::User || !entries.contains(&entry) {
+                entries.push(entry);
+            }
+        }
     }
     Ok(())
 }
@@ -281,7 +326,7 @@ pub(crate) const USER_COLUMNS: [&str; 15] = [
 pub(crate) const INVITATION_COLUMNS: [&str; 8] =
     ["clerk_org_id", "email", "role", "status", "expires_at", "provenance", "created_at", "updated_at"];
 
-pub(crate) fn organization_rows<'a>(put: &Put<'a, OrganizationId, Organization>) -> Rows<'a> {
+pub(crate) fn organization_rows<'a>(put: &Put<'a, OrganizationId, Organization>, mode: WorkspaceMode) -> Rows<'a> {
     let all = || put.iter().map(|(_, organization, _)| *organization);
     Rows::new(put.len())
         .text("clerk_org_id", put.iter().map(|(id, _, _)| Some(id.as_str())))
@@ -290,7 +335,7 @@ pub(crate) fn organization_rows<'a>(put: &Put<'a, OrganizationId, Organization>)
         .text("image_url", all().map(|o| o.image_url.as_deref()))
         .text("created_by", all().map(|o| o.created_by.as_deref()))
         .json("settings", all().map(|o| Some(o.settings.to_string())))
-        .text("workspace_id", all().map(Organization::linked_workspace))
+        .text("workspace_id", all().map(|o| o.workspace(mode)))
         .text("provenance", provenances(put))
         .time("created_at", all().map(|o| o.created_at))
         .time("updated_at", all().map(|o| o.updated_at))
@@ -350,7 +395,7 @@ impl<'a> Writes<'a> {
     fn put_organizations(&mut self, put: &Put<'a, OrganizationId, Organization>) {
         static STATEMENT: LazyLock<String> =
             LazyLock::new(|| upsert("organizations", &["clerk_org_id"], &ORGANIZATION_COLUMNS, "v.*"));
-        self.push(Says::Changed(Entity::Organization, Operation::Put), &STATEMENT, organization_rows(put));
+        self.push(Says::Changed(Entity::Organization, Operation::Put), &STATEMENT, organization_rows(put, self.mode));
     }
 
     fn put_members(&mut self, put: &Put<'a, (OrganizationId, UserId), Member>) {
@@ -375,14 +420,13 @@ impl<'a> Writes<'a> {
 
     fn remove_organizations(&mut self, gone: &[&'a OrganizationId]) {
         let ids = || Rows::new(gone.len()).text("id", gone.iter().map(|id| Some(id.as_str())));
-        let members = "DELETE FROM {s}organization_members WHERE clerk_org_id IN (SELECT v.id FROM {rows} AS v) \
+        let members = "DELETE FROM {s}organization_members WHERE clerk_org_id {any-of}(SELECT v.id FROM {rows} AS v){end} \
             RETURNING clerk_org_id, clerk_user_id";
         self.push(Says::Member(Operation::Remove), members, ids());
-        let invitations = "DELETE FROM {s}organization_invitations WHERE clerk_org_id IN (SELECT v.id FROM {rows} AS v) \
+        let invitations = "DELETE FROM {s}organization_invitations WHERE clerk_org_id {any-of}(SELECT v.id FROM {rows} AS v){end} \
             RETURNING clerk_invitation_id";
         self.push(Says::Changed(Entity::Invitation, Operation::Remove), invitations, ids());
-        let organizations =
-            "DELETE FROM {s}organizations WHERE clerk_org_id IN (SELECT v.id FROM {rows} AS v) RETURNING clerk_org_id";
+        let organizations = "DELETE FROM {s}organizations WHERE clerk_org_id {any-of}(SELECT v.id FROM {rows} AS v){end} RETURNING clerk_org_id";
         self.push(Says::Changed(Entity::Organization, Operation::Remove), organizations, ids());
         self.calls.push(registers::sweep_organizations(gone));
         self.says.push(Says::Nothing);
@@ -390,11 +434,10 @@ impl<'a> Writes<'a> {
 
     fn remove_users(&mut self, gone: &[&'a UserId]) {
         let ids = || Rows::new(gone.len()).text("id", gone.iter().map(|id| Some(id.as_str())));
-        let members = "DELETE FROM {s}organization_members WHERE clerk_user_id IN (SELECT v.id FROM {rows} AS v) \
+        let members = "DELETE FROM {s}organization_members WHERE clerk_user_id {any-of}(SELECT v.id FROM {rows} AS v){end} \
             RETURNING clerk_org_id, clerk_user_id";
         self.push(Says::MemberOfNobody, members, ids());
-        let users =
-            "DELETE FROM {s}users WHERE clerk_user_id IN (SELECT v.id FROM {rows} AS v) RETURNING clerk_user_id";
+        let users = "DELETE FROM {s}users WHERE clerk_user_id {any-of}(SELECT v.id FROM {rows} AS v){end} RETURNING clerk_user_id";
         self.push(Says::Changed(Entity::User, Operation::Remove), users, ids());
         self.calls.push(registers::sweep_users(gone));
         self.says.push(Says::Nothing);
@@ -403,15 +446,13 @@ impl<'a> Writes<'a> {
     /// Only the rows themselves: memberships and invitations speak for themselves.
     fn withdraw_organizations(&mut self, withdrawn: &[&'a OrganizationId]) {
         let ids = Rows::new(withdrawn.len()).text("id", withdrawn.iter().map(|id| Some(id.as_str())));
-        let statement =
-            "DELETE FROM {s}organizations WHERE clerk_org_id IN (SELECT v.id FROM {rows} AS v) RETURNING clerk_org_id";
+        let statement = "DELETE FROM {s}organizations WHERE clerk_org_id {any-of}(SELECT v.id FROM {rows} AS v){end} RETURNING clerk_org_id";
         self.push(Says::Changed(Entity::Organization, Operation::Remove), statement, ids);
     }
 
     fn withdraw_users(&mut self, withdrawn: &[&'a UserId]) {
         let ids = Rows::new(withdrawn.len()).text("id", withdrawn.iter().map(|id| Some(id.as_str())));
-        let statement =
-            "DELETE FROM {s}users WHERE clerk_user_id IN (SELECT v.id FROM {rows} AS v) RETURNING clerk_user_id";
+        let statement = "DELETE FROM {s}users WHERE clerk_user_id {any-of}(SELECT v.id FROM {rows} AS v){end} RETURNING clerk_user_id";
         self.push(Says::Changed(Entity::User, Operation::Remove), statement, ids);
     }
 
@@ -426,19 +467,58 @@ impl<'a> Writes<'a> {
 
     fn remove_invitations(&mut self, gone: &[&'a InvitationId]) {
         let rows = Rows::new(gone.len()).text("id", gone.iter().map(|id| Some(id.as_str())));
-        let statement = "DELETE FROM {s}organization_invitations WHERE clerk_invitation_id IN \
-            (SELECT v.id FROM {rows} AS v) RETURNING clerk_invitation_id";
+        let statement = "DELETE FROM {s}organization_invitations WHERE clerk_invitation_id {any-of}\
+            (SELECT v.id FROM {rows} AS v){end} RETURNING clerk_invitation_id";
         self.push(Says::Changed(Entity::Invitation, Operation::Remove), statement, rows);
     }
 
-    /// Finds the members of organizations that are about to get another workspace.
-    fn relinked_members(&mut self, put: &Put<'a, OrganizationId, Organization>) {
-        let statement = "SELECT m.clerk_user_id FROM {rows} AS v LEFT JOIN {s}organizations o ON o.clerk_org_id = v.id \
-            JOIN {s}organization_members m ON m.clerk_org_id = v.id WHERE o.workspace_id IS DISTINCT FROM v.workspace_id";
+    /// Finds the members of organizations that are about to get another workspace, or to lose theirs.
+    fn relinked_members(&mut self, put: &Put<'a, OrganizationId, Organization>, withdrawn: &[&'a OrganizationId]) {
+        let statement = "SELECT m.clerk_user_id FROM {rows} AS v {find-left organizations o o.clerk_org_id = v.id} \
+            {find organization_members m m.clerk_org_id = v.id} WHERE o.workspace_id IS DISTINCT FROM v.workspace_id";
         let rows = Rows::new(put.len())
             .text("id", put.iter().map(|(id, _, _)| Some(id.as_str())))
-            .text("workspace_id", put.iter().map(|(_, organization, _)| organization.linked_workspace()));
+            .text("workspace_id", put.iter().map(|(_, organization, _)| organization.workspace(self.mode)));
         self.push(Says::Relinked, statement, rows);
+        let members = "SELECT m.clerk_user_id FROM {rows} AS v {find organization_members m m.clerk_org_id = v.id}";
+        let rows = Rows::new(withdrawn.len()).text("id", withdrawn.iter().map(|id| Some(id.as_str())));
+        self.push(Says::Relinked, members, rows);
+    }
+
+    /// The workspaces of organizations that were written. What a linked workspace's organization was before may name it no
+    /// more while another does: those are settled with the answers.
+    fn put_workspaces(&mut self, put: &Put<'a, OrganizationId, Organization>, now: Millis) {
+        let kept = |id: &OrganizationId, organization: &Organization| match self.mode {
+            WorkspaceMode::PerOrganization => Some(id.to_string()),
+            WorkspaceMode::Linked | WorkspaceMode::Off => organization.linked_workspace(),
+        };
+        let kept: Vec<_> = put.iter().map(|(id, organization, _)| kept(id, organization)).collect();
+        let hold = workspaces::hold(self.mode, kept.iter().flatten().cloned(), now);
+        if self.mode != WorkspaceMode::Off {
+            self.calls.push(workspaces::release(put.iter().map(|(id, ..)| id.as_str()), kept));
+            self.says.push(Says::Released);
+        }
+        if let Some(hold) = hold {
+            self.calls.push(hold);
+            self.says.push(Says::Changed(Entity::Workspace, Operation::Put));
+        }
+    }
+
+    /// The jobs that delete what hangs on those who are gone.
+    fn begin_cascades(&mut self, kind: Subject, gone: impl ExactSizeIterator<Item = &'a str>, now: Millis) {
+        self.calls.push(cascades::begin(kind, gone, now));
+        self.says.push(Says::Nothing);
+    }
+
+    /// The workspaces of organizations that are gone, where no other takes them over.
+    fn end_workspaces(&mut self, gone: &[&'a OrganizationId], now: Millis) {
+        let ids = || gone.iter().map(|id| id.as_str());
+        self.calls.push(workspaces::end(ids(), now));
+        self.says.push(Says::Changed(Entity::Workspace, Operation::Put));
+        if self.mode == WorkspaceMode::Linked {
+            self.calls.push(workspaces::pass_on(ids()));
+            self.says.push(Says::Released);
+        }
     }
 }
 

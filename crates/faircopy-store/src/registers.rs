@@ -18,9 +18,9 @@ pub(crate) const COLUMNS: &str = "r.subject, r.full_updated_at, r.full_event_at,
 pub(crate) const WIDTH: usize = 14;
 
 static BY_KEY: LazyLock<String> =
-    LazyLock::new(|| format!("SELECT {COLUMNS} FROM {{rows}} AS v JOIN {{s}}registers r ON r.subject = v.subject"));
+    LazyLock::new(|| format!("SELECT {COLUMNS} FROM {{rows}} AS v {{find registers r r.subject = v.subject}}"));
 static BY_MEMBERSHIP: LazyLock<String> =
-    LazyLock::new(|| format!("SELECT {COLUMNS} FROM {{rows}} AS v JOIN {{s}}registers r ON r.generation_id = v.id"));
+    LazyLock::new(|| format!("SELECT {COLUMNS} FROM {{rows}} AS v {{find registers r r.generation_id = v.id}}"));
 
 /// Finds the registers of these keys; keys without one are left out.
 pub(crate) fn by_key<'a>(keys: impl ExactSizeIterator<Item = &'a Key>) -> Call<'a> {
@@ -89,13 +89,13 @@ pub(crate) fn save(registers: &BTreeMap<Key, Register>) -> Call<'_> {
 /// Forgets the pairs and invitations of organizations with a tombstone, which absorbs whatever may still come.
 pub(crate) fn sweep_organizations<'a>(ids: &[&'a OrganizationId]) -> Call<'a> {
     let rows = Rows::new(ids.len()).text("id", ids.iter().map(|id| Some(id.as_str())));
-    Call::over("DELETE FROM {s}registers WHERE clerk_org_id IN (SELECT v.id FROM {rows} AS v)", rows)
+    Call::over("DELETE FROM {s}registers WHERE clerk_org_id {any-of}(SELECT v.id FROM {rows} AS v){end}", rows)
 }
 
 /// Forgets the pairs of users with a tombstone.
 pub(crate) fn sweep_users<'a>(ids: &[&'a UserId]) -> Call<'a> {
     let rows = Rows::new(ids.len()).text("id", ids.iter().map(|id| Some(id.as_str())));
-    Call::over("DELETE FROM {s}registers WHERE clerk_user_id IN (SELECT v.id FROM {rows} AS v)", rows)
+    Call::over("DELETE FROM {s}registers WHERE clerk_user_id {any-of}(SELECT v.id FROM {rows} AS v){end}", rows)
 }
 
 fn organization_of<'a>(key: &'a Key, register: &'a Register) -> Option<&'a str> {

@@ -158,9 +158,8 @@ impl Store {
                 ["ru.", "ro.", "rp."].map(|register| registers::COLUMNS.replace("r.", register));
             statement(
                 &format!(", {user}, {organization}, {pair}"),
-                "LEFT JOIN {s}registers ru ON ru.subject = v.user_id \
-                 LEFT JOIN {s}registers ro ON ro.subject = v.org_id \
-                 LEFT JOIN {s}registers rp ON rp.subject = v.pair",
+                "{find-left registers ru ru.subject = v.user_id} {find-left registers ro ro.subject = v.org_id} \
+                 {find-left registers rp rp.subject = v.pair}",
             )
         });
         let statement = match depth {
@@ -218,9 +217,8 @@ fn statement(more: &str, joined: &str) -> String {
          o.provenance, o.slug, m.clerk_user_id, m.role, {{text m.permissions}}, v.place, \
          m.provenance{more} \
          FROM {{rows}} AS v CROSS JOIN {FRESH_FROM} \
-         LEFT JOIN {{s}}users u ON u.clerk_user_id = v.user_id \
-         LEFT JOIN {{s}}organizations o ON o.clerk_org_id = v.org_id \
-         LEFT JOIN {{s}}organization_members m ON m.clerk_org_id = v.org_id AND m.clerk_user_id = v.user_id {joined}"
+         {{find-left users u u.clerk_user_id = v.user_id}} {{find-left organizations o o.clerk_org_id = v.org_id}} \
+         {{find-left organization_members m m.clerk_org_id = v.org_id AND m.clerk_user_id = v.user_id}} {joined}"
     )
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
 
-use faircopy_world::{InvitationRow, MemberRow, OrganizationRow, Truth, UserRow};
+use faircopy_world::{InvitationRow, MemberRow, OrganizationRow, Truth, UserRow, WorkspaceRow};
 use serde_json::Value;
 
-use crate::tables::{Invitation, Member, Organization, Tables, User};
+use crate::tables::{Invitation, Member, Organization, Tables, User, Workspace};
 
 /// More than this many differences tell no more than their number does.
 const SHOWN: usize = 20;
@@ -23,6 +23,12 @@ impl Tables {
         found.tables("organization", &self.organizations, &truth.organizations, String::clone, organization);
         found.tables("member", &self.members, &truth.members, |(org, user)| format!("{user} of {org}"), member);
         found.tables("invitation", &self.invitations, &truth.invitations, String::clone, invitation);
+        // What has ended, or rests, is an organization's no more, and depends on when that was heard.
+        let held = |row: &&Workspace| row.ended_at_ms.is_none() && row.clerk_org_id.is_some();
+        let held = self.workspaces.values().filter(held).map(|row| (row.id.clone(), row)).collect();
+        found.tables("workspace", &held, &truth.workspaces, String::clone, |row, copy, truth| {
+            workspace(row, copy, truth);
+        });
         found.shown()
     }
 
@@ -79,6 +85,13 @@ fn invitation(row: &mut Comparison<'_>, copy: &Invitation, truth: &InvitationRow
     row.column("expires_at", &copy.expires_at_ms, &Some(truth.expires_at_ms));
     row.column("created_at", &copy.created_at_ms, &Some(truth.created_at_ms));
     row.column("updated_at", &copy.updated_at_ms, &Some(truth.updated_at_ms));
+}
+
+fn workspace(row: &mut Comparison<'_>, copy: &Workspace, truth: &WorkspaceRow) {
+    row.column("clerk_org_id", &copy.clerk_org_id, &Some(truth.clerk_org_id.clone()));
+    row.column("name", &copy.name, &Some(truth.name.clone()));
+    row.column("owner_id", &copy.owner_id, &truth.owner_id);
+    row.column("created_at", &copy.created_at_ms, &Some(truth.created_at_ms));
 }
 
 #[derive(Default)]
@@ -143,7 +156,7 @@ mod tests {
     use faircopy_world::{Settings, Truth, World};
     use serde_json::Value;
 
-    use crate::tables::{Invitation, Member, Organization, Tables, User};
+    use crate::tables::{Invitation, Member, Organization, Tables, User, Workspace};
 
     fn truth() -> Truth {
         let mut world = World::new(7, Settings::default());
@@ -216,11 +229,23 @@ mod tests {
             };
             (key.clone(), invitation)
         });
+        let workspaces = truth.workspaces.iter().map(|(key, row)| {
+            let workspace = Workspace {
+                id: key.clone(),
+                clerk_org_id: Some(row.clerk_org_id.clone()),
+                name: Some(row.name.clone()),
+                owner_id: row.owner_id.clone(),
+                ended_at_ms: None,
+                created_at_ms: Some(row.created_at_ms),
+            };
+            (key.clone(), workspace)
+        });
         Tables {
             users: users.collect(),
             organizations: organizations.collect(),
             members: members.collect(),
             invitations: invitations.collect(),
+            workspaces: workspaces.collect(),
         }
     }
 
@@ -254,7 +279,11 @@ mod tests {
         let mut truth = truth();
         let user = truth.users.values().next().expect("a user").clone();
         truth.users.extend((0..50).map(|number| (format!("user_{number}"), user.clone())));
-        let rows = truth.users.len() + truth.organizations.len() + truth.members.len() + truth.invitations.len();
+        let rows = truth.users.len()
+            + truth.organizations.len()
+            + truth.members.len()
+            + truth.invitations.len()
+            + truth.workspaces.len();
         let differences = Tables::default().same_as(&truth);
         assert_eq!(differences.len(), 21);
         assert_eq!(differences[20], format!("and {} more", rows - 20));

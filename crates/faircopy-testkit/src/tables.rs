@@ -64,7 +64,7 @@ pub struct Organization {
     pub created_by: Option<String>,
     /// Its public metadata.
     pub settings: Option<Value>,
-    /// The linked workspace.
+    /// The workspace: the linked one, or its own.
     pub workspace_id: Option<String>,
     /// `webhook`, `api` or `token`.
     pub provenance: Option<String>,
@@ -116,6 +116,23 @@ pub struct Invitation {
     pub updated_at_ms: Option<i64>,
 }
 
+/// A workspace's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workspace {
+    /// The key.
+    pub id: String,
+    /// The organization that it belongs to, unless it rests.
+    pub clerk_org_id: Option<String>,
+    /// That organization's name.
+    pub name: Option<String>,
+    /// Who created that organization.
+    pub owner_id: Option<String>,
+    /// Unix milliseconds.
+    pub ended_at_ms: Option<i64>,
+    /// Unix milliseconds.
+    pub created_at_ms: Option<i64>,
+}
+
 /// A delivery's row of the audit table, without its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
@@ -142,6 +159,17 @@ pub struct Tables {
     pub members: BTreeMap<(String, String), Member>,
     /// By `clerk_invitation_id`.
     pub invitations: BTreeMap<String, Invitation>,
+    /// By `id`.
+    pub workspaces: BTreeMap<String, Workspace>,
+}
+
+impl Tables {
+    /// The same without the workspaces that have ended: they are being deleted.
+    #[must_use]
+    pub fn without_ended(mut self) -> Self {
+        self.workspaces.retain(|_, workspace| workspace.ended_at_ms.is_none());
+        self
+    }
 }
 
 /// Reads the mirrored tables.
@@ -157,6 +185,7 @@ pub async fn read(database_url: &str) -> Tables {
             (row.clerk_org_id.clone(), row.clerk_user_id.clone())
         }),
         invitations: keyed(database.rows(&INVITATIONS).await, |row: &Invitation| row.clerk_invitation_id.clone()),
+        workspaces: keyed(database.rows(&WORKSPACES).await, |row: &Workspace| row.id.clone()),
     };
     database.close().await;
     tables
@@ -279,6 +308,26 @@ const MEMBERS: Table<Member> = Table {
         provenance: cells.text(),
         created_at_ms: cells.time(),
         updated_at_ms: cells.time(),
+    },
+};
+
+const WORKSPACES: Table<Workspace> = Table {
+    name: "workspaces",
+    columns: &[
+        ("id", Plain),
+        ("clerk_org_id", Plain),
+        ("name", Plain),
+        ("owner_id", Plain),
+        ("ended_at", Time),
+        ("created_at", Time),
+    ],
+    row: |cells| Workspace {
+        id: cells.required(),
+        clerk_org_id: cells.text(),
+        name: cells.text(),
+        owner_id: cells.text(),
+        ended_at_ms: cells.time(),
+        created_at_ms: cells.time(),
     },
 };
 

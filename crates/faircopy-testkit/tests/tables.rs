@@ -21,6 +21,8 @@ CREATE TABLE PLACE.organization_members (clerk_org_id text, clerk_user_id text, 
     PRIMARY KEY (clerk_org_id, clerk_user_id));
 CREATE TABLE PLACE.organization_invitations (clerk_invitation_id text PRIMARY KEY, clerk_org_id text, email text,
     role text, status text, expires_at TIMETYPE, created_at TIMETYPE, updated_at TIMETYPE);
+CREATE TABLE PLACE.workspaces (id text PRIMARY KEY, clerk_org_id text, name text, owner_id text, ended_at TIMETYPE,
+    created_at TIMETYPE);
 CREATE TABLE PLACE.webhook_deliveries (svix_id text PRIMARY KEY, event_type text, entity_id text, outcome text,
     attempts BIGTYPE, error text);
 INSERT INTO PLACE.users VALUES ('user_1', NULL, 'ada', 'Ada', '', 'Ada', 'ada@example.com', 'https://x/y', 'ws_1',
@@ -33,6 +35,7 @@ INSERT INTO PLACE.organization_members VALUES ('org_1', 'user_1', 'orgmem_1', 'o
     '2024-05-28T08:00:00.000Z', '2024-05-28T08:00:00.000Z');
 INSERT INTO PLACE.organization_invitations VALUES ('orginv_1', 'org_1', 'b@example.com', 'org:member', 'pending',
     '2024-06-27T08:00:00.000Z', '2024-05-28T08:00:00.000Z', '2024-05-28T08:00:00.000Z');
+INSERT INTO PLACE.workspaces VALUES ('org_1', 'org_1', 'One', 'user_1', NULL, '1969-12-31T23:59:59.999Z');
 INSERT INTO PLACE.webhook_deliveries VALUES ('msg_1', 'user.created', 'user_1', 'applied', 2, NULL),
     ('msg_2', NULL, NULL, 'quarantined', 1, 'not JSON');
 ";

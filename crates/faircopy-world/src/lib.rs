@@ -33,5 +33,5 @@ mod world;
 pub use company::{COMPANY_SPAN_MS, company, hard_histories, hard_history};
 pub use event::Event;
 pub use shuffle::shuffled;
-pub use truth::{InvitationRow, MemberRow, OrganizationRow, Truth, UserRow};
+pub use truth::{InvitationRow, MemberRow, OrganizationRow, Truth, UserRow, WorkspaceRow, Workspaces};
 pub use world::{Settings, World};

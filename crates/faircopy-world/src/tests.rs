@@ -172,7 +172,16 @@ fn the_truth_of_one_history_is_as_worked_out_by_hand() {
     assert_eq!(truth.users[&ada].workspace_id.as_deref(), Some("own"));
     assert_eq!(truth.users[&ada].name.as_deref(), Some("Ada Lovelace"));
     assert_eq!(truth.users[&ada].email.as_deref(), Some("ada@example.com"));
-    assert_eq!(truth.users[&zoe].workspace_id, None, "the oldest membership is in the unlinked organization");
+    assert_eq!(truth.users[&zoe].workspace_id.as_ref(), Some(&doomed), "the oldest membership is in the unlinked one");
+    let workspaces: Vec<_> = truth.workspaces.iter().map(|(id, row)| (id, &row.clerk_org_id)).collect();
+    assert_eq!(BTreeSet::from_iter(workspaces), BTreeSet::from([(&acme, &acme), (&doomed, &doomed)]));
+    let linked = world.truth_in(Workspaces::Linked);
+    assert_eq!(linked.users[&zoe].workspace_id, None);
+    assert_eq!(
+        linked.workspaces.iter().map(|(id, row)| (id.as_str(), &row.clerk_org_id)).collect::<Vec<_>>(),
+        [("acme", &acme)]
+    );
+    assert!(world.truth_in(Workspaces::Off).workspaces.is_empty());
     assert_eq!((truth.users[&zoe].name.as_deref(), truth.users[&zoe].first_name.as_deref()), (Some("O'Brien"), None));
     assert_eq!(truth.users[&zoe].email, None);
     assert_eq!(truth.members.len(), 3, "the deleted user is no member of anything");

@@ -17,6 +17,67 @@ pub struct Truth {
     pub members: BTreeMap<(String, String), MemberRow>,
     /// Invitations of any status, by their id.
     pub invitations: BTreeMap<String, InvitationRow>,
+    /// Workspaces that belong to a live organization, by their id.
+    pub workspaces: BTreeMap<String, WorkspaceRow>,
+}
+
+/// Which workspaces organizations have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workspaces {
+    /// Each its own, under its own id.
+    PerOrganization,
+    /// The one that its public metadata names: it belongs to the oldest organization that does.
+    Linked,
+    /// None are kept.
+    Off,
+}
+
+/// A row of `workspaces`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkspaceRow {
+    /// The organization that it belongs to.
+    pub clerk_org_id: String,
+    /// That organization's name.
+    pub name: String,
+    /// Who created that organization.
+    pub owner_id: Option<String>,
+    /// When that organization was created, in milliseconds.
+    pub created_at_ms: i64,
+}
+
+impl Workspaces {
+    /// The workspaces that follow from these organizations.
+    #[must_use]
+    pub fn of(self, organizations: &BTreeMap<String, OrganizationRow>) -> BTreeMap<String, WorkspaceRow> {
+        let row = |id: &String, organization: &OrganizationRow| WorkspaceRow {
+            clerk_org_id: id.clone(),
+            name: organization.name.clone(),
+            owner_id: organization.created_by.clone(),
+            created_at_ms: organization.created_at_ms,
+        };
+        match self {
+            Self::Off => BTreeMap::new(),
+            Self::PerOrganization => organizations.iter().map(|(id, o)| (id.clone(), row(id, o))).collect(),
+            Self::Linked => {
+                let mut by_age: Vec<_> = organizations.iter().collect();
+                by_age.sort_by_key(|(id, organization)| (organization.created_at_ms, (*id).clone()));
+                let mut workspaces = BTreeMap::new();
+                for (id, organization) in by_age {
+                    if let Some(link) = &organization.workspace_id {
+                        workspaces.entry(link.clone()).or_insert_with(|| row(id, organization));
+                    }
+                }
+                workspaces
+            }
+        }
+    }
+
+    fn workspace_of(self, organization: &str, link: Option<String>) -> Option<String> {
+        match self {
+            Self::PerOrganization => link.or_else(|| Some(organization.to_owned())),
+            Self::Linked | Self::Off => link,
+        }
+    }
 }
 
 /// A row of `users`.
@@ -61,7 +122,7 @@ pub struct OrganizationRow {
     pub image_url: Option<String>,
     /// The user who created it, who may have been deleted since.
     pub created_by: Option<String>,
-    /// The link in the public metadata.
+    /// The link in the public metadata, else what [`Workspaces`] says.
     pub workspace_id: Option<String>,
     /// The public metadata, whole.
     pub settings: Value,
@@ -106,9 +167,16 @@ pub struct InvitationRow {
 }
 
 impl World {
-    /// What the tables must hold after every event that was emitted so far has been delivered.
+    /// What the tables must hold after every event that was emitted so far has been delivered, where each organization has a
+    /// workspace of its own.
     #[must_use]
     pub fn truth(&self) -> Truth {
+        self.truth_in(Workspaces::PerOrganization)
+    }
+
+    /// The same where organizations have these workspaces.
+    #[must_use]
+    pub fn truth_in(&self, workspaces: Workspaces) -> Truth {
         let organizations: BTreeMap<_, _> = self
             .organizations
             .values()
@@ -118,7 +186,8 @@ impl World {
                     slug: organization.slug.clone(),
                     image_url: Some(organization.image_url.clone()),
                     created_by: Some(organization.created_by.clone()),
-                    workspace_id: linked_workspace(&organization.public_metadata),
+                    workspace_id: workspaces
+                        .workspace_of(&organization.id, linked_workspace(&organization.public_metadata)),
                     settings: organization.public_metadata.clone(),
                     created_at_ms: organization.created_at,
                     updated_at_ms: organization.updated_at,
@@ -157,7 +226,13 @@ impl World {
             };
             (invitation.id.clone(), row)
         });
-        Truth { users, members: members.collect(), invitations: invitations.collect(), organizations }
+        Truth {
+            users,
+            members: members.collect(),
+            invitations: invitations.collect(),
+            workspaces: workspaces.of(&organizations),
+            organizations,
+        }
     }
 }
 

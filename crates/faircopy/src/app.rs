@@ -13,11 +13,13 @@ use tokio::sync::{Notify, oneshot};
 use crate::config::Config;
 use crate::holder;
 use crate::names::Names;
+use crate::outside::{Courier, Target};
 use crate::refresh::{Reader, Refresh};
 use crate::sweep::{Order, Patience, Sweeper};
 use crate::telemetry::Metrics;
 use crate::upstream::clerk::{Clerk, Share};
 use crate::upstream::keys::KeySet;
+use crate::worker::cascade::{Caller, Cascader, Outside};
 use crate::worker::confirm::Confirm;
 use crate::worker::intake::{self, Intake};
 use crate::worker::janitor;
@@ -30,6 +32,11 @@ const FINISH_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How often a database that did not say whether it has a second wall is asked again. Reads for callers ask by themselves.
 const WALL_PERIOD: Duration = Duration::from_secs(5);
+
+/// How often, and after what pause, a database that is busy is asked again to settle its workspaces: with the second that each
+/// waits for a lock, about as long as a supervisor waits for a start.
+const SETTLE_TRIES: u32 = 20;
+const SETTLE_PERIOD: Duration = Duration::from_millis(200);
 
 /// What tells the time. Workers and handlers ask it; the core is told.
 pub trait Clock: Send + Sync + 'static {
@@ -129,6 +136,8 @@ pub struct App {
     pub provisional: Arc<Notify>,
     /// Told when there is reason to compare the copy with Clerk soon.
     pub reconcile_soon: Arc<Notify>,
+    /// Told when a deletion was let go on: it is looked at at once.
+    pub cascades: Arc<Notify>,
     /// The figures.
     pub metrics: Metrics,
 }
@@ -144,6 +153,7 @@ pub struct Workers {
     probe: Option<tokio::task::JoinHandle<()>>,
     wall: tokio::task::JoinHandle<()>,
     names: tokio::task::JoinHandle<()>,
+    cascade: [tokio::task::JoinHandle<()>; 2],
 }
 
 impl App {
@@ -183,6 +193,8 @@ impl App {
             let [phase] = random_bytes();
             Reconciler::new(sweeper, config.reconcile.every, order, reconcile_soon.clone(), phase)
         });
+        let cascades = Arc::new(Notify::new());
+        let (cascader, caller) = cascade(&config, &store, clerk.as_ref(), &clock, &metrics, &cascades);
         let refresh = reader.map(|reader| Refresh::new(reader, clock.clone()));
         let names = Names::new(&config, clerk.as_ref(), &store, &clock, &metrics);
         let workers = Workers {
@@ -194,6 +206,7 @@ impl App {
             probe: probe.map(|probe| tokio::spawn(probe.run())),
             wall: tokio::spawn(look_for_second_wall(store.clone())),
             names: tokio::spawn(names.clone().run()),
+            cascade: [tokio::spawn(cascader.run()), tokio::spawn(caller.run())],
         };
         let verified = Verified::default();
         let app = Self {
@@ -209,6 +222,7 @@ impl App {
             names,
             provisional,
             reconcile_soon,
+            cascades,
             metrics,
         };
         (Arc::new(app), workers)
@@ -225,6 +239,39 @@ impl App {
     pub fn instance(&self) -> Option<&str> {
         self.config.instance_id.as_deref().or_else(|| self.clerk.as_ref()?.instance())
     }
+}
+
+/// The workers for deletions: one for the rows, one for what is outside, both under the name of one holder.
+fn cascade(
+    config: &Config,
+    store: &Store,
+    clerk: Option<&Arc<Clerk>>,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+    soon: &Arc<Notify>,
+) -> (Cascader, Caller) {
+    let plan = config.cascade.clone();
+    let targets = Target::all(config, metrics);
+    let outside = Outside::new(&targets, plan.tree.clone());
+    let courier = Courier::new(targets, clock.clone(), Box::new(any_number));
+    let holder: Arc<str> = holder().into();
+    let (store, clock, metrics) = (store.clone(), clock.clone(), metrics.clone());
+    let caller = Caller::new(
+        store.clone(),
+        courier,
+        outside.clone(),
+        clock.clone(),
+        metrics.clone(),
+        holder.clone(),
+        soon.clone(),
+    );
+    let chance = Arc::new(any_number);
+    let cascader = Cascader::new(store, clerk.cloned(), clock, metrics, holder, plan, outside, chance, soon.clone());
+    (cascader, caller)
+}
+
+fn any_number() -> u64 {
+    u64::from_le_bytes(random_bytes())
 }
 
 /// Finds out at the start, and not with the first caller, whether reads for callers run under row-level security: the log
@@ -264,6 +311,7 @@ impl Workers {
         }
         self.wall.abort();
         self.names.abort();
+        self.cascade.iter().for_each(tokio::task::JoinHandle::abort);
         match tokio::time::timeout(FINISH_DEADLINE, &mut self.intake).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => tracing::error!("the intake ended badly"),
@@ -274,18 +322,42 @@ impl Workers {
     }
 }
 
-/// Checks the database server's version, applies pending migrations, and checks that it keeps what it acknowledges.
-pub async fn prepare(
-    config: &Config,
-    writer: &mut Writer,
-    now: Millis,
-    migrate: bool,
-) -> Result<(), faircopy_store::Error> {
-    if let Address::Sqlite(path) = &config.database.0
+/// Brings the rows of workspaces up to the configured mode, before anybody reads them. A row that somebody else holds for a
+/// moment is waited for.
+pub async fn settle_workspaces(writer: &mut Writer, now: Millis) -> Result<(), faircopy_store::Error> {
+    let mut tries = 1;
+    loop {
+        match writer.settle_workspaces(now).await {
+            Ok(settled) => {
+                if settled.changes > 0 {
+                    let (organizations, changes) = (settled.organizations, settled.changes);
+                    tracing::info!(organizations, changes, "workspaces brought up to the configured mode");
+                }
+                return Ok(());
+            }
+            Err(faircopy_store::Error::Busy(_)) if tries < SETTLE_TRIES => tries += 1,
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(SETTLE_PERIOD).await;
+    }
+}
+
+/// Checks that what is to go with an organization or user can be found and deleted: a deletion that stops halfway is worse than
+/// a service that does not start.
+pub async fn check_content(config: &Config, store: &Store) -> Result<(), faircopy_store::Error> {
+    let faults = store.content_faults(&config.cascade.tree).await?;
+    if faults.is_empty() { Ok(()) } else { Err(faircopy_store::Error::Content(faults)) }
+}
+
+/// Checks the database server's version, applies pending migrations, brings the workspaces up to the configured mode, and checks
+/// that the server keeps what it acknowledges.
+pub async fn prepare(config: &Config, store: &Store, now: Millis, migrate: bool) -> Result<(), faircopy_store::Error> {
+    if let Address::Sqlite(path) = store.address()
         && path.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
     {
         return Err(faircopy_store::Error::Address("names a folder that does not exist"));
     }
+    let mut writer = store.writer();
     if let Some(server) = writer.server().await? {
         for advisory in &server.open_advisories {
             let version = &server.version;
@@ -296,6 +368,9 @@ pub async fn prepare(
         for migration in writer.migrate(now).await? {
             tracing::info!(version = migration.version, name = migration.name, "migration applied");
         }
+    }
+    if migrate || store.pending_migrations().await?.is_empty() {
+        settle_workspaces(&mut writer, now).await?;
     }
     let unsafe_settings = writer.unsafe_settings().await?;
     if unsafe_settings.is_empty() {

@@ -3,23 +3,29 @@
 //! Whatever is unknown or cannot be parsed is refused at start, with the key's name and the expected form, and never with
 //! the value: it may be a secret.
 
+mod cascade;
 mod clerk;
+mod outside;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use faircopy_core::ProfileMode;
 use faircopy_core::signature::{Names, Secret};
-use faircopy_store::Address;
+use faircopy_core::{ProfileMode, WORKSPACE_MODES, WorkspaceMode};
+use faircopy_store::{Address, Store};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::http::{Access, ROUTES};
 use crate::sweep::{DEFAULT_GRACE_MS, MAX_GRACE_SECONDS};
+pub use cascade::Cascade;
+use cascade::{CascadeFile, ContentFile};
 use clerk::ClerkFile;
 pub use clerk::{BackendApi, Sessions};
+pub use outside::{LIVEBLOCKS, LiveblocksApi, StepSettings};
+use outside::{LiveblocksFile, StepFile};
 
 /// The shortest admin token: 32 characters cannot be guessed within the life of a server.
 pub const MIN_ADMIN_TOKEN: usize = 32;
@@ -53,12 +59,18 @@ pub struct Config {
     pub profile_mode: ProfileMode,
     /// `FAIRCOPY_NAMES_TTL_SECONDS`: how old a name may be that is shown in the minimal profile mode, in milliseconds.
     pub names_ttl_ms: i64,
+    /// `FAIRCOPY_WORKSPACES`.
+    pub workspaces: WorkspaceMode,
     /// `CLERK_INSTANCE_ID`.
     pub instance_id: Option<String>,
     /// Which session tokens are good.
     pub sessions: Sessions,
     /// Clerk's Backend API.
     pub api: BackendApi,
+    /// Liveblocks' REST API.
+    pub liveblocks: LiveblocksApi,
+    /// The application's own outside steps.
+    pub steps: Vec<StepSettings>,
     /// The webhook endpoint.
     pub webhook: Webhook,
     /// `FAIRCOPY_LOG`: a filter such as `info` or `faircopy=debug`.
@@ -67,6 +79,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// When `serve` reconciles by itself.
     pub reconcile: Reconcile,
+    /// What goes with an organization or a user.
+    pub cascade: Cascade,
     /// Start although the database may lose what it acknowledged.
     pub allow_unsafe_durability: bool,
 }
@@ -169,9 +183,25 @@ struct File {
     #[serde(default)]
     clerk: ClerkFile,
     #[serde(default)]
+    liveblocks: LiveblocksFile,
+    #[serde(default)]
+    step: Vec<StepFile>,
+    #[serde(default)]
     webhook: WebhookFile,
     #[serde(default)]
     reconcile: ReconcileFile,
+    #[serde(default)]
+    workspaces: WorkspacesFile,
+    #[serde(default)]
+    cascade: CascadeFile,
+    #[serde(default)]
+    content: Vec<ContentFile>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WorkspacesFile {
+    mode: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -247,6 +277,7 @@ impl Config {
         let profile_mode = sources.first(None, &["FAIRCOPY_PROFILE_MODE"], file.profile_mode)?;
         let names_ttl = file.names_ttl_seconds.map(|seconds| seconds.to_string());
         let names_ttl = sources.first(None, &["FAIRCOPY_NAMES_TTL_SECONDS"], names_ttl)?;
+        let workspaces = sources.first(None, &["FAIRCOPY_WORKSPACES"], file.workspaces.mode)?;
         let (sessions, api) = (file.clerk.sessions(&sources)?, file.clerk.api(&sources)?);
         let secrets = sources.first(
             None,
@@ -256,6 +287,7 @@ impl Config {
         let instance_id = sources.first(None, &["CLERK_INSTANCE_ID"], file.clerk.instance_id)?;
         let every = sources.first(None, &["FAIRCOPY_RECONCILE_EVERY"], file.reconcile.every)?;
         let grace = sources.first(None, &["FAIRCOPY_RECONCILE_GRACE_SECONDS"], file.reconcile.grace_seconds)?;
+        let steps = outside::steps(&file.step, &sources)?;
         let log = sources.first(None, &["FAIRCOPY_LOG"], file.log)?;
         let log_format = sources.first(None, &["FAIRCOPY_LOG_FORMAT"], file.log_format)?;
         Ok(Self {
@@ -266,9 +298,11 @@ impl Config {
             admin_token: admin_token.map(|token| token.read(admin_token_of)).transpose()?,
             profile_mode: profile_mode.map_or(Ok(ProfileMode::Full), |mode| mode.read(profile_mode_of))?,
             names_ttl_ms: 1000 * names_ttl.map_or(Ok(DEFAULT_NAMES_TTL_SECONDS), |ttl| ttl.read(names_ttl_of))?,
+            workspaces: workspaces.map_or(Ok(WorkspaceMode::default()), |mode| mode.read(workspaces_of))?,
             instance_id: instance_id.map(|id| id.read(instance_of)).transpose()?,
             sessions,
             api,
+            liveblocks: file.liveblocks.read(&sources)?,
             webhook: Webhook {
                 secrets: secrets.map_or(Ok(Vec::new()), |secrets| secrets.read(secrets_of))?,
                 paths: file.webhook.paths.map_or(Ok(default_paths()), paths_of)?,
@@ -285,6 +319,8 @@ impl Config {
                 every: every.map_or(Ok(Every::Auto), |every| every.read(every_of))?,
                 grace_ms: grace.map_or(Ok(DEFAULT_GRACE_MS), |grace| grace.read(grace_of))?,
             },
+            cascade: file.cascade.read(&file.content, &steps, &sources)?,
+            steps,
             log: log.map_or_else(|| "info".into(), |log| log.value),
             log_format: log_format.map_or(Ok(LogFormat::Text), |format| {
                 format.read(|text| match text {
@@ -460,6 +496,13 @@ fn profile_mode_of(text: &str) -> Result<ProfileMode, &'static str> {
     }
 }
 
+fn workspaces_of(text: &str) -> Result<WorkspaceMode, &'static str> {
+    WORKSPACE_MODES
+        .into_iter()
+        .find(|mode| mode.as_str() == text)
+        .ok_or("is unknown; expected `per_organization`, `linked` or `off`")
+}
+
 fn names_ttl_of(text: &str) -> Result<i64, String> {
     let seconds = text.parse().ok().filter(|seconds| (1..=MAX_NAMES_TTL_SECONDS).contains(seconds));
     seconds.ok_or_else(|| format!("is not a number of seconds; expected 1 to {MAX_NAMES_TTL_SECONDS}"))
@@ -508,6 +551,12 @@ fn networks(name: &str, texts: Option<Vec<String>>) -> Result<Vec<IpNet>, Config
 }
 
 impl Config {
+    /// The copy, as these settings say that it is kept: what all commands open.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        Store::new(self.database.0.clone()).with_workspaces(self.workspaces)
+    }
+
     /// The admin token's text, for comparing and for the demo's own calls.
     #[must_use]
     pub fn admin_token_text(&self) -> Option<&str> {
@@ -532,6 +581,15 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:8787");
         assert_eq!(config.database.0.to_string(), "sqlite faircopy.db");
         assert!(config.webhook.secrets.is_empty() && config.admin_token.is_none());
+        assert_eq!(config.workspaces, WorkspaceMode::PerOrganization);
+    }
+
+    #[test]
+    fn the_mode_of_workspaces_reaches_the_store() {
+        for (text, mode) in [("per_organization", WorkspaceMode::PerOrganization), ("linked", WorkspaceMode::Linked)] {
+            assert_eq!(load(&[("FAIRCOPY_WORKSPACES", text)]).unwrap().store().workspaces(), mode);
+        }
+        assert_eq!(load(&[("FAIRCOPY_WORKSPACES", "off")]).unwrap().store().workspaces(), WorkspaceMode::Off);
     }
 
     #[test]
@@ -551,6 +609,7 @@ mod tests {
         check("FAIRCOPY_LISTEN", "nowhere");
         check("DATABASE_URL", "mysql://root:hunter2@host/db");
         check("FAIRCOPY_PROFILE_MODE", "some");
+        check("FAIRCOPY_WORKSPACES", "each");
         check("FAIRCOPY_NAMES_TTL_SECONDS", "86401");
         check("FAIRCOPY_NAMES_TTL_SECONDS", "soon");
         check("CLERK_INSTANCE_ID", "prod");
@@ -564,6 +623,11 @@ mod tests {
         check("CLERK_API_URL", "http://api.test");
         check("FAIRCOPY_LOG_FORMAT", "xml");
         check("FAIRCOPY_PROBE", "yes");
+        check("LIVEBLOCKS_SECRET_KEY", "pk_dev_publishable");
+        check("LIVEBLOCKS_SECRET_KEY", "sk_two words");
+        check("LIVEBLOCKS_API_URL", "http://api.test");
+        check("LIVEBLOCKS_API_URL", "https://192.168.0.1");
+        check("FAIRCOPY_CASCADE_HOLD_SECONDS", "tomorrow");
     }
 
     #[test]
@@ -585,6 +649,22 @@ mod tests {
         assert_eq!(config.api.url, "https://api.clerk.com");
         let key = "sk_test_canarycanarycanary";
         assert!(!format!("{:?}", load(&[("CLERK_SECRET_KEY", key)]).unwrap()).contains("canary"));
+    }
+
+    #[test]
+    fn liveblocks_has_a_default_address_and_no_key() {
+        let config = load(&[]).unwrap();
+        assert!(config.liveblocks.secret_key.is_none() && config.steps.is_empty());
+        assert_eq!(config.liveblocks.url, "https://api.liveblocks.io");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "sk_dev_canary\n").unwrap();
+        let variables =
+            [("LIVEBLOCKS_SECRET_KEY_FILE", path.to_str().unwrap()), ("LIVEBLOCKS_API_URL", "http://localhost:1153/")];
+        let config = load(&variables).unwrap();
+        assert_eq!(config.liveblocks.url, "http://localhost:1153");
+        assert_eq!(config.liveblocks.secret_key.as_ref().unwrap().expose_secret(), "sk_dev_canary");
+        assert!(!format!("{config:?}").contains("canary"));
     }
 
     #[test]
@@ -614,6 +694,7 @@ mod tests {
         let file = parse_file(&plain, Path::new("faircopy.example.toml")).unwrap();
         let debug = format!("{file:?}");
         assert!(!debug.contains("None"), "a key is missing from faircopy.example.toml: {debug}");
+        assert!(!file.content.is_empty() && !file.step.is_empty(), "what may be there several times is there once");
         let unknown = parse_file("listne = 'x'", Path::new("faircopy.toml")).unwrap_err().to_string();
         assert!(unknown.contains("listne") && unknown.contains("listen"), "{unknown}");
     }

@@ -37,7 +37,7 @@ use axum::Router;
 use axum::extract::{FromRequestParts, Request};
 use axum::response::{IntoResponse as _, Response};
 use faircopy_core::token;
-use faircopy_store::{Caller, Error, Membership, Store};
+use faircopy_store::{Caller, Error, Membership};
 use http::request::Parts;
 use tokio::net::TcpListener;
 use tower::{Layer, Service};
@@ -58,8 +58,9 @@ pub struct Embedded {
 impl Embedded {
     /// Opens the database, applies pending migrations and starts the workers. Within a Tokio runtime.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        let store = Store::new(config.database.0.clone());
-        app::prepare(&config, &mut store.writer(), SystemClock.now(), true).await?;
+        let store = config.store();
+        app::prepare(&config, &store, SystemClock.now(), true).await?;
+        app::check_content(&config, &store).await?;
         let (app, workers) = App::start(config, store, Arc::new(SystemClock));
         Ok(Self { app, workers })
     }

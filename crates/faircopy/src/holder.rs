@@ -5,6 +5,8 @@
 
 use std::fs;
 
+use faircopy_core::Millis;
+use faircopy_store::{Error, Fence, Store, Writer};
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid, test_kill_process};
 
@@ -17,6 +19,24 @@ pub(crate) fn name(chance: &str) -> String {
     match here().zip(began(pid)) {
         Some((here, began)) => format!("{here}/{pid}/{began}/{chance}"),
         None => chance.to_owned(),
+    }
+}
+
+/// Takes a lease if it is free, or if whoever has it was killed on this machine.
+pub(crate) async fn take(
+    store: &Store,
+    writer: &mut Writer,
+    lease: &'static str,
+    holder: &str,
+    now: Millis,
+    for_ms: i64,
+) -> Result<Option<Fence>, Error> {
+    if let Some(fence) = writer.take_lease(lease, holder, now, for_ms).await? {
+        return Ok(Some(fence));
+    }
+    match store.lease_holder(lease).await? {
+        Some(gone) if is_gone(&gone) => writer.inherit_lease(lease, &gone, holder, now, for_ms).await,
+        _ => Ok(None),
     }
 }
 

@@ -6,6 +6,7 @@
 //! writes; they do not import each other and meet in [`app`] and in the store.
 
 pub mod app;
+pub mod cascade;
 pub mod cli;
 pub mod compare;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod embed;
 mod holder;
 pub mod http;
 pub mod names;
+pub mod outside;
 pub mod refresh;
 pub mod replay;
 pub mod sweep;

@@ -85,6 +85,24 @@ impl Metrics {
         metrics::counter!("faircopy_sweeps_total", "outcome" => "failed").increment(1);
     }
 
+    /// How many jobs of a kind are not done, and for how long the oldest has been.
+    pub fn jobs(&self, kind: &'static str, pending: u64, oldest_ms: u64) {
+        #[expect(clippy::cast_precision_loss, reason = "figures to look at")]
+        let (pending, oldest) = (pending as f64, oldest_ms as f64 / 1000.0);
+        metrics::gauge!("faircopy_jobs_pending", "kind" => kind).set(pending);
+        metrics::gauge!("faircopy_jobs_oldest_age_seconds", "kind" => kind).set(oldest);
+    }
+
+    /// Rows were deleted with an organization or a user.
+    pub fn cascade_rows(&self, rows: u64) {
+        metrics::counter!("faircopy_cascade_rows_total").increment(rows);
+    }
+
+    /// Something outside was tried, for a deletion: what it is now.
+    pub fn cascade_step(&self, state: &'static str) {
+        metrics::counter!("faircopy_cascade_steps_total", "state" => state).increment(1);
+    }
+
     /// Whether a trouble is known (docs/errors.md).
     pub fn finding(&self, name: &'static str, is_known: bool) {
         metrics::gauge!("faircopy_finding", "name" => name).set(f64::from(u8::from(is_known)));
@@ -127,6 +145,16 @@ impl Metrics {
     /// Clerk's Backend API was asked: the status, or why there was none.
     pub fn clerk_request(&self, endpoint: &'static str, status: &'static str) {
         metrics::counter!("faircopy_clerk_requests_total", "endpoint" => endpoint, "status" => status).increment(1);
+    }
+
+    /// Liveblocks was asked to `delete` or to `list`: the status, or why there was none.
+    pub fn liveblocks_request(&self, call: &'static str, status: &'static str) {
+        metrics::counter!("faircopy_liveblocks_requests_total", "call" => call, "status" => status).increment(1);
+    }
+
+    /// A step of the application's own was told: the status, or why there was none.
+    pub fn step_request(&self, step: &str, status: &'static str) {
+        metrics::counter!("faircopy_step_requests_total", "step" => step.to_owned(), "status" => status).increment(1);
     }
 
     /// Whether the key of the Backend API belongs to another instance than the one that is copied.

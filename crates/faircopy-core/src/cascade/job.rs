@@ -171,8 +171,8 @@ pub enum Event {
         clerk: Clerk,
         /// [`Burst::holds`](super::Burst::holds).
         burst: bool,
-        /// A random number from 0 to 1.
-        chance: f64,
+        /// Any number, all equally likely.
+        chance: u64,
     },
     /// A batch of rows was deleted, and there may be more after a rest.
     RowsLeft {
@@ -201,7 +201,10 @@ pub enum Event {
     /// An operator says no.
     Cancel,
     /// An operator says yes.
-    Resume,
+    Resume {
+        /// Whether a workspace of this id lives (again), or the user does: what is there now is not what this job ended.
+        lives_again: bool,
+    },
 }
 
 /// Why an event means nothing to a job as it stands. Nothing is to be committed then.
@@ -216,6 +219,9 @@ pub enum Refusal {
     /// There is nothing to resume.
     #[error("the job is {}, and goes on by itself", .0.name())]
     UnderWay(State),
+    /// What is below the workspace now, and what its rows have outside, is somebody else's.
+    #[error("what the job ended lives again, and what is there now is not the job's to delete")]
+    LivesAgain,
     /// The hold is not over.
     #[error("the job is held until {0}")]
     Held(Millis),
@@ -289,11 +295,11 @@ impl Job {
                 State::Cancelled => Err(Refusal::Cancelled),
                 _ => Ok(Self { state: State::Cancelled, due_at: None, ..self }),
             },
-            Event::Resume => self.resumed(now),
+            Event::Resume { lives_again } => self.resumed(lives_again, now),
         }
     }
 
-    fn looked(self, clerk: Clerk, burst: bool, chance: f64, now: Millis, rules: &Rules) -> Result<Self, Refusal> {
+    fn looked(self, clerk: Clerk, burst: bool, chance: u64, now: Millis, rules: &Rules) -> Result<Self, Refusal> {
         self.in_state(&[State::Waiting])?;
         if self.is_held(now, rules) {
             return Err(Refusal::Held(self.held_until(rules)));
@@ -304,7 +310,7 @@ impl Job {
         match clerk {
             Clerk::There => Ok(self.paused(Reason::StillThere)),
             Clerk::Unknown => {
-                let wait = ASK_AGAIN.wait_ms(self.failures, chance).max(MIN_ASK_AGAIN_MS);
+                let wait = ASK_AGAIN.delay_ms(self.failures.saturating_add(1), chance).max(MIN_ASK_AGAIN_MS);
                 Ok(Self { failures: self.failures.saturating_add(1), due_at: Some(now.plus(wait)), ..self })
             }
             Clerk::Gone | Clerk::NoKey => Ok(Self { failures: 0, ..self.to(State::Deleting, now) }),
@@ -323,7 +329,11 @@ impl Job {
         Ok(Self { state: State::Done, due_at: None, ..pass })
     }
 
-    fn resumed(self, now: Millis) -> Result<Self, Refusal> {
+    fn resumed(self, lives_again: bool, now: Millis) -> Result<Self, Refusal> {
+        let is_over = self.state == State::Cancelled || (self.state == State::Done && self.has_skipped);
+        if lives_again && is_over {
+            return Err(Refusal::LivesAgain);
+        }
         // A word of the operator's is needed once: the breaker has stopped it, and he has looked.
         let released = Self { is_released: true, failures: 0, ..self };
         match self.state {
@@ -364,7 +374,8 @@ mod tests {
 
     const NOW: Millis = Millis(1_000_000);
     const RULES: Rules = Rules { hold_ms: 0, second_sweep_ms: 60_000 };
-    const CALM: Event = Event::Looked { clerk: Clerk::Gone, burst: false, chance: 0.5 };
+    const CALM: Event = Event::Looked { clerk: Clerk::Gone, burst: false, chance: u64::MAX / 2 };
+    const RESUME: Event = Event::Resume { lives_again: false };
     const CONFIRMED: Event = Event::StepsConfirmed { skipped: false };
 
     fn job(state: State) -> Job {
@@ -372,7 +383,7 @@ mod tests {
     }
 
     fn looked(clerk: Clerk, burst: bool) -> Event {
-        Event::Looked { clerk, burst, chance: 0.5 }
+        Event::Looked { clerk, burst, chance: u64::MAX / 2 }
     }
 
     /// The events one after another, at one moment.
@@ -440,25 +451,27 @@ mod tests {
     fn unknown_answers_are_asked_again_ever_later() {
         let mut at = Job::new(NOW, &RULES);
         for wait in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000, 300_000, 300_000] {
-            at = at.after(Event::Looked { clerk: Clerk::Unknown, burst: false, chance: 1.0 }, NOW, &RULES).unwrap();
+            at =
+                at.after(Event::Looked { clerk: Clerk::Unknown, burst: false, chance: u64::MAX }, NOW, &RULES).unwrap();
             assert_eq!((at.state, at.due_at), (State::Waiting, Some(NOW.plus(wait))));
         }
-        let soonest =
-            at.after(Event::Looked { clerk: Clerk::Unknown, burst: false, chance: 0.0 }, NOW, &RULES).unwrap();
+        let soonest = at.after(Event::Looked { clerk: Clerk::Unknown, burst: false, chance: 0 }, NOW, &RULES).unwrap();
         assert_eq!(soonest.due_at, Some(NOW.plus(MIN_ASK_AGAIN_MS)));
         assert_eq!(run(at, &[CALM]).failures, 0);
     }
 
     #[test]
     fn resume_takes_up_what_stopped() {
-        let burst = run(Job::new(NOW, &RULES), &[looked(Clerk::Gone, true), Event::Resume]);
+        let burst = run(Job::new(NOW, &RULES), &[looked(Clerk::Gone, true), RESUME]);
         assert_eq!((burst.state, burst.due_at), (State::Waiting, Some(NOW)));
         // The breaker holds no job that an operator let go; Clerk is asked all the same.
         assert_eq!(run(burst, &[looked(Clerk::Gone, true)]).state, State::Deleting);
         assert_eq!(run(burst, &[looked(Clerk::There, true)]).state, State::Paused(Reason::StillThere));
         let cancelled = run(job(State::Calling), &[CONFIRMED, Event::Cancel]);
         assert_eq!((cancelled.state, cancelled.due_at, cancelled.passes), (State::Cancelled, None, 1));
-        let resumed = run(cancelled, &[Event::Resume]);
+        // Whoever took the workspace over meanwhile keeps what is left.
+        assert_eq!(cancelled.after(Event::Resume { lives_again: true }, NOW, &RULES), Err(Refusal::LivesAgain));
+        let resumed = run(cancelled, &[RESUME]);
         assert_eq!((resumed.state, resumed.passes), (State::Waiting, 0));
     }
 
@@ -470,7 +483,7 @@ mod tests {
         assert_eq!(run(parked, &[Event::KeyRefused { probe }]), parked);
         assert_eq!(run(parked, &[Event::StepsLeft { next: NOW }]).state, State::Calling);
         assert_eq!(run(parked, &[CONFIRMED]).passes, 1);
-        assert_eq!(run(parked, &[Event::Resume]).state, State::Calling);
+        assert_eq!(run(parked, &[RESUME]).state, State::Calling);
     }
 
     #[test]
@@ -478,11 +491,12 @@ mod tests {
         let rules = Rules { second_sweep_ms: 0, ..RULES };
         let done = job(State::Calling).after(Event::StepsConfirmed { skipped: true }, NOW, &rules).unwrap();
         assert_eq!(done.state, State::Done);
-        let resumed = done.after(Event::Resume, NOW, &rules).unwrap();
+        assert_eq!(done.after(Event::Resume { lives_again: true }, NOW, &rules), Err(Refusal::LivesAgain));
+        let resumed = done.after(RESUME, NOW, &rules).unwrap();
         assert_eq!((resumed.state, resumed.due_at), (State::Calling, Some(NOW)));
         let done = resumed.after(CONFIRMED, NOW, &rules).unwrap();
         assert_eq!(done.state, State::Done);
-        assert_eq!(done.after(Event::Resume, NOW, &rules), Err(Refusal::Done));
+        assert_eq!(done.after(RESUME, NOW, &rules), Err(Refusal::Done));
     }
 
     #[test]
@@ -498,7 +512,7 @@ mod tests {
         let clerk = proptest::sample::select(vec![Clerk::Gone, Clerk::There, Clerk::Unknown, Clerk::NoKey]);
         prop_oneof![
             Just(Event::Triggered),
-            (clerk, any::<bool>(), 0.0..1.0_f64).prop_map(|(clerk, burst, chance)| Event::Looked {
+            (clerk, any::<bool>(), any::<u64>()).prop_map(|(clerk, burst, chance)| Event::Looked {
                 clerk,
                 burst,
                 chance
@@ -510,7 +524,7 @@ mod tests {
             any::<bool>().prop_map(|skipped| Event::StepsConfirmed { skipped }),
             Just(Event::FoundAgain),
             Just(Event::Cancel),
-            Just(Event::Resume),
+            Just(RESUME),
         ]
     }
 
@@ -545,25 +559,25 @@ mod tests {
                     prop_assert!(are_confirmed);
                 }
                 if at.state == State::Done && after != at {
-                    prop_assert!(at.has_skipped && event == Event::Resume && after.state == State::Calling);
+                    prop_assert!(at.has_skipped && event == RESUME && after.state == State::Calling);
                     again += 1;
                 }
                 if at.state == State::Cancelled && after != at {
-                    prop_assert!(event == Event::Resume);
+                    prop_assert!(event == RESUME);
                 }
                 prop_assert!(after.passes <= MAX_PASSES + again);
                 at = after;
             }
             // Whatever happened, what an operator lets go on comes to its end when nothing speaks against it any more.
             if !at.state.is_under_way() && at.state != State::Done {
-                at = at.after(Event::Resume, now, &rules).unwrap();
+                at = at.after(RESUME, now, &rules).unwrap();
             }
             for _ in 0..40 {
                 now = at.due_at.map_or(now, |due| due.max(now));
                 let event = match at.state {
                     State::Waiting => {
                         now = now.max(at.held_until(&rules));
-                        Event::Looked { clerk: Clerk::Gone, burst: false, chance: 0.0 }
+                        Event::Looked { clerk: Clerk::Gone, burst: false, chance: 0 }
                     }
                     State::Deleting => Event::RowsGone,
                     State::Calling | State::Paused(_) => Event::StepsConfirmed { skipped: false },

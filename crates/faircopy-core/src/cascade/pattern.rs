@@ -87,6 +87,13 @@ impl Pattern {
         self.parts.iter().filter_map(Part::column)
     }
 
+    /// How many characters of each id are the same for all rows.
+    #[must_use]
+    pub fn text_length(&self) -> usize {
+        let text = |part: &Part| if let Part::Text(text) = part { text.chars().count() } else { 0 };
+        self.parts.iter().map(text).sum()
+    }
+
     /// The id of a row whose columns are these, of at most `longest` characters.
     pub fn render<'a>(&self, longest: usize, value: impl Fn(&str) -> Option<&'a str>) -> Result<String, Unrendered> {
         let mut id = String::new();
@@ -287,6 +294,8 @@ mod tests {
             let columns = if two { format!("{{x}}{}{{y}}", quoted(&between)) } else { "{x}".to_owned() };
             let pattern = Pattern::parse(&format!("{}{columns}{}", quoted(&before), quoted(&after))).unwrap();
             let id = pattern.render(128, |column| Some(if column == "x" { &first } else { &second })).unwrap();
+            let values = first.chars().count() + if two { second.chars().count() } else { 0 };
+            prop_assert_eq!(id.chars().count(), pattern.text_length() + values);
             let readings = pattern.readings(&id);
             prop_assert!(readings.iter().any(|reading| reading[0].1 == first && (!two || reading[1].1 == second)));
             for reading in &readings {

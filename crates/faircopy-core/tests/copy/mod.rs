@@ -6,7 +6,7 @@ use faircopy_core::event::Observation;
 use faircopy_core::id::{InvitationId, MembershipId, OrganizationId, UserId};
 use faircopy_core::merge::{Change, Changes, Key, Register, Verdict, Workset};
 use faircopy_core::record::{Invitation, Member, Organization, Provenance, User};
-use faircopy_world::{InvitationRow, MemberRow, OrganizationRow, Truth, UserRow};
+use faircopy_world::{InvitationRow, MemberRow, OrganizationRow, Truth, UserRow, Workspaces};
 use serde_json::Value;
 
 /// A row and where it came from.
@@ -163,7 +163,7 @@ impl Rows {
                     slug: organization.slug.clone(),
                     image_url: organization.image_url.clone(),
                     created_by: organization.created_by.clone(),
-                    workspace_id: organization.linked_workspace(),
+                    workspace_id: organization.linked_workspace().or_else(|| Some(id.to_string())),
                     settings: organization.settings.clone(),
                     created_at_ms: at(organization.created_at),
                     updated_at_ms: at(organization.updated_at),
@@ -217,6 +217,12 @@ impl Rows {
             };
             (id.to_string(), row)
         });
-        Truth { users: users.collect(), members: members.collect(), invitations: invitations.collect(), organizations }
+        Truth {
+            users: users.collect(),
+            members: members.collect(),
+            invitations: invitations.collect(),
+            workspaces: Workspaces::PerOrganization.of(&organizations),
+            organizations,
+        }
     }
 }

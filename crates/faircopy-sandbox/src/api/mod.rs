@@ -43,6 +43,8 @@ pub(crate) struct Call<'a> {
     pub(crate) path: Vec<&'a str>,
     pub(crate) query: &'a Query,
     pub(crate) body: &'a Document,
+    /// The members of the body, where the route takes a list.
+    pub(crate) bodies: &'a [Document],
     pub(crate) version: Version,
     pub(crate) now: i64,
 }
@@ -91,11 +93,16 @@ fn parse(body: &Bytes) -> Result<Document, Refusal> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(document)) => Ok(document),
         Ok(Value::Null) => Ok(Document::new()),
-        _ => {
-            let long = "The request's body must be a JSON object.";
-            Err(Refusal::new(400, "malformed_request_parameters", "malformed request parameters", long))
-        }
+        _ => Err(malformed("The request's body must be a JSON object.")),
     }
+}
+
+fn parse_list(body: &Bytes) -> Result<Vec<Document>, Refusal> {
+    serde_json::from_slice(body).map_err(|_| malformed("The request's body must be a JSON array of objects."))
+}
+
+fn malformed(long: &str) -> Refusal {
+    Refusal::new(400, "malformed_request_parameters", "malformed request parameters", long)
 }
 
 impl State {
@@ -139,12 +146,16 @@ impl State {
                 return Err(admission::no_organizations());
             }
         }
-        let body = if head.method == Method::GET { Document::new() } else { parse(body)? };
+        let (body, bodies) = match head.method {
+            Method::GET => (Document::new(), Vec::new()),
+            _ if route.takes_list() => (Document::new(), parse_list(body)?),
+            _ => (parse(body)?, Vec::new()),
+        };
         let parts: Vec<String> = parts.iter().map(|part| admission::decoded(part)).collect();
         let path = parts.iter().map(String::as_str).collect();
         let past = self.past.as_mut().filter(|_| stale).and_then(|past| past.at(now));
         let instance = past.unwrap_or(&mut self.instance);
-        let mut call = Call { instance, keys, path, query: &query, body: &body, version, now };
+        let mut call = Call { instance, keys, path, query: &query, body: &body, bodies: &bodies, version, now };
         (route.handler)(&mut call)
     }
 }

@@ -64,6 +64,10 @@ pub(super) fn invite(call: &mut Call<'_>) -> Outcome {
     Ok(call.instance.create_invitation(call.part(0), call.body, call.now)?.into())
 }
 
+pub(super) fn invite_many(call: &mut Call<'_>) -> Outcome {
+    Ok(call.instance.create_invitations(call.part(0), call.bodies, call.now)?.into())
+}
+
 pub(super) fn invitation(call: &mut Call<'_>) -> Outcome {
     Ok(call.instance.get_invitation(call.part(0), call.part(1), call.now)?.into())
 }

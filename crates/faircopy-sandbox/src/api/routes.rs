@@ -36,6 +36,11 @@ impl Route {
         self.path.contains("organization")
     }
 
+    /// Whether its body is a list, and not an object.
+    pub(super) fn takes_list(&self) -> bool {
+        self.path.ends_with("/bulk")
+    }
+
     /// The open parts of a path that fits.
     fn parts<'p>(&self, path: &'p str) -> Option<Vec<&'p str>> {
         let (mut open, mut given) = (Vec::new(), path.split('/'));
@@ -120,6 +125,7 @@ pub static TABLE: &[Route] = table![
     PATCH  Write  "/v1/organizations/{organization_id}/memberships/{user_id}/metadata" => organizations::merge_member_metadata,
     GET    List   "/v1/organizations/{organization_id}/invitations"                  => organizations::invitations,
     POST   Write  "/v1/organizations/{organization_id}/invitations"                  => organizations::invite,
+    POST   Write  "/v1/organizations/{organization_id}/invitations/bulk"             => organizations::invite_many,
     GET    List   "/v1/organizations/{organization_id}/invitations/pending"          => organizations::pending_invitations,
     GET    Read   "/v1/organizations/{organization_id}/invitations/{invitation_id}"  => organizations::invitation,
     POST   Write  "/v1/organizations/{organization_id}/invitations/{invitation_id}/revoke" => organizations::revoke_invitation,

@@ -1,9 +1,12 @@
 //! Invitations to organizations: made, revoked, accepted, expired.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::document::{Document, Template};
 use super::fields::Fields;
+use super::lists::Listed;
 use super::memberships::identifier_of;
 use super::metadata::{self, How};
 use super::refusal::Refusal;
@@ -17,6 +20,8 @@ const DAY_MS: i64 = 86_400_000;
 const DEFAULT_DAYS: i64 = 30;
 /// For how many days one can be good: Clerk's limit.
 const MAX_DAYS: i64 = 365;
+/// Invitations in one request: Clerk's limit.
+const MAX_AT_ONCE: usize = 10;
 /// Letters of the ticket in an invitation's address.
 const TICKET_LETTERS: usize = 40;
 
@@ -67,6 +72,30 @@ impl Instance {
 
     /// A new invitation.
     pub fn create_invitation(&mut self, organization: &str, body: &Document, now: i64) -> Result<Document, Refusal> {
+        self.check_invitation(organization, body, 0, now)?;
+        self.make_invitation(organization, body, now)
+    }
+
+    /// New invitations: all of them or none.
+    pub fn create_invitations(&mut self, organization: &str, bodies: &[Document], now: i64) -> Result<Listed, Refusal> {
+        if !(1..=MAX_AT_ONCE).contains(&bodies.len()) {
+            let long = format!("There must be from 1 to {MAX_AT_ONCE} invitations.");
+            return Err(Refusal::new(422, "form_param_value_invalid", "is invalid", long));
+        }
+        let mut emails = HashSet::new();
+        for (before, body) in bodies.iter().enumerate() {
+            self.check_invitation(organization, body, before, now)?;
+            if !emails.insert(Fields::any(body).required("email_address")?.to_lowercase()) {
+                return Err(invited_twice());
+            }
+        }
+        let made = bodies.iter().map(|body| self.make_invitation(organization, body, now));
+        let data: Vec<Document> = made.collect::<Result<_, _>>()?;
+        Ok(Listed { total: data.len(), data })
+    }
+
+    /// Whether an invitation may be made, after so many others of the same request.
+    fn check_invitation(&self, organization: &str, body: &Document, before: usize, now: i64) -> Result<(), Refusal> {
         let fields = Fields::any(body);
         self.organization(organization)?;
         let (email, role) = (fields.required("email_address")?, fields.required("role")?);
@@ -77,11 +106,19 @@ impl Instance {
         if let Some(inviter) = inviter {
             self.check_administers(organization, inviter)?;
         }
-        self.check_invitable(organization, &email, now)?;
-        let days = fields.number("expires_in_days")?.unwrap_or(DEFAULT_DAYS);
-        if !(1..=MAX_DAYS).contains(&days) {
+        self.check_invitable(organization, &email, before, now)?;
+        if !(1..=MAX_DAYS).contains(&days_of(fields)?) {
             return Err(Refusal::out_of_bounds("expires_in_days", "from 1 to 365"));
         }
+        metadata::set(&mut Document::new(), fields, metadata::OTHERS, How::Replaced)
+    }
+
+    /// Makes one that was checked.
+    fn make_invitation(&mut self, organization: &str, body: &Document, now: i64) -> Result<Document, Refusal> {
+        let fields = Fields::any(body);
+        let (email, role) = (fields.required("email_address")?.to_lowercase(), fields.required("role")?);
+        let inviter = fields.text("inviter_user_id")?.filter(|id| !id.is_empty());
+        let days = days_of(fields)?;
         let at = self.birth(now);
         let id = self.dice.id("orginv");
         let ticket = self.dice.letters(TICKET_LETTERS);
@@ -111,22 +148,20 @@ impl Instance {
         Err(Refusal::new(403, "not_an_admin_in_organization", "not an administrator", long))
     }
 
-    fn check_invitable(&self, organization: &str, email: &str, now: i64) -> Result<(), Refusal> {
+    fn check_invitable(&self, organization: &str, email: &str, before: usize, now: i64) -> Result<(), Refusal> {
         let known = self.identifiers.get(&identifier("email_address", email));
         if known.is_some_and(|user| self.membership_id(organization, user).is_some()) {
             let long = format!("{email} is already a member of the organization.");
             return Err(Refusal::new(400, "already_a_member_in_organization", "already a member", long));
         }
-        let mut pending = 0;
+        let mut pending = before;
         for invitation in self.invitations_of.of(organization, false).filter_map(|id| self.invitations.get(id)) {
             if status_at(&invitation, now) != "pending" {
                 continue;
             }
             pending += 1;
             if text_of(&invitation, "email_address") == Some(email) {
-                let long = "Organizations cannot have duplicate pending invitations for an email address.";
-                let short = "organization invitation not unique";
-                return Err(Refusal::new(400, "organization_invitation_not_unique", short, long));
+                return Err(invited_twice());
             }
         }
         self.check_room(organization, self.members_of.count(organization) + pending)
@@ -202,6 +237,15 @@ impl Instance {
             self.emit(kind, told, at);
         }
     }
+}
+
+fn days_of(fields: Fields<'_>) -> Result<i64, Refusal> {
+    Ok(fields.number("expires_in_days")?.unwrap_or(DEFAULT_DAYS))
+}
+
+fn invited_twice() -> Refusal {
+    let long = "Organizations cannot have duplicate pending invitations for an email address.";
+    Refusal::new(400, "organization_invitation_not_unique", "organization invitation not unique", long)
 }
 
 fn check_pending(invitation: &Document, now: i64) -> Result<(), Refusal> {

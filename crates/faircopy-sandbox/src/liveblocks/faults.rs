@@ -9,6 +9,10 @@ use crate::chance::Chance;
 /// The longest that an answer is held back, and the longest `Retry-After`: an hour. What is longer is an outage.
 const MAX_LATENCY_MS: u64 = 3_600_000;
 const MAX_RETRY_AFTER_S: u64 = 3_600;
+/// The highest limit: their times are remembered.
+const MAX_PER_SECOND: u32 = 1_000;
+/// The window of a limit.
+const SECOND_MS: i64 = 1_000;
 /// Requests whose fate can be laid down beforehand.
 const MAX_NEXT: usize = 10_000;
 
@@ -39,7 +43,9 @@ pub struct Faults {
     pub next: VecDeque<Wrong>,
     /// Answered 429.
     pub limited_percent: f64,
-    /// `Retry-After` of those answers in seconds; none if null.
+    /// So many requests in any second are allowed, and the others answered 429; any number if null.
+    pub per_second: Option<u32>,
+    /// `Retry-After` of the answers 429 in seconds; none if null.
     pub retry_after_s: Option<u64>,
     /// Answered with an error.
     pub error_percent: f64,
@@ -76,14 +82,30 @@ impl Faults {
                 soonest <= latest && latest <= MAX_LATENCY_MS,
                 "`latency_ms` must be two numbers, at most 3600000, the smaller first",
             ),
+            (
+                self.per_second.is_none_or(|allowed| (1..=MAX_PER_SECOND).contains(&allowed)),
+                "`per_second` must be from 1 to 1000",
+            ),
             (self.next.len() <= MAX_NEXT, "`next` must have at most 10000 members"),
             (self.next.iter().all(next_fits), "`next` names a status that is no error, or a `Retry-After` beyond 3600"),
         ];
         rules.into_iter().find(|(kept, _)| !kept).map_or(Ok(()), |(_, rule)| Err(rule))
     }
 
-    /// What happens to the request of this number, and how long its answer waits.
-    pub(super) fn decide(&mut self, number: u64, deletes: bool) -> (Wrong, u64) {
+    /// Whether one more request is within the limit, those allowed in the last second being these; it is one of them then.
+    pub(super) fn allow(&self, lately: &mut VecDeque<i64>, now_ms: i64) -> bool {
+        let Some(allowed) = self.per_second else { return true };
+        // What is ahead of a clock that went back is forgotten, too.
+        lately.retain(|at| (0..SECOND_MS).contains(&(now_ms - at)));
+        let is_within = lately.len() < allowed as usize;
+        if is_within {
+            lately.push_back(now_ms);
+        }
+        is_within
+    }
+
+    /// What happens to the request of this number, and how long its answer waits. What is beyond the limit is 429.
+    pub(super) fn decide(&mut self, number: u64, deletes: bool, is_within: bool) -> (Wrong, u64) {
         let mut draw = Chance::new(self.seed).of("rooms", &[number]);
         let [soonest, latest] = self.latency_ms;
         let latency_ms = soonest + draw.below(latest.saturating_sub(soonest) + 1);
@@ -96,6 +118,7 @@ impl Faults {
         // Every rate is drawn for, so that one setting does not move the chance of another.
         let drawn = rates.map(|(rate, wrong)| draw.percent(rate).then_some(wrong));
         let by_rate = drawn.into_iter().flatten().next().unwrap_or(Wrong::Nothing);
-        (self.next.pop_front().unwrap_or(by_rate), latency_ms)
+        let by_chance = if is_within { by_rate } else { Wrong::Limited(self.retry_after_s) };
+        (self.next.pop_front().unwrap_or(by_chance), latency_ms)
     }
 }

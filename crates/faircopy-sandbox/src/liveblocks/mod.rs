@@ -11,6 +11,7 @@ mod serve;
 mod state;
 
 pub use faults::{Faults, Wrong};
+pub(crate) use rooms::RoomChange;
 pub use rooms::{Refusal, Room, Rooms};
 pub use serve::LiveblocksSandbox;
 pub use state::{Answer, Asked, Call, State};
@@ -35,6 +36,8 @@ struct Shared {
     key: String,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
+    /// Where changes are written down, if anywhere.
+    kept: Option<Arc<crate::state::Shared>>,
 }
 
 impl Liveblocks {
@@ -47,7 +50,28 @@ impl Liveblocks {
     /// A project as it was.
     #[must_use]
     pub fn restored(key: impl Into<String>, clock: Arc<dyn Clock>, state: State) -> Self {
-        Self { shared: Arc::new(Shared { key: key.into(), clock, state: Mutex::new(state) }) }
+        Self::made(key, clock, state, None)
+    }
+
+    /// A project as it was, whose changes go into the sandbox's file.
+    pub(crate) fn kept(
+        key: impl Into<String>,
+        clock: Arc<dyn Clock>,
+        rooms: Rooms,
+        file: Arc<crate::state::Shared>,
+    ) -> Self {
+        let mut state = State::default();
+        state.rooms = rooms;
+        Self::made(key, clock, state, Some(file))
+    }
+
+    fn made(
+        key: impl Into<String>,
+        clock: Arc<dyn Clock>,
+        state: State,
+        kept: Option<Arc<crate::state::Shared>>,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { key: key.into(), clock, state: Mutex::new(state), kept }) }
     }
 
     /// The secret key that is accepted: `LIVEBLOCKS_SECRET_KEY` of who uses it.
@@ -56,9 +80,16 @@ impl Liveblocks {
         &self.shared.key
     }
 
-    /// Looks at, or changes, everything at once. No request is answered meanwhile.
+    /// Looks at, or changes, everything at once. No request is answered meanwhile; what changed is written down first.
     pub fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        act(&mut self.shared.state.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = act(&mut state);
+        let changes = state.rooms.take_changes();
+        // Still under the lock: the file has the changes in their order.
+        if let Some(kept) = self.shared.kept.as_ref().filter(|_| !changes.is_empty()) {
+            kept.write_rooms(changes);
+        }
+        result
     }
 
     /// A client that still has this room open connects: the room is there, or there again.

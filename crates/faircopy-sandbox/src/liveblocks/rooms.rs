@@ -125,6 +125,17 @@ pub struct Rooms {
     rooms: BTreeMap<String, Room>,
     deleted: VecDeque<Room>,
     made: u64,
+    /// What changed since somebody asked.
+    #[serde(skip)]
+    changes: Vec<RoomChange>,
+}
+
+/// A room as it is now, or one that was deleted: what the sandbox's file has of rooms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RoomChange {
+    Is(Room),
+    Deleted(String),
 }
 
 impl Rooms {
@@ -156,7 +167,43 @@ impl Rooms {
     fn insert(&mut self, mut room: Room) -> &Room {
         self.made += 1;
         room.number = self.made;
+        self.put(room)
+    }
+
+    fn put(&mut self, room: Room) -> &Room {
+        self.changes.push(RoomChange::Is(room.clone()));
         self.rooms.entry(room.id.clone()).insert_entry(room).into_mut()
+    }
+
+    /// What changed since this was asked last.
+    pub(crate) fn take_changes(&mut self) -> Vec<RoomChange> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Everything as changes to nothing: those that were deleted first.
+    pub(crate) fn as_changes(&self) -> impl Iterator<Item = RoomChange> + '_ {
+        let gone =
+            self.deleted.iter().flat_map(|room| [RoomChange::Is(room.clone()), RoomChange::Deleted(room.id.clone())]);
+        gone.chain(self.all().cloned().map(RoomChange::Is))
+    }
+
+    /// Puts a change back.
+    pub(crate) fn apply(&mut self, change: RoomChange) {
+        match change {
+            RoomChange::Is(room) => {
+                self.made = self.made.max(room.number);
+                self.forget_deleted(&room.id);
+                self.put(room);
+            }
+            // What the file says was deleted was there.
+            RoomChange::Deleted(id) => drop(self.delete(&id)),
+        }
+        self.changes.clear();
+    }
+
+    /// The last deleted room of this id, which is then no longer remembered.
+    fn forget_deleted(&mut self, id: &str) -> Option<Room> {
+        self.deleted.iter().rposition(|room| room.id == id).and_then(|at| self.deleted.remove(at))
     }
 
     /// Deletes a room.
@@ -165,6 +212,7 @@ impl Rooms {
     /// `ROOM_NOT_FOUND`.
     pub fn delete(&mut self, id: &str) -> Result<(), Refusal> {
         let room = self.rooms.remove(id).ok_or_else(Refusal::not_found)?;
+        self.changes.push(RoomChange::Deleted(room.id.clone()));
         self.deleted.push_back(room);
         if self.deleted.len() > MAX_REMEMBERED {
             self.deleted.pop_front();
@@ -180,10 +228,9 @@ impl Rooms {
     pub fn reconnect(&mut self, id: &str, now_ms: i64) -> Result<&Room, Refusal> {
         if let Some(mut room) = self.rooms.remove(id) {
             room.last_connection_at_ms = Some(now_ms);
-            return Ok(self.rooms.entry(room.id.clone()).insert_entry(room).into_mut());
+            return Ok(self.put(room));
         }
-        let was = self.deleted.iter().rposition(|room| room.id == id).and_then(|at| self.deleted.remove(at));
-        let mut room = match was {
+        let mut room = match self.forget_deleted(id) {
             Some(room) => room,
             None => read_room(&json!({ "id": id, "defaultAccesses": ["room:write"] }), now_ms)?,
         };

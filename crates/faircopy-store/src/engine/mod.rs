@@ -97,6 +97,24 @@ impl Connection {
         }
     }
 
+    /// Begins a write transaction without the pen: for what is no row of the copy and no entry of the change feed. SQLite has
+    /// one writer at a time all the same.
+    pub(crate) async fn begin_beside_pen(&mut self, calls: Vec<Call<'_>>) -> Result<Vec<Vec<Row>>> {
+        match self {
+            Self::Sqlite(connection) => connection.begin_beside_pen(&calls),
+            Self::Postgres(client) => client.begin_beside_pen(&calls).await,
+        }
+    }
+
+    /// The commit to come need not be on the disk when it returns: for work that is simply done again if a crash takes it back.
+    /// Whatever is committed after it takes it along. (SQLite can promise that only for a whole connection.)
+    pub(crate) async fn commit_lazily(&mut self) -> Result<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(client) => client.commit_lazily().await,
+        }
+    }
+
     /// Runs statements that do not need one another's answers, in their order. A call over no rows is answered without
     /// being run. The first failure is returned, and the transaction is then lost.
     pub(crate) async fn run_all(&mut self, calls: Vec<Call<'_>>) -> Result<Vec<Vec<Row>>> {

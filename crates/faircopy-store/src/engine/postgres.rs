@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod, Runtime};
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
@@ -47,6 +47,8 @@ const SETTINGS: &str = concat!(
      set_config('idle_in_transaction_session_timeout', '10s', true), set_config('synchronous_commit', 'on', true), ",
     by_key!()
 );
+/// Undoes for one transaction that its commit waits for the disk.
+const LAZILY: &str = "SELECT set_config('synchronous_commit', 'off', true)";
 /// What a read over many rows sets, for itself alone: each row is looked up by its key, with one plan for any number of
 /// rows. Left to itself the planner goes through whole tables while they are small, and plans anew for each small number.
 const READ_SETTINGS: &str = concat!("SELECT ", by_key!());
@@ -211,6 +213,22 @@ impl Client {
         let (before_pen, pen) = (before_pen?, pen?);
         let pen = pen.first().ok_or_else(|| Error::Refused("the change feed has no counter".into()))?;
         Ok(Begun { last: pen.int(0)?.unwrap_or_default(), before_pen, under_pen: under_pen? })
+    }
+
+    pub(super) async fn begin_beside_pen(&self, calls: &[Call<'_>]) -> Result<Vec<Vec<Row>>> {
+        let settings = Call::new(SETTINGS, vec![]);
+        for call in [&settings].into_iter().chain(calls) {
+            self.prepare(call).await?;
+        }
+        let (begun, set, found) =
+            tokio::join!(biased; self.client.batch_execute("BEGIN"), self.answer(&settings), self.send(calls));
+        begun?;
+        set?;
+        found
+    }
+
+    pub(super) async fn commit_lazily(&self) -> Result<()> {
+        self.run_all(&[Call::new(LAZILY, vec![])]).await.map(drop)
     }
 
     pub(super) async fn run_all(&self, calls: &[Call<'_>]) -> Result<Vec<Vec<Row>>> {
@@ -403,6 +421,8 @@ impl Readers {
         let manager = Manager::from_config(target.config.clone(), target.tls.clone(), recycling);
         let pool = Pool::builder(manager)
             .max_size(READERS)
+            // The one that was used last comes first: where there is little to read, the others fall idle.
+            .queue_mode(QueueMode::Lifo)
             .wait_timeout(Some(ACQUIRE_TIMEOUT))
             .create_timeout(Some(ACQUIRE_TIMEOUT))
             .runtime(Runtime::Tokio1)

@@ -56,6 +56,11 @@ impl Writer {
         Ok(Begun { last, before_pen, under_pen: self.run_all(under_pen)? })
     }
 
+    pub(super) fn begin_beside_pen(&mut self, calls: &[Call<'_>]) -> Result<Vec<Vec<Row>>> {
+        self.script("BEGIN IMMEDIATE")?;
+        self.run_all(calls)
+    }
+
     pub(super) fn finish(&mut self, calls: &[Call<'_>]) -> Result<()> {
         self.run_all(calls)?;
         self.script("COMMIT")

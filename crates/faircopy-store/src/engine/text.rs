@@ -69,8 +69,8 @@ impl Dialect {
         let mut rest = statement;
         while let Some((before, after)) = rest.split_once('{') {
             out.push_str(before);
-            let (word, after) = after.split_once('}').unwrap_or((after, ""));
-            out.push_str(&self.word(word));
+            let (word, after) = split_at_end(after);
+            out.push_str(&self.word(&self.fill(word)));
             rest = after;
         }
         out.push_str(rest);
@@ -97,6 +97,20 @@ impl Dialect {
             // The number that a list in JSON begins with.
             (Self::Postgres, "first") => format!("CAST({column}::jsonb ->> 0 AS bigint)").into(),
             (Self::Sqlite, "first") => format!("json_extract({column}, '$[0]')").into(),
+            // The texts of a list in JSON, as rows.
+            (Self::Postgres, "list") => format!("(SELECT jsonb_array_elements_text(({column})::jsonb))").into(),
+            (Self::Sqlite, "list") => format!("(SELECT value FROM json_each({column}))").into(),
+            // The rows of a table that belong to the row at hand, each looked up by itself: left to order the two, the planner goes
+            // through a whole table that it knew as empty.
+            (_, "find") => self.find("JOIN", column).into(),
+            (_, "find-left") => self.find("LEFT JOIN", column).into(),
+            // Whether a value is one of a column's, `{any-of}(SELECT …){end}`: as an array, for the same reason.
+            (Self::Postgres, "any-of") => Cow::Borrowed("= ANY (ARRAY"),
+            (Self::Postgres, "end") => Cow::Borrowed(")"),
+            (Self::Sqlite, "any-of") => Cow::Borrowed("IN "),
+            // Rows that nobody else may change or hang anything on until the commit. SQLite has one writer.
+            (Self::Postgres, "for-update") => Cow::Borrowed(" FOR UPDATE"),
+            (Self::Postgres, "for-share") => Cow::Borrowed(" FOR SHARE"),
             (Self::Postgres, "bigint") => Cow::Borrowed("bigint"),
             (Self::Sqlite, "bigint") => Cow::Borrowed("integer"),
             (Self::Sqlite, "strict") => Cow::Borrowed(" STRICT"),
@@ -104,6 +118,34 @@ impl Dialect {
             _ => Cow::Borrowed(""),
         }
     }
+
+    /// A join with a table, from `table alias condition`.
+    fn find(self, join: &str, words: &str) -> String {
+        let mut words = words.splitn(3, ' ');
+        let [table, alias, condition] = std::array::from_fn(|_| words.next().unwrap_or_default());
+        match self {
+            Self::Sqlite => format!("{join} {table} AS {alias} ON {condition}"),
+            Self::Postgres => format!(
+                "{join} LATERAL (SELECT {alias}.* FROM faircopy.{table} AS {alias} WHERE {condition} OFFSET 0) AS {alias} ON true"
+            ),
+        }
+    }
+}
+
+/// The word that ends with the `}` of its own, and what comes after it: there may be words within a word.
+fn split_at_end(text: &str) -> (&str, &str) {
+    let mut depth = 1;
+    for (at, sign) in text.char_indices() {
+        match sign {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return (&text[..at], &text[at + 1..]);
+        }
+    }
+    (text, "")
 }
 
 /// One parameter.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use faircopy_core::id::MembershipId;
 use faircopy_core::merge::{Key, Register, Verdict, Workset};
-use faircopy_core::{Millis, event, event::Reading};
+use faircopy_core::{Millis, WorkspaceMode, event, event::Reading};
 
 use super::record::Record;
 use super::{Arrival, Input, Outcome, Receipt};
@@ -29,6 +29,7 @@ const COMPANY: u32 = 64;
 /// The one connection that writes. Owned by one worker, used by one call at a time.
 pub struct Writer {
     address: Address,
+    workspaces: WorkspaceMode,
     connection: Option<Connection>,
     /// A call was begun and not finished: its future was dropped, or it failed. The connection may be in the middle of
     /// anything and is given up.
@@ -58,8 +59,8 @@ impl Written {
 }
 
 impl Writer {
-    pub(crate) fn new(address: Address) -> Self {
-        Self { address, connection: None, unfinished: false, written: None, newest: None, company: 0 }
+    pub(crate) fn new(address: Address, workspaces: WorkspaceMode) -> Self {
+        Self { address, workspaces, connection: None, unfinished: false, written: None, newest: None, company: 0 }
     }
 
     /// Records and merges a batch in one transaction. Either all of it is durable when this returns, or an error says
@@ -76,8 +77,9 @@ impl Writer {
     /// nobody else sees it. What was written before and not finished is undone.
     pub async fn write<I: Input>(&mut self, batch: &[I], now: Millis) -> Result<()> {
         self.written = None;
+        let mode = self.workspaces;
         let connection = self.fresh().await?;
-        let result = engine::complete(connection.dialect(), Box::pin(write(connection, batch, now))).await;
+        let result = engine::complete(connection.dialect(), Box::pin(write(connection, batch, mode, now))).await;
         self.keep(result.map(Some)).await.map(drop)
     }
 
@@ -95,7 +97,7 @@ impl Writer {
         };
         self.newest = Some(written.newest());
         let dialect = connection.dialect();
-        let work = finish_and_write(connection, written, now, committed, next);
+        let work = finish_and_write(connection, written, self.workspaces, now, committed, next);
         let result = engine::complete(dialect, Box::pin(work)).await;
         self.keep(result).await
     }
@@ -135,6 +137,11 @@ impl Writer {
         }
         self.unfinished = false;
         Ok(found)
+    }
+
+    /// The mode of workspaces.
+    pub(crate) fn workspaces(&self) -> WorkspaceMode {
+        self.workspaces
     }
 
     /// A connection with nothing in flight: the one at hand, or a new one.
@@ -240,16 +247,22 @@ fn fences<I: Input>(batch: &[I]) -> BTreeSet<&Fence> {
     batch.iter().filter_map(Input::fence).collect()
 }
 
-async fn write<I: Input>(connection: &mut Connection, batch: &[I], now: Millis) -> Result<Written> {
+async fn write<I: Input>(
+    connection: &mut Connection,
+    batch: &[I],
+    mode: WorkspaceMode,
+    now: Millis,
+) -> Result<Written> {
     let lot = Lot::of(batch);
     failpoint::step("pre-insert");
     let begun = connection.begin(lot.before_pen(), lot.under_pen()).await?;
-    merge(connection, &lot, begun, now).await
+    merge(connection, &lot, begun, mode, now).await
 }
 
 async fn finish_and_write<I: Input>(
     connection: &mut Connection,
     written: Written,
+    mode: WorkspaceMode,
     now: Millis,
     committed: impl FnOnce(Vec<Receipt>),
     next: impl FnOnce() -> Option<Arc<[I]>>,
@@ -270,13 +283,19 @@ async fn finish_and_write<I: Input>(
         Some(lot)
     };
     match connection.finish_and_begin(calls, committed, next).await? {
-        Some((lot, begun)) => Ok(Some(merge(connection, &lot, begun, now).await?)),
+        Some((lot, begun)) => Ok(Some(merge(connection, &lot, begun, mode, now).await?)),
         None => Ok(None),
     }
 }
 
 /// Merges a batch into what was loaded for it, and writes its rows.
-async fn merge<B: Batch>(connection: &mut Connection, lot: &Lot<B>, begun: Begun, now: Millis) -> Result<Written> {
+async fn merge<B: Batch>(
+    connection: &mut Connection,
+    lot: &Lot<B>,
+    begun: Begun,
+    mode: WorkspaceMode,
+    now: Millis,
+) -> Result<Written> {
     let batch = lot.batch.inputs();
     let mut workset = load(connection, &begun.under_pen).await?;
     let held = leases::read_held(&begun.under_pen[2], &fences(batch));
@@ -291,14 +310,12 @@ async fn merge<B: Batch>(connection: &mut Connection, lot: &Lot<B>, begun: Begun
     let changes = workset.finish();
     let outcomes: Vec<Outcome> = verdicts.iter().map(|merged| merged.outcome).collect();
     let (seen, corrections) = lot.record.read(batch, &outcomes, &begun.before_pen)?;
-    let (mut calls, answers) = Writes::of(&changes, now).into_calls();
+    let (mut calls, answers) = Writes::of(&changes, mode, now).into_calls();
     calls.push(corrections.call());
     let found = connection.run_all(calls).await?;
     let mut entries = Vec::new();
     let unsettled = answers.read(&found, &mut entries)?;
-    if !unsettled.is_empty() {
-        records::settled(&connection.run(records::settle_workspaces(&unsettled)).await?, &mut entries)?;
-    }
+    records::settle(connection, &unsettled, mode, now, &mut entries).await?;
     let receipts = verdicts.into_iter().zip(seen).map(|(merged, seen)| Receipt {
         outcome: if seen.before { Outcome::Duplicate } else { merged.outcome },
         news: merged.outcome == Outcome::Applied,

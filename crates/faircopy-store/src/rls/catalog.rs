@@ -7,9 +7,22 @@ use crate::server;
 
 /// What the migrations give every function of theirs. `pg_temp` last, or a reader's temporary table would come first.
 const FIXED_PATH: &str = "search_path=pg_catalog, pg_temp";
-/// The tables and the view that a reader may be given.
-pub(super) const READABLE: [&str; 5] =
-    ["users", "organizations", "organization_members", "organization_invitations", "user_profiles"];
+/// The tables and the view that a reader may be given, besides [`CONTENT`].
+const READABLE: [&str; 6] =
+    ["users", "organizations", "organization_members", "organization_invitations", "user_profiles", "workspaces"];
+/// The tables that an application may be let to write, too, and the column that names what a row hangs on.
+pub(super) const CONTENT: [(&str, &str); 8] = [
+    ("channels", "workspace_id"),
+    ("rooms", "workspace_id"),
+    ("messages", "channel_id"),
+    ("last_reads", "channel_id"),
+    ("documents", "room_id"),
+    ("code_files", "room_id"),
+    ("whiteboards", "room_id"),
+    ("meetings", "room_id"),
+];
+/// What row-level security guards, and so may be granted on these.
+const GUARDED: [&str; 3] = ["INSERT", "UPDATE", "DELETE"];
 
 pub(super) async fn look(owner: &mut Connection, role: &str, report: &mut Report) -> Result<()> {
     server(owner, report).await?;
@@ -148,21 +161,31 @@ async fn rights(owner: &mut Connection, role: &str, report: &mut Report) -> Resu
                 WHERE has_table_privilege($1, c.oid, word)) AS held) \
         FROM pg_class c WHERE c.relnamespace = 'faircopy'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1";
     let mut readable = 0;
+    let is_content = |table: &str| CONTENT.iter().any(|(content, _)| *content == table);
     for row in rows(owner, RIGHTS, vec![role.into()]).await? {
         let (name, table) = (row.required(0)?, row.required(1)?);
-        let (reads, more) = (row.bool(2)? == Some(true), row.text(3)?);
+        let (reads, held) = (row.bool(2)? == Some(true), row.required(3)?);
+        let held: Vec<&str> = held.split(", ").filter(|word| !word.is_empty()).collect();
+        let (guarded, more): (Vec<&str>, Vec<&str>) =
+            held.into_iter().partition(|word| is_content(&table) && GUARDED.contains(word));
         let mut faults = Vec::new();
-        if let Some(more) = more {
+        if !more.is_empty() {
+            let more = more.join(", ");
             faults.push(format!("{role} holds {more}; REVOKE {more} ON {name} FROM {}", super::quoted(role)));
         }
-        if reads && !READABLE.contains(&table.as_str()) {
+        if reads && !READABLE.contains(&table.as_str()) && !is_content(&table) {
             faults.push(format!(
                 "{role} may read a table of the service's own; REVOKE SELECT ON {name} FROM {}",
                 super::quoted(role)
             ));
         }
         readable += usize::from(reads);
-        report.judge(&name, "rights", faults, if reads { "may be read, and no more" } else { "none" });
+        let fine = match (reads, guarded.is_empty()) {
+            (true, true) => "may be read, and no more".to_owned(),
+            (false, true) => "none".to_owned(),
+            (_, false) => format!("{} as well: policies hold it to the active workspace", guarded.join(", ")),
+        };
+        report.judge(&name, "rights", faults, &fine);
     }
     if readable == 0 {
         report.say(

@@ -3,10 +3,13 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Report, Verdict, one, quoted, rows};
-use crate::engine::{Attempt, Connection, Value};
-use crate::error::Result;
+use super::catalog::CONTENT;
+use super::{Report, Verdict, quoted, rows};
+use crate::engine::{Attempt, Connection, Row, Value};
+use crate::error::{Error, Result};
 
+/// One of what is foreign.
+const FOREIGN_ONE: &str = "(SELECT jsonb_array_elements_text($1::text::jsonb) LIMIT 1)";
 /// The server refuses for want of a right, or because a policy says no.
 const REFUSED: &str = "42501";
 /// Someone, an administrator if there is one, his organization, and somebody else with whom he shares none. Two hundred are
@@ -33,6 +36,29 @@ struct Tenants {
     is_admin: bool,
     /// A JSON list.
     colleagues: String,
+    /// What the one's active organization has of the content tables, and what is the other's.
+    own: Content,
+    foreign: Content,
+}
+
+/// A workspace, and what rows of the content tables hang on.
+#[derive(Default)]
+struct Content {
+    workspace: Option<String>,
+    /// JSON lists.
+    channels: String,
+    rooms: String,
+}
+
+impl Content {
+    /// Something that a row may hang on by this column.
+    fn parents(&self, column: &str) -> String {
+        match column {
+            "channel_id" => self.channels.clone(),
+            "room_id" => self.rooms.clone(),
+            _ => json!(self.workspace.iter().collect::<Vec<_>>()).to_string(),
+        }
+    }
 }
 
 /// What is set as the claims, and what may then be seen.
@@ -52,6 +78,8 @@ struct Relation {
     is_table: bool,
     /// The column that says whose a row is.
     key: Option<&'static str>,
+    /// The column of a content table that names what a row hangs on.
+    hangs_on: Option<&'static str>,
     /// A column that can be written.
     first: Option<String>,
 }
@@ -97,25 +125,58 @@ pub(super) async fn attempt(
     let guises = guises(&tenants);
     for relation in relations(owner).await? {
         read(actor, &relation, &guises, &tenants, report).await?;
-        if relation.is_table {
-            write(actor, &relation, &guises, report).await?;
+        match relation.hangs_on {
+            Some(column) => write_below(actor, &relation, column, &guises, &tenants, report).await?,
+            None if relation.is_table => write(actor, &relation, &guises, report).await?,
+            None => {}
         }
     }
     functions(owner, actor, role, &guises, &tenants, report).await
 }
 
 async fn tenants(owner: &mut Connection) -> Result<Option<Tenants>> {
-    let Some(row) = rows(owner, TENANTS, vec![]).await?.pop() else { return Ok(None) };
+    let Some(row) = looked(owner, TENANTS, vec![]).await?.pop() else { return Ok(None) };
     let user = row.required(0)?;
-    let colleagues = one(owner, COLLEAGUES, vec![user.as_str().into()]).await?.required(0)?;
+    let colleagues = looked(owner, COLLEAGUES, vec![user.as_str().into()]).await?;
+    let colleagues = colleagues.first().map_or(Ok(String::new()), |row| row.required(0))?;
+    let (organization, other) = (row.required(1)?, row.required(3)?);
+    let own = content(owner, &organization).await?;
+    let mut foreign = content(owner, &other).await?;
+    if foreign.workspace == own.workspace {
+        // Both are linked to one workspace: it is foreign to neither.
+        foreign = Content { workspace: None, channels: "[]".into(), rooms: "[]".into() };
+    }
     Ok(Some(Tenants {
         user,
-        organization: row.required(1)?,
+        organization,
         stranger: row.required(2)?,
-        other: row.required(3)?,
+        other,
+        own,
+        foreign,
         is_admin: row.bool(4)? == Some(true),
         colleagues,
     }))
+}
+
+/// Asks as the owner without keeping a lock: what the other connection tries to truncate would wait for it.
+async fn looked(owner: &mut Connection, statement: &str, scalars: Vec<Value>) -> Result<Vec<Row>> {
+    owner.attempt(statement, scalars).await?.map_err(|refusal| Error::Refused(refusal.message))
+}
+
+/// What an organization has of the content tables, as the copy's owner knows it.
+async fn content(owner: &mut Connection, organization: &str) -> Result<Content> {
+    const WORKSPACE: &str = "SELECT w.id FROM faircopy.organizations o JOIN faircopy.workspaces w \
+            ON w.clerk_org_id = o.clerk_org_id OR (w.id = o.workspace_id AND w.is_linked AND w.clerk_org_id IS NOT NULL) \
+        WHERE o.clerk_org_id = $1 AND w.ended_at IS NULL ORDER BY w.clerk_org_id = o.clerk_org_id DESC LIMIT 1";
+    const BELOW: &str = "SELECT (SELECT coalesce(jsonb_agg(id), '[]')::text FROM faircopy.channels WHERE workspace_id = $1), \
+        (SELECT coalesce(jsonb_agg(id), '[]')::text FROM faircopy.rooms WHERE workspace_id = $1)";
+    let workspace = match looked(owner, WORKSPACE, vec![organization.into()]).await?.pop() {
+        Some(row) => row.text(0)?,
+        None => None,
+    };
+    let below = looked(owner, BELOW, vec![workspace.as_deref().unwrap_or_default().into()]).await?;
+    let list = |column| below.first().map_or(Ok("[]".to_owned()), |row| row.required(column));
+    Ok(Content { workspace, channels: list(0)?, rooms: list(1)? })
 }
 
 fn guises(tenants: &Tenants) -> Vec<Guise> {
@@ -168,13 +229,22 @@ async fn relations(owner: &mut Connection) -> Result<Vec<Relation>> {
         let key = match (has(3)?, has(4)?) {
             // The registers hold both, and are nobody's.
             _ if table == "registers" => None,
+            // What is in a workspace is its members', whoever wrote it.
+            _ if table == "workspaces" => Some("id"),
+            _ if hangs_on(&table).is_some() => hangs_on(&table),
             (true, _) => Some("clerk_org_id"),
             (_, true) => Some("clerk_user_id"),
             _ => None,
         };
-        relations.push(Relation { name: row.required(0)?, table, is_table: has(2)?, key, first: row.text(5)? });
+        let hangs_on = hangs_on(&table);
+        let (name, is_table, first) = (row.required(0)?, has(2)?, row.text(5)?);
+        relations.push(Relation { name, table, is_table, key, hangs_on, first });
     }
     Ok(relations)
+}
+
+fn hangs_on(table: &str) -> Option<&'static str> {
+    CONTENT.iter().find(|(content, _)| *content == table).map(|(_, column)| *column)
 }
 
 /// Takes a guise for what follows in the transaction.
@@ -221,6 +291,17 @@ async fn read(
 fn question(relation: &Relation, guise: &Guise, tenants: &Tenants) -> (String, Vec<Value>) {
     let admins_only = relation.table == "organization_invitations" && !tenants.is_admin;
     let (foreign, scalars): (&str, Vec<Value>) = match relation.key {
+        Some("id") if guise.is_member => {
+            ("id IS DISTINCT FROM $1", vec![tenants.own.workspace.as_deref().unwrap_or_default().into()])
+        }
+        Some(column @ ("workspace_id" | "channel_id" | "room_id")) if guise.is_member => {
+            let foreign = match column {
+                "workspace_id" => "workspace_id NOT IN (SELECT jsonb_array_elements_text($1::text::jsonb))",
+                "channel_id" => "channel_id NOT IN (SELECT jsonb_array_elements_text($1::text::jsonb))",
+                _ => "room_id NOT IN (SELECT jsonb_array_elements_text($1::text::jsonb))",
+            };
+            (foreign, vec![tenants.own.parents(column).as_str().into()])
+        }
         Some("clerk_org_id") if guise.is_member && !admins_only => {
             ("clerk_org_id IS DISTINCT FROM $1", vec![tenants.organization.as_str().into()])
         }
@@ -257,7 +338,6 @@ async fn write(actor: &mut Connection, relation: &Relation, guises: &[Guise], re
     let mut statements = vec![
         ("insert", format!("WITH done AS (INSERT INTO {name} DEFAULT VALUES RETURNING 1) SELECT count(*) FROM done")),
         ("delete", format!("WITH done AS (DELETE FROM {name} RETURNING 1) SELECT count(*) FROM done")),
-        ("truncate", format!("TRUNCATE {name}")),
     ];
     if let Some(column) = &relation.first {
         let column = quoted(column);
@@ -274,6 +354,65 @@ async fn write(actor: &mut Connection, relation: &Relation, guises: &[Guise], re
             judge_write(&mut tally, guise, verb, &answer)?;
         }
     }
+    truncate(actor, name, guises, &mut tally).await?;
+    tally.conclude(report, name, "writes");
+    Ok(())
+}
+
+/// Once: no policy and no claim counts here, and where it succeeds it costs new files.
+async fn truncate(actor: &mut Connection, name: &str, guises: &[Guise], tally: &mut Tally) -> Result<()> {
+    let Some(guise) = guises.first() else { return Ok(()) };
+    wear(actor, guise).await?;
+    tally.tried += 1;
+    let answer = actor.attempt(&format!("TRUNCATE {name}"), vec![]).await?;
+    judge_write(tally, guise, "truncate", &answer)
+}
+
+/// What is the application's to write: it may change its own and nothing of the other workspace's, nor move anything there.
+async fn write_below(
+    actor: &mut Connection,
+    relation: &Relation,
+    column: &str,
+    guises: &[Guise],
+    tenants: &Tenants,
+    report: &mut Report,
+) -> Result<()> {
+    const FOREIGN: &str = "(SELECT jsonb_array_elements_text($1::text::jsonb))";
+    let name = &relation.name;
+    // Of the read marks those of somebody else in the own workspace are foreign, too.
+    let (keys, values) = match relation.table.as_str() {
+        "last_reads" => ("clerk_user_id", "faircopy.current_user_id()"),
+        _ => ("id", "gen_random_uuid()::text"),
+    };
+    let counted = |change: &str| format!("WITH done AS ({change} RETURNING 1) SELECT count(*) FROM done");
+    let statements = [
+        (
+            "insert",
+            counted(&format!(
+                "INSERT INTO {name} ({keys}, {column}) SELECT {values}, parent FROM {FOREIGN} AS given (parent) LIMIT 1"
+            )),
+        ),
+        ("move", counted(&format!("UPDATE {name} SET {column} = {FOREIGN_ONE} WHERE {FOREIGN_ONE} IS NOT NULL"))),
+        ("update", counted(&format!("UPDATE {name} SET {column} = {column} WHERE {column} IN {FOREIGN}"))),
+        ("delete", counted(&format!("DELETE FROM {name} WHERE {column} IN {FOREIGN}"))),
+    ];
+    let foreign = tenants.foreign.parents(column);
+    let mut tally = Tally::default();
+    for guise in guises {
+        wear(actor, guise).await?;
+        for (verb, statement) in &statements {
+            tally.tried += 1;
+            let answer = actor.attempt(statement, vec![foreign.as_str().into()]).await?;
+            judge_write(&mut tally, guise, verb, &answer)?;
+        }
+        if relation.table == "last_reads" {
+            let others = counted(&format!("DELETE FROM {name} WHERE clerk_user_id IS DISTINCT FROM $1"));
+            tally.tried += 1;
+            let answer = actor.attempt(&others, vec![tenants.user.as_str().into()]).await?;
+            judge_write(&mut tally, guise, "delete of others' marks", &answer)?;
+        }
+    }
+    truncate(actor, name, guises, &mut tally).await?;
     tally.conclude(report, name, "writes");
     Ok(())
 }

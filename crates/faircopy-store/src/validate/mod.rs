@@ -8,7 +8,7 @@ mod queries;
 
 use std::fmt::Write as _;
 
-use faircopy_core::Millis;
+use faircopy_core::{Millis, WorkspaceMode};
 
 use crate::engine::{Call, Connection, Dialect, Row, Value, complete};
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ impl Store {
     pub async fn validate(&self, now: Millis) -> Result<Vec<Validated>> {
         let mut connection = Connection::open(&self.address).await?;
         let dialect = connection.dialect();
-        complete(dialect, validate(&mut connection, now)).await
+        complete(dialect, validate(&mut connection, self.workspaces, now)).await
     }
 
     /// Every query as people run it, under its name, in the words of this database.
@@ -76,7 +76,7 @@ fn dialect_of(address: &Address) -> Dialect {
     }
 }
 
-async fn validate(connection: &mut Connection, now: Millis) -> Result<Vec<Validated>> {
+async fn validate(connection: &mut Connection, mode: WorkspaceMode, now: Millis) -> Result<Vec<Validated>> {
     match connection.dialect() {
         Dialect::Sqlite => connection.script("BEGIN").await?,
         Dialect::Postgres => {
@@ -89,7 +89,7 @@ async fn validate(connection: &mut Connection, now: Millis) -> Result<Vec<Valida
         }
     }
     let mut found = Vec::with_capacity(QUERIES.len());
-    for query in QUERIES {
+    for query in QUERIES.iter().filter(|query| query.holds_in(mode)) {
         let statement = format!(
             "WITH found AS ({}) SELECT (SELECT count(*) FROM found), id FROM found ORDER BY {{bytes id}} LIMIT {MAX_EXAMPLES}",
             query.statement()

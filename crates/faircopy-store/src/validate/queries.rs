@@ -3,6 +3,8 @@
 //! Registers hold ids in the order of bytes, the public tables in the database's own: what is compared across says so, and is
 //! then joined by hashes on PostgreSQL and by keys on SQLite.
 
+use faircopy_core::WorkspaceMode;
+
 use crate::engine::Dialect;
 use crate::records::wanted_workspace;
 
@@ -14,6 +16,9 @@ pub(super) struct Query {
     sql: &'static str,
     pub(super) since: Since,
 }
+
+/// Which queries hold in a mode of workspaces alone; all others hold in each.
+const ONLY_IN: &[(&str, WorkspaceMode)] = &[("organization-without-workspace", WorkspaceMode::PerOrganization)];
 
 /// What `$1` is.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +76,59 @@ pub(super) const QUERIES: &[Query] = &[
         sql: "SELECT u.clerk_user_id AS id\n\
               FROM {s}users u\n\
               WHERE u.workspace_id IS DISTINCT FROM\n  {wanted-workspace}",
+        since: Since::Ever,
+    },
+    Query {
+        check: "organization-without-workspace",
+        finds: "organizations without a workspace of their own. With `[workspaces] mode = \"per_organization\"` alone",
+        advice: "start `faircopy serve` again, or run `faircopy migrate`: both bring the workspaces up to the mode.",
+        sql: "SELECT o.clerk_org_id AS id\n\
+              FROM {s}organizations o\n\
+              WHERE NOT EXISTS (SELECT 1 FROM {s}workspaces w\n  \
+                WHERE w.id = o.clerk_org_id AND (w.clerk_org_id = o.clerk_org_id OR w.ended_at IS NOT NULL))",
+        since: Since::Ever,
+    },
+    Query {
+        check: "workspace-without-organization",
+        finds: "workspaces that have not ended, although the organization that they belong to is not there",
+        advice: "the organization went without its workspace: somebody has changed the tables by hand, or a backup was restored \
+            in part. Look at what is in it, and set `ended_at` if it shall go.",
+        sql: "SELECT w.id\n\
+              FROM {s}workspaces w\n\
+              WHERE w.ended_at IS NULL\n  \
+                AND ((w.clerk_org_id IS NOT NULL\n      \
+                    AND NOT EXISTS (SELECT 1 FROM {s}organizations o WHERE o.clerk_org_id = w.clerk_org_id))\n    \
+                  OR (NOT w.is_linked\n      \
+                    AND NOT EXISTS (SELECT 1 FROM {s}organizations o WHERE o.clerk_org_id = w.id)))",
+        since: Since::Ever,
+    },
+    Query {
+        check: "content-without-parent",
+        finds: "channels, messages, rooms and what is in them, whose parent is missing: foreign keys were off when it was written",
+        advice: "let every connection that writes to SQLite run `PRAGMA foreign_keys = ON`; then delete these rows.",
+        sql: "SELECT c.id FROM {s}channels c\n\
+              WHERE NOT EXISTS (SELECT 1 FROM {s}workspaces w WHERE w.id = c.workspace_id)\n\
+              UNION ALL\n\
+              SELECT m.id FROM {s}messages m\n\
+              WHERE NOT EXISTS (SELECT 1 FROM {s}channels c WHERE c.id = m.channel_id)\n\
+              UNION ALL\n\
+              SELECT l.channel_id || '/' || l.clerk_user_id FROM {s}last_reads l\n\
+              WHERE NOT EXISTS (SELECT 1 FROM {s}channels c WHERE c.id = l.channel_id)\n\
+              UNION ALL\n\
+              SELECT r.id FROM {s}rooms r\n\
+              WHERE NOT EXISTS (SELECT 1 FROM {s}workspaces w WHERE w.id = r.workspace_id)\n\
+              UNION ALL\n\
+              SELECT d.id FROM {s}documents d\n\
+              WHERE NOT EXISTS (SELECT 1 FROM {s}rooms r WHERE r.id = d.room_id)\n\
+              UNION ALL\n\
+              SELECT f.id FROM {s}code_files f\n\
+              WHERE NOT EXISTS (SELECT 1 FROM {s}rooms r WHERE r.id = f.room_id)\n\
+              UNION ALL\n\
+              SELECT b.id FROM {s}whiteboards b\n\
+              WHERE NOT EXISTS (SELECT 1 FROM {s}rooms r WHERE r.id = b.room_id)\n\
+              UNION ALL\n\
+              SELECT t.id FROM {s}meetings t\n\
+              WHERE NOT EXISTS (SELECT 1 FROM {s}rooms r WHERE r.id = t.room_id)",
         since: Since::Ever,
     },
     Query {
@@ -262,6 +320,11 @@ pub(super) const QUERIES: &[Query] = &[
 ];
 
 impl Query {
+    /// Whether it holds in this mode.
+    pub(super) fn holds_in(&self, mode: WorkspaceMode) -> bool {
+        ONLY_IN.iter().all(|(check, only)| *check != self.check || *only == mode)
+    }
+
     /// The text with the words of a [`Dialect`] still to be filled in.
     pub(super) fn statement(&self) -> String {
         self.sql.replace("{wanted-workspace}", &wanted_workspace("u"))

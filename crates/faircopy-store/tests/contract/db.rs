@@ -115,6 +115,23 @@ impl Db {
         }
     }
 
+    /// Runs a statement of somebody else's that must be refused, on SQLite with foreign keys switched on, and returns why.
+    pub(crate) async fn refused(&self, statement: &str) -> String {
+        let text = statement.replace("{s}", if self.is_sqlite() { "" } else { "faircopy." });
+        let refusal = if self.is_sqlite() {
+            let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut connection).await.map(drop)
+        } else {
+            sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut self.outsider().await).await.map(drop)
+        };
+        refusal.expect_err(statement).to_string()
+    }
+
+    /// Makes an empty file for SQLite.
+    pub(crate) fn create_file(&self) {
+        std::fs::write(self.url.trim_start_matches("sqlite://"), "").unwrap();
+    }
+
     /// The whole change feed, which must have every number from 1 once and in order.
     pub(crate) async fn feed(&self) -> Vec<Entry> {
         let feed = self.store.changes_after(0, i64::MAX).await.unwrap();

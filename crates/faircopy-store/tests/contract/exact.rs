@@ -55,7 +55,8 @@ fn keys(tables: &Tables) -> BTreeSet<(String, String)> {
     let organizations = tables.organizations.keys().map(|id| named("organization", id.clone()));
     let members = tables.members.keys().map(|(org, user)| named("member", format!("{org}/{user}")));
     let invitations = tables.invitations.keys().map(|id| named("invitation", id.clone()));
-    users.chain(organizations).chain(members).chain(invitations).collect()
+    let workspaces = tables.workspaces.keys().map(|id| named("workspace", id.clone()));
+    users.chain(organizations).chain(members).chain(invitations).chain(workspaces).collect()
 }
 
 async fn assert_exact(db: &Db, truth: &Truth) {
@@ -121,6 +122,7 @@ async fn hard_worlds_in_any_order(db: &Db) {
         organizations: BTreeMap::new(),
         members: BTreeMap::new(),
         invitations: BTreeMap::new(),
+        workspaces: BTreeMap::new(),
     };
     let mut deliveries = Vec::new();
     for number in 0..60 {
@@ -137,6 +139,7 @@ async fn hard_worlds_in_any_order(db: &Db) {
         all.organizations.extend(truth.organizations);
         all.members.extend(truth.members);
         all.invitations.extend(truth.invitations);
+        all.workspaces.extend(truth.workspaces);
     }
     commit_in_pieces(&mut writer, &of_world(&deliveries), seed.value()).await;
     assert_exact(db, &all).await;

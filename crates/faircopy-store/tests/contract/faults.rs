@@ -12,7 +12,12 @@ use crate::db::{Db, commit, deliver};
 use crate::say::{NOW, START, event, gone, of_world, organization, user};
 
 on_both_engines!(a_dropped_call_leaves_nothing_behind, a_refusal_leaves_the_writer_usable);
-on_postgres!(rows_of_an_application_go_along, a_restricting_application_is_told, a_held_lock_delays_its_delivery_alone);
+on_postgres!(
+    rows_of_an_application_go_along,
+    a_restricting_application_is_told,
+    a_held_lock_delays_its_delivery_alone,
+    a_plan_that_knew_empty_tables_reads_no_whole_table,
+);
 
 async fn a_dropped_call_leaves_nothing_behind(db: &Db) {
     let seed = Seed::of_run();
@@ -100,6 +105,33 @@ async fn a_refusal_leaves_the_writer_usable(db: &Db) {
     let stored = &db.deliveries().await["msg_user_bad"];
     assert_eq!((stored.outcome.as_str(), &stored.error), ("applied", &None));
     assert_eq!(db.tables().await.users.len(), 2);
+}
+
+/// A connection keeps its plans. What was best when the statistics said that a table is empty must not go through all of it later.
+async fn a_plan_that_knew_empty_tables_reads_no_whole_table(db: &Db) {
+    let (events, truth) = company(Seed::of_run().value(), 400, 200, START);
+    let mut writer = db.writer().await;
+    db.sql("ANALYZE").await;
+    let deliveries = of_world(&events);
+    for batch in deliveries.chunks(4) {
+        commit(&mut writer, batch).await;
+    }
+    db.tables().await.assert_same_as(&truth);
+    // The figures of a connection are complete when it has ended.
+    drop(writer);
+    let mut figures = db.outsider().await;
+    let read = "SELECT relname, (coalesce(idx_tup_fetch, 0) + seq_tup_read)::bigint FROM pg_stat_user_tables \
+        WHERE schemaname = 'faircopy' AND relname <> 'feed' ORDER BY 2 DESC";
+    let ours =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'faircopy'";
+    while sqlx::query_scalar::<_, i64>(ours).fetch_one(&mut figures).await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let read: Vec<(String, i64)> = sqlx::query_as(read).fetch_all(&mut figures).await.unwrap();
+    println!("{} deliveries: {read:?}", deliveries.len());
+    let most = i64::try_from(deliveries.len()).unwrap() * 8;
+    assert!(read.iter().any(|(_, rows)| *rows > 0), "the figures are kept: {read:?}");
+    assert!(read.iter().all(|(_, rows)| *rows < most), "{} deliveries read {read:?}", deliveries.len());
 }
 
 async fn with_users(db: &Db) -> Writer {

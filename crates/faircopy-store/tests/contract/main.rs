@@ -8,7 +8,7 @@
 //! | `migrations` | is the schema applied once, whoever is first, and is it what it promises to be? |
 //! | `exact` | does any order, split and repetition of a history give the truth, and a feed without gaps? |
 //! | `outcomes` | what is a delivery called, and does a duplicate heal? |
-//! | `rules` | workspaces, deletions, generations of a membership, expiry |
+//! | `rules` | `users.workspace_id`, deletions, generations of a membership, expiry |
 //! | `provisional` | are rows that only a token speaks for found, and do they go? |
 //! | `rls` | who sees what on PostgreSQL, and does `rls check` find what is wrong? |
 //! | `rls_docs` | do the document's policies hold? |
@@ -16,8 +16,11 @@
 //! | `sweeps` | leases and their fences, what differs from Clerk's records, what a sweep has seen |
 //! | `text` | hostile text, and nothing personal in minimal mode |
 //! | `turns` | what is durable while one batch is committed and the next has begun? |
+//! | `cascades` | does what hangs on an organization or a user go, under the lease and the job's state alone? |
+//! | `content` | is a tree of content held against the database, and counted? |
 //! | `findings` | are troubles kept, cleared, and written under a fence alone? |
 //! | `validate` | does `status --check` find each planted fault, and nothing else? |
+//! | `workspaces` | whose a workspace is, in each mode and after a change of it, and what may be written below it |
 //! | `faults` | dropped calls, an application's foreign keys, a lock held by somebody else |
 //!
 //! PostgreSQL is the cluster of `FAIRCOPY_TEST_POSTGRES_URL`, or one that this process starts.
@@ -51,6 +54,8 @@ macro_rules! on_postgres {
     };
 }
 
+mod cascades;
+mod content;
 mod db;
 mod exact;
 mod faults;
@@ -67,3 +72,4 @@ mod sweeps;
 mod text;
 mod turns;
 mod validate;
+mod workspaces;

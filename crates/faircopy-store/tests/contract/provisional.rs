@@ -104,7 +104,7 @@ async fn what_is_not_found_goes_alone(db: &Db) {
     assert_eq!(db.sequence().await, before, "the token is younger");
     api(&mut writer, Fact::UserNotFound(user_id.clone(), Millis(at(10)))).await;
     api(&mut writer, Fact::OrganizationNotFound(organization_id.clone(), Millis(at(10)))).await;
-    assert_eq!(db.said_since(before).await, ["remove organization org_1", "remove user user_a"]);
+    assert_eq!(db.said_since(before).await, ["put workspace org_1", "remove organization org_1", "remove user user_a"]);
     let tables = db.tables().await;
     assert!(tables.users.is_empty() && tables.organizations.is_empty());
     assert_eq!(tables.members.len(), 2, "memberships speak for themselves");

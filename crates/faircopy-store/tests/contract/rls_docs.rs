@@ -40,6 +40,17 @@ fn the_documents_policies_hold() {
             ('of_a', 'ws_org_a', 'org_a', 'A'), ('of_b', 'ws_org_b', 'org_b', 'B')";
         sqlx::raw_sql(force).execute(&mut holder).await.unwrap();
         let mut app = PgConnection::connect(&address_of("app")).await.unwrap();
+        let [grant, write, _] = crate::workspaces::DOCUMENT.split("```sql\n").skip(1).collect::<Vec<_>>()[..] else {
+            panic!("docs/workspaces.md has other blocks")
+        };
+        for (connection, block) in [(&mut holder, grant), (&mut app, write)] {
+            let block = block.split("```").next().unwrap();
+            sqlx::raw_sql(AssertSqlSafe(block)).execute(connection).await.unwrap_or_else(|e| panic!("{e}:\n{block}"));
+        }
+        let kept = "SELECT workspace_id FROM faircopy.rooms";
+        let found = under(&mut app, Some(&v2("user_ben", "org_a")), kept).await.unwrap();
+        assert_eq!(found, [Some("org_a".to_owned())]);
+        assert_eq!(under(&mut app, Some(&v1("user_cyd", "org_b")), kept).await.unwrap(), []);
         let ada = v2("user_ada", "org_a");
         let (ben, cyd, dan) = (v2("user_ben", "org_a"), v1("user_cyd", "org_b"), v1("user_dan", "org_b"));
 

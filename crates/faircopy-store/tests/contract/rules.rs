@@ -1,6 +1,6 @@
 //! Workspaces, deletions, generations of a membership, expiry.
 
-use faircopy_core::Millis;
+use faircopy_core::{Millis, WorkspaceMode};
 use faircopy_store::{Arrival, Outcome, Writer};
 use serde_json::{Value, json};
 
@@ -32,6 +32,11 @@ impl<'a> Teller<'a> {
         Self { db, writer: db.writer().await, number: 0 }
     }
 
+    async fn in_mode(db: &'a Db, mode: WorkspaceMode) -> Self {
+        drop(db.writer().await);
+        Self { db, writer: db.store.clone().with_workspaces(mode).writer(), number: 0 }
+    }
+
     fn event(&mut self, event_type: &str, n: i64, data: &Value) -> Arrival {
         self.number += 1;
         event(&format!("msg_{}", self.number), event_type, n, data)
@@ -47,8 +52,9 @@ impl<'a> Teller<'a> {
     }
 }
 
+/// Where organizations have no workspaces of their own.
 async fn a_users_workspace(db: &Db) {
-    let mut teller = Teller::new(db).await;
+    let mut teller = Teller::in_mode(db, WorkspaceMode::Off).await;
     let workspace = async || db.tables().await.users["user_a"].workspace_id.clone();
     let linked = |link: &str| json!({"workspaceId": link});
     teller.tell("organization.created", 1, &organization("org_old", 1, "Old", &json!({}))).await;
@@ -106,6 +112,7 @@ async fn an_organization_takes_its_rows_along(db: &Db) {
     let expected = [
         "put user user_a",
         "put user user_b",
+        "put workspace org_x",
         "remove invitation orginv_x",
         "remove member org_x/user_a",
         "remove member org_x/user_b",

@@ -17,6 +17,7 @@ on_both_engines!(
     a_whole_copy_has_no_finding,
     every_planted_fault_is_found_alone,
     what_is_missing_and_what_is_late_is_found,
+    content_without_a_parent_is_found,
     no_key_can_be_twice,
     examples_are_few_and_in_order,
     the_queries_run_as_they_are_shown,
@@ -116,13 +117,18 @@ async fn every_planted_fault_is_found_alone(db: &Db) {
     };
     check(
         &renamed("organizations", "clerk_org_id", "org_b", "org_x"),
-        &[("member-without-organization", &["org_b/user_c"])],
+        &[
+            ("member-without-organization", &["org_b/user_c"]),
+            ("workspace-without-meaning", &["user_c"]),
+            ("organization-without-workspace", &["org_x"]),
+            ("workspace-without-organization", &["org_b"]),
+        ],
         &renamed("organizations", "clerk_org_id", "org_x", "org_b"),
     )
     .await;
     check(
         &renamed("users", "clerk_user_id", "user_c", "user_x"),
-        &[("member-without-user", &["org_b/user_c"])],
+        &[("member-without-user", &["org_b/user_c"]), ("workspace-without-meaning", &["user_x"])],
         &renamed("users", "clerk_user_id", "user_x", "user_c"),
     )
     .await;
@@ -135,7 +141,20 @@ async fn every_planted_fault_is_found_alone(db: &Db) {
     check(
         "UPDATE {s}users SET workspace_id = 'w_other'",
         &[("workspace-without-meaning", &["user_a", "user_b", "user_c"])],
-        "UPDATE {s}users SET workspace_id = CASE clerk_user_id WHEN 'user_a' THEN 'w_a' WHEN 'user_b' THEN 'w_own' END",
+        "UPDATE {s}users SET workspace_id = CASE clerk_user_id WHEN 'user_a' THEN 'w_a' WHEN 'user_b' THEN 'w_own' ELSE 'org_b' END",
+    )
+    .await;
+    check(
+        "UPDATE {s}workspaces SET clerk_org_id = NULL WHERE id = 'org_a'",
+        &[("organization-without-workspace", &["org_a"])],
+        "UPDATE {s}workspaces SET clerk_org_id = 'org_a' WHERE id = 'org_a'",
+    )
+    .await;
+    check(
+        "INSERT INTO {s}workspaces (id, clerk_org_id, is_linked) VALUES ('w_1', 'org_gone', true), ('w_2', NULL, true); \
+         INSERT INTO {s}workspaces (id, ended_at) VALUES ('org_ended', '2025-01-01T00:00:00.000Z')",
+        &[("workspace-without-organization", &["w_1"])],
+        "DELETE FROM {s}workspaces WHERE id IN ('w_1', 'w_2', 'org_ended')",
     )
     .await;
     check(
@@ -219,7 +238,7 @@ async fn what_is_missing_and_what_is_late_is_found(db: &Db) {
     assert_found(&validate(db, Millis(at(1) + hour + 1)).await, &late);
     let now = Millis(at(1));
     let due = at(9_999_999);
-    assert_found(&validate(db, Millis(due)).await[11..], &[]);
+    assert_found(&validate(db, Millis(due)).await[14..], &[]);
     let found = validate(db, Millis(due + 300_001)).await;
     assert_found(&found, &[late[0], ("invitation-past-its-time", &["orginv_a"])]);
     writer.expire_invitations(Millis(due)).await.unwrap();
@@ -240,7 +259,8 @@ async fn what_is_missing_and_what_is_late_is_found(db: &Db) {
     assert_eq!(missing.count, 7, "{missing:?}");
     assert_eq!(missing.examples, ["org_a/user_a", "org_a/user_b", "org_t", "org_t/user_t", "orginv_a"]);
     let names: Vec<_> = findings(&found).into_iter().map(|(check, _)| check).collect();
-    assert_eq!(names, ["workspace-without-meaning", "row-missing"], "a workspace follows from a membership");
+    let expected = ["workspace-without-meaning", "workspace-without-organization", "row-missing"];
+    assert_eq!(names, expected, "a workspace follows from a membership");
 
     // A replay heals what Clerk has said.
     let deliveries = [
@@ -259,6 +279,35 @@ async fn what_is_missing_and_what_is_late_is_found(db: &Db) {
     learn(&mut writer, token("org_t", "user_t", 2)).await;
     let found = validate(db, now).await;
     assert_found(&found, &[("row-missing", &["orginv_a"])]);
+}
+
+/// Foreign keys forbid it, where they are switched on.
+async fn content_without_a_parent_is_found(db: &Db) {
+    fill(db).await;
+    let below = ["messages", "last_reads", "documents", "code_files", "whiteboards", "meetings"];
+    if !db.is_sqlite() {
+        let keys = "SELECT conrelid::regclass::text || ' ' || conname FROM pg_constraint \
+            WHERE contype = 'f' AND connamespace = 'faircopy'::regnamespace";
+        for name in db.sql(keys).await.into_iter().flatten() {
+            let (table, constraint) = name.split_once(' ').unwrap();
+            db.sql(&format!("ALTER TABLE {table} DROP CONSTRAINT {constraint}")).await;
+        }
+    }
+    let mut damage = "INSERT INTO {s}channels (id, workspace_id) VALUES ('c', 'w_none'); \
+        INSERT INTO {s}rooms (id, workspace_id) VALUES ('r', 'w_none');"
+        .to_owned();
+    for table in below {
+        damage += &match table {
+            "messages" => format!("INSERT INTO {{s}}{table} (id, channel_id) VALUES ('{table}', 'none');"),
+            "last_reads" => "INSERT INTO {s}last_reads (channel_id, clerk_user_id) VALUES ('none', 'user_a');".into(),
+            _ => format!("INSERT INTO {{s}}{table} (id, room_id) VALUES ('{table}', 'none');"),
+        };
+    }
+    let off = if db.is_sqlite() { "PRAGMA foreign_keys = OFF; " } else { "" };
+    db.sql(&format!("{off}{damage}")).await;
+    let found = validate(db, NOW).await;
+    assert_found(&found, &[("content-without-parent", &["c", "code_files", "documents", "meetings", "messages"])]);
+    assert_eq!(found.iter().map(|check| check.count).max(), Some(8));
 }
 
 /// Two rows of one key are refused by the database itself, so that the check for them can only find a damaged index.

@@ -1,10 +1,9 @@
 //! `faircopy migrate`.
 
-use faircopy_store::Store;
 use serde_json::json;
 
 use super::{Failure, Global, output};
-use crate::app::{Clock, SystemClock};
+use crate::app::{self, Clock, SystemClock};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -18,11 +17,14 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Failure> {
     let config = global.config()?;
-    let store = Store::new(config.database.0.clone());
+    let store = config.store();
     let migrations = if arguments.check {
         store.pending_migrations().await?
     } else {
-        store.writer().migrate(SystemClock.now()).await?
+        let mut writer = store.writer();
+        let applied = writer.migrate(SystemClock.now()).await?;
+        app::settle_workspaces(&mut writer, SystemClock.now()).await?;
+        applied
     };
     let word = if arguments.check { "pending" } else { "applied" };
     if global.json {

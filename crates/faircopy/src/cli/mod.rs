@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 differences found.
 
 mod backfill;
+mod cascade;
 mod clerk;
 mod completions;
 mod demo;
@@ -66,6 +67,8 @@ enum Command {
     Backfill(backfill::Arguments),
     /// Find every difference between Clerk and the copy, and repair it
     Reconcile(reconcile::Arguments),
+    /// What goes with an organization or a user, and the deletions that are under way
+    Cascade(cascade::Arguments),
     /// Apply stored deliveries again
     Replay(replay::Arguments),
     /// Show what the copy holds and what became of the deliveries
@@ -103,6 +106,9 @@ impl From<faircopy_store::Error> for Failure {
             faircopy_store::Error::Unavailable(_) => "\n  Is the database running, and is DATABASE_URL right?",
             faircopy_store::Error::UnsafeDurability(_) => {
                 "\n  Switch these on in postgresql.conf, or pass --allow-unsafe-durability if losing deliveries is fine."
+            }
+            faircopy_store::Error::Content(_) => {
+                return Self::Usage(format!("{error}\n  See `content-tree-invalid` in docs/errors.md."));
             }
             faircopy_store::Error::ServerTooOld(_) => "\n  See `postgres-too-old` in docs/errors.md.",
             _ => "",
@@ -157,6 +163,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Trigger(arguments) => trigger::run(arguments, &global).await,
         Command::Backfill(arguments) => backfill::run(arguments, &global).await,
         Command::Reconcile(arguments) => reconcile::run(arguments, &global).await,
+        Command::Cascade(arguments) => cascade::run(arguments, &global).await,
         Command::Replay(arguments) => replay::run(arguments, &global).await,
         Command::Status(arguments) => status::run(arguments, &global).await,
         Command::Endpoint(arguments) => endpoint::run(arguments, &global).await,

@@ -49,7 +49,7 @@ struct Summary {
 
 pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Failure> {
     let config = global.config()?;
-    let store = Store::new(config.database.0.clone());
+    let store = config.store();
     if !store.pending_migrations().await?.is_empty() {
         return Err(Failure::Failed(format!("{} has no complete schema; run `faircopy migrate`", store.address())));
     }

@@ -39,7 +39,7 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Fai
     flags.app_role = arguments.as_role;
     flags.app_database_url = arguments.app_database_url;
     let config = global.config_with(&flags)?;
-    let store = Store::new(config.database.0.clone());
+    let store = config.store();
     if matches!(store.address(), Address::Sqlite(_)) {
         return no_roles(&store, global);
     }

@@ -162,12 +162,14 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Fai
 }
 
 /// The variables that others need, in their order.
-const VARIABLES: [(&str, &str); 5] = [
+const VARIABLES: [(&str, &str); 7] = [
     ("CLERK_API_URL", "api_url"),
     ("CLERK_SECRET_KEY", "secret_key"),
     ("CLERK_PUBLISHABLE_KEY", "publishable_key"),
     ("CLERK_JWT_ISSUER_DOMAIN", "issuer"),
     ("CLERK_WEBHOOK_SIGNING_SECRET", "webhook_secret"),
+    ("LIVEBLOCKS_API_URL", "liveblocks_url"),
+    ("LIVEBLOCKS_SECRET_KEY", "liveblocks_key"),
 ];
 
 fn describe(sandbox: &Sandbox) -> Value {
@@ -179,6 +181,7 @@ fn describe(sandbox: &Sandbox) -> Value {
             "api_url": url, "issuer": keys.issuer(), "instance_id": keys.instance_id(), "secret_key": keys.secret_key(),
             "publishable_key": keys.publishable_key(), "jwks_url": format!("{url}/.well-known/jwks.json"),
             "jwt_key": keys.pem(), "page": format!("{url}/"), "control_url": format!("{url}/sandbox/v1"),
+            "liveblocks_url": url, "liveblocks_key": sandbox.liveblocks().key(),
             "webhook_url": endpoint.map(|endpoint| &endpoint.url),
             "webhook_secret": endpoint.map(|endpoint| endpoint.secret()),
             "users": state.instance.count(Kind::User), "organizations": state.instance.count(Kind::Organization),
@@ -276,6 +279,8 @@ mod tests {
         assert_eq!(line("CLERK_SECRET_KEY").as_deref(), Some(keys.secret_key()));
         assert_eq!(line("CLERK_PUBLISHABLE_KEY"), Some(keys.publishable_key()));
         assert!(line("CLERK_WEBHOOK_SIGNING_SECRET").is_some_and(|secret| secret.starts_with("whsec_")), "{lines}");
+        assert_eq!(line("LIVEBLOCKS_API_URL").as_deref(), Some(&*url));
+        assert_eq!(line("LIVEBLOCKS_SECRET_KEY").as_deref(), Some("sk_localdev"));
         assert_eq!((&shown["users"], &shown["memberships"]), (&json!(5), &json!(5)));
         let banner = banner(&sandbox, &shown);
         assert!(banner.contains("faircopy serve") && banner.contains("http://127.0.0.1:1/hook"), "{banner}");

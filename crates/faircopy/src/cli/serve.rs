@@ -50,11 +50,12 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Fai
     let stop = until_stopped()?;
     tokio::pin!(stop);
     let listener = bind(&config)?;
+    let store = config.store();
     tokio::select! {
-        prepared = prepare(&config, &listener, !arguments.no_migrate) => prepared?,
+        prepared = prepare(&config, &store, &listener, !arguments.no_migrate) => prepared?,
         () = &mut stop => return Ok(()),
     }
-    let running = Running::new(config, SystemClock, listener);
+    let running = Running::new(config, store, SystemClock, listener);
     if running.app.config.log_format == LogFormat::Text {
         anstream::eprintln!("{}", banner(&running));
     }
@@ -76,11 +77,15 @@ fn until_stopped() -> Result<impl Future<Output = ()>, Failure> {
 
 /// Prepares the database, and waits for one that is away, full or read-only: a service that ended instead would be started in a
 /// loop and answer nobody meanwhile. What trying again cannot mend ends it.
-async fn prepare(config: &Config, listener: &TcpListener, migrate: bool) -> Result<(), Failure> {
+async fn prepare(config: &Config, store: &Store, listener: &TcpListener, migrate: bool) -> Result<(), Failure> {
     let mut waiting: Option<Waiting> = None;
     let mut told = String::new();
     loop {
-        let error = match app::prepare(config, &mut store(config).writer(), SystemClock.now(), migrate).await {
+        let prepared = async {
+            app::prepare(config, store, SystemClock.now(), migrate).await?;
+            app::check_content(config, store).await
+        };
+        let error = match prepared.await {
             Ok(()) => break,
             Err(error) if error.is_passing() => error,
             Err(error) => return Err(error.into()),
@@ -110,8 +115,10 @@ pub(super) struct Running {
 /// Binds the address, brings the schema up to date and starts the workers.
 pub(super) async fn start(config: Config, clock: impl Clock) -> Result<Running, Failure> {
     let listener = bind(&config)?;
-    app::prepare(&config, &mut store(&config).writer(), clock.now(), true).await?;
-    Ok(Running::new(config, clock, listener))
+    let store = config.store();
+    app::prepare(&config, &store, clock.now(), true).await?;
+    app::check_content(&config, &store).await?;
+    Ok(Running::new(config, store, clock, listener))
 }
 
 fn bind(config: &Config) -> Result<TcpListener, Failure> {
@@ -119,13 +126,8 @@ fn bind(config: &Config) -> Result<TcpListener, Failure> {
         .map_err(|error| Failure::Failed(format!("cannot listen on {}: {error}", config.listen)))
 }
 
-fn store(config: &Config) -> Store {
-    Store::new(config.database.0.clone())
-}
-
 impl Running {
-    fn new(config: Config, clock: impl Clock, listener: TcpListener) -> Self {
-        let store = store(&config);
+    fn new(config: Config, store: Store, clock: impl Clock, listener: TcpListener) -> Self {
         let (app, workers) = App::start(config, store, Arc::new(clock));
         Self { app, listener, workers }
     }

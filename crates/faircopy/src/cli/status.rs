@@ -1,6 +1,6 @@
 //! `faircopy status`.
 
-use faircopy_store::{Counts, Finding, Freshness, Store, Swept, Validated};
+use faircopy_store::{CascadesStanding, Counts, Finding, Freshness, Store, Swept, Validated};
 use serde_json::json;
 
 use super::{Failure, Global, clerk, output};
@@ -19,7 +19,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Failure> {
     let config = global.config()?;
-    let store = Store::new(config.database.0.clone());
+    let store = config.store();
     if !store.pending_migrations().await?.is_empty() {
         return Err(Failure::Failed(format!("{} has no complete schema; run `faircopy migrate`", store.address())));
     }
@@ -28,17 +28,29 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Fai
     }
     let counts = store.counts().await?;
     let (freshness, findings) = (store.freshness().await?, store.findings().await?);
+    let jobs = store.cascades_standing().await?;
     if global.json {
         let mut value = json!(counts);
         value["database"] = json!(store.address().to_string());
         value["as_of"] = json!(freshness.as_of);
         value["as_of_basis"] = json!(freshness.basis.as_str());
         value["findings"] = json!(findings);
+        value["jobs"] = json!(jobs);
         return output::json(&value);
     }
     anstream::eprintln!("{}", store.address());
-    anstream::print!("{}{}", describe(&counts), trusted(&freshness, &findings));
+    anstream::print!("{}{}{}", describe(&counts), under_way(&jobs), trusted(&freshness, &findings));
     Ok(())
+}
+
+/// Deletions that are not done, for people.
+fn under_way(jobs: &[CascadesStanding]) -> String {
+    let one = |of: &CascadesStanding| match &of.reason {
+        Some(reason) => format!("{} {} ({reason})", of.jobs, of.state),
+        None => format!("{} {}", of.jobs, of.state),
+    };
+    let all: Vec<String> = jobs.iter().map(one).collect();
+    if all.is_empty() { String::new() } else { format!("deletions: {} (`faircopy cascade list`)\n", all.join(", ")) }
 }
 
 /// How far the copy can be trusted, for people.
@@ -182,6 +194,7 @@ pub(super) fn describe(counts: &Counts) -> String {
         ("organizations", counts.organizations),
         ("organization_members", counts.members),
         ("organization_invitations", counts.invitations),
+        ("workspaces", counts.workspaces),
     ];
     let mut text = output::table(&["TABLE", "ROWS"], rows.map(|(name, count)| vec![name.into(), count.to_string()]));
     text.push('\n');

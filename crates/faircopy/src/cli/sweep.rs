@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use faircopy_core::Millis;
-use faircopy_store::{Store, Swept};
+use faircopy_store::Swept;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -39,8 +39,8 @@ pub(super) async fn run(order: Order, share: Share, global: &Global) -> Result<R
                 .into(),
         ));
     };
-    let store = Store::new(config.database.0.clone());
-    app::prepare(&config, &mut store.writer(), clock.now(), true).await?;
+    let store = config.store();
+    app::prepare(&config, &store, clock.now(), true).await?;
     let fetching = tokio::spawn(keys.run());
     let (intake, worker) = intake::channel(store.writer(), clock.clone(), metrics.clone());
     let merging = tokio::spawn(worker.run());

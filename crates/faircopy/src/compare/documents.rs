@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use faircopy_sandbox::instance::{Instance, Query, Refusal};
-use faircopy_world::{InvitationRow, MemberRow, OrganizationRow, Truth, UserRow};
+use faircopy_world::{InvitationRow, MemberRow, OrganizationRow, Truth, UserRow, Workspaces};
 use serde_json::{Map, Value};
 
 /// Rows of one page: the most that a list gives at once.
@@ -54,7 +54,7 @@ fn all<T>(mut page: impl FnMut(&Query) -> Result<Vec<T>, Refusal>) -> Result<Vec
     }
 }
 
-/// What a copy of this instance must hold at this time.
+/// What a copy of this instance must hold at this time, where each organization has a workspace of its own.
 ///
 /// # Errors
 /// If the instance refuses a list, as one without organizations does.
@@ -73,6 +73,7 @@ pub fn truth_of(instance: &Instance, now_ms: i64) -> Result<Truth, Refusal> {
         (id, user(document, workspace))
     });
     Ok(Truth {
+        workspaces: Workspaces::PerOrganization.of(&organizations),
         users: users.collect(),
         invitations: invitations.iter().map(|i| (required(i, "id"), invitation(i))).collect(),
         organizations,
@@ -128,7 +129,7 @@ fn organization(document: &Document) -> OrganizationRow {
         slug: text(document, "slug"),
         image_url: text(document, "image_url"),
         created_by: text(document, "created_by"),
-        workspace_id: link(&metadata(document)),
+        workspace_id: link(&metadata(document)).or_else(|| text(document, "id")),
         settings: metadata(document),
         created_at_ms: number(document, "created_at"),
         updated_at_ms: number(document, "updated_at"),

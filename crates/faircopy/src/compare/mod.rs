@@ -22,6 +22,10 @@ pub async fn with_truth(store: &Store, truth: &Truth) -> Result<Vec<String>, fai
         let found = store.public_rows(table).await?;
         compare(table, &found.into_iter().collect(), &expected, &mut differences);
     }
+    // What has ended, or rests, is an organization's no more, and depends on when that was heard.
+    let held = |row: &Row| row["ended_at"].is_null() && !row["clerk_org_id"].is_null();
+    let found = store.public_rows("workspaces").await?.into_iter().filter(|(_, row)| held(row)).collect();
+    compare("workspaces", &found, &workspaces(truth), &mut differences);
     Ok(differences)
 }
 
@@ -113,4 +117,16 @@ fn invitations(truth: &Truth) -> BTreeMap<String, Row> {
         ])
     };
     truth.invitations.iter().map(|(id, invitation)| (id.clone(), of(invitation))).collect()
+}
+
+fn workspaces(truth: &Truth) -> BTreeMap<String, Row> {
+    let of = |workspace: &faircopy_world::WorkspaceRow| {
+        row([
+            ("clerk_org_id", json!(workspace.clerk_org_id)),
+            ("name", json!(workspace.name)),
+            ("owner_id", json!(workspace.owner_id)),
+            ("created_at", time(workspace.created_at_ms)),
+        ])
+    };
+    truth.workspaces.iter().map(|(id, workspace)| (id.clone(), of(workspace))).collect()
 }

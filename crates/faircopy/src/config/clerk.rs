@@ -124,7 +124,7 @@ fn api_url_of(text: &str) -> Result<String, &'static str> {
 
 /// An address that may be asked: https, or plain http on this machine. Nothing but a host, a port and a path; no address
 /// of a network that is not public, from where a cloud would give its secrets away.
-fn address(text: &str) -> Option<String> {
+pub(super) fn address(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
     let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
     let ip = host.parse::<IpAddr>().ok();

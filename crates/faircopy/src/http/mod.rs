@@ -6,6 +6,7 @@ mod cursor;
 mod drift;
 mod fresh;
 mod health;
+mod jobs;
 pub mod openapi;
 pub mod problem;
 mod records;
@@ -62,6 +63,11 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/admin/v1/findings", Access::Admin),
     ("GET", "/admin/v1/drift", Access::Admin),
     ("GET", "/admin/v1/drift/{id}", Access::Admin),
+    ("GET", "/admin/v1/jobs", Access::Admin),
+    ("GET", "/admin/v1/jobs/{id}", Access::Admin),
+    ("GET", "/admin/v1/jobs/{id}/plan", Access::Admin),
+    ("POST", "/admin/v1/jobs/{id}/cancel", Access::Admin),
+    ("POST", "/admin/v1/jobs/{id}/resume", Access::Admin),
 ];
 
 /// The service as a router.
@@ -75,6 +81,11 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/findings", get(admin::findings).fallback(only_get))
         .route("/drift", get(drift::list).fallback(only_get))
         .route("/drift/{id}", get(drift::show).fallback(only_get))
+        .route("/jobs", get(jobs::list).fallback(only_get))
+        .route("/jobs/{id}", get(jobs::show).fallback(only_get))
+        .route("/jobs/{id}/plan", get(jobs::plan).fallback(only_get))
+        .route("/jobs/{id}/cancel", post(jobs::cancel).fallback(only_post))
+        .route("/jobs/{id}/resume", post(jobs::resume).fallback(only_post))
         .fallback(nothing_here)
         .layer(axum::middleware::from_fn_with_state(admin::Guard::new(app.clone()), admin::require_token));
     let signed_in = Router::new()

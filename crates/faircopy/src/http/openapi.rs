@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::problem::{CODES, Problem};
-use super::{Access, ROUTES, admin, drift, health, records, session, webhook};
+use super::{Access, ROUTES, admin, drift, health, jobs, records, session, webhook};
 
 /// Scalar's page, compressed: a third of the size, and every browser takes it (assets/README.md).
 const SCALAR: &[u8] = include_bytes!("../../assets/scalar.js.gz");
@@ -49,6 +49,11 @@ const SCRIPT_AGE: &str = "public, max-age=86400";
         admin::findings,
         drift::list,
         drift::show,
+        jobs::list,
+        jobs::show,
+        jobs::plan,
+        jobs::cancel,
+        jobs::resume,
         health::live,
         health::ready,
         health::metrics,
@@ -136,7 +141,10 @@ fn problems(operation: &str) -> Vec<&'static str> {
         "replayDelivery" => &[ADMIN, REFUSED, &["delivery-not-found", "invalid-parameter"]],
         "getStatistics" | "listFindings" => &[ADMIN],
         "listDriftReports" => &[ADMIN, &["invalid-parameter"]],
-        "getDriftReport" => &[ADMIN, &["record-not-found"]],
+        "listJobs" => &[ADMIN, &["invalid-parameter"]],
+        "getDriftReport" | "getJob" => &[ADMIN, &["record-not-found"]],
+        "planJob" => &[ADMIN],
+        "cancelJob" | "resumeJob" => &[ADMIN, &["job-not-changed", "record-not-found"]],
         "getReadiness" => &[&["database-unavailable"]],
         _ => &[],
     };

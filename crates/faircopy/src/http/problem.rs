@@ -52,6 +52,7 @@ pub const CODES: &[(&str, StatusCode, &str)] = &[
     ("delivery-not-found", StatusCode::NOT_FOUND, "There is no such delivery"),
     ("encoding-not-supported", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body is compressed"),
     ("invalid-parameter", StatusCode::BAD_REQUEST, "A parameter cannot be used"),
+    ("job-not-changed", StatusCode::CONFLICT, "The deletion cannot be changed so"),
     ("jwk-kid-mismatch", StatusCode::UNAUTHORIZED, "The token's key is not the instance's"),
     ("jwk-remote-failed-to-load", StatusCode::SERVICE_UNAVAILABLE, "The issuer's keys could not be fetched"),
     ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed"),

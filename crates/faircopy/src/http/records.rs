@@ -7,7 +7,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use faircopy_core::UserId;
-use faircopy_store::{Membership, OrganizationRecord, Person, UserRecord};
+use faircopy_store::{Membership, OrganizationRecord, Person, UserRecord, WorkspaceRecord};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -122,42 +122,14 @@ pub(super) async fn members(
     Ok(Json(page))
 }
 
-/// An organization's workspace.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Workspace {
-    /// The one that the organization is linked to by its public metadata.
-    id: Option<String>,
-    clerk_org_id: String,
-    name: Option<String>,
-    /// Who created the organization.
-    owner_id: Option<String>,
-    #[schema(format = DateTime)]
-    created_at: Option<String>,
-    /// Nothing is kept of these yet (docs/sessions.md).
-    #[schema(value_type = Vec<serde_json::Value>, max_items = 0)]
-    channels: [(); 0],
-    /// Nor of these.
-    #[schema(value_type = Vec<serde_json::Value>, max_items = 0)]
-    rooms: [(); 0],
-}
-
-/// The active organization's workspace and its owner.
+/// The active organization's workspace: its owner, its channels and rooms.
 #[utoipa::path(get, path = "/v1/workspace", operation_id = "getWorkspace", tag = "records",
-    responses((status = 200, description = "The workspace.", body = Workspace)))]
+    responses((status = 200, description = "The workspace.", body = WorkspaceRecord)))]
 pub(super) async fn workspace(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-) -> Result<Json<Workspace>, Problem> {
-    let organization = app.store.organization(&caller.member()?).await?.ok_or_else(missing)?;
-    Ok(Json(Workspace {
-        id: organization.workspace_id,
-        clerk_org_id: organization.clerk_org_id,
-        name: organization.name,
-        owner_id: organization.created_by,
-        created_at: organization.created_at,
-        channels: [],
-        rooms: [],
-    }))
+) -> Result<Json<WorkspaceRecord>, Problem> {
+    Ok(Json(app.store.workspace(&caller.member()?).await?.ok_or_else(missing)?))
 }
 
 fn page(query: Result<Query<PageQuery>, QueryRejection>) -> Result<(i64, Option<String>), Problem> {

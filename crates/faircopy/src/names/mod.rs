@@ -277,9 +277,9 @@ mod tests {
             [("CLERK_SECRET_KEY", "sk_test_1"), ("FAIRCOPY_PROFILE_MODE", "minimal"), ("DATABASE_URL", &url)];
         let environment = Environment(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
         let config = Config::load(&Flags::default(), &environment).unwrap();
-        let store = Store::new(config.database.0.clone());
+        let store = config.store();
         let (metrics, clock): (_, Arc<dyn Clock>) = (Metrics::install(), Arc::new(ManualClock::at(NOW)));
-        prepare(&config, &mut store.writer(), NOW, true).await.unwrap();
+        prepare(&config, &store, NOW, true).await.unwrap();
         let keys = KeySet::new(&config.sessions, clock.clone(), metrics.clone());
         let clerk = Clerk::new(&config, keys, clock.clone(), metrics.clone());
         let Names::OfClerk(desk) = Names::new(&config, clerk.as_ref(), &store, &clock, &metrics) else {

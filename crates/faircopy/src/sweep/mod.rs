@@ -306,18 +306,9 @@ impl Sweeper {
         Ok(report)
     }
 
-    /// Takes the lease if it is free, or if whoever has it was killed on this machine.
     async fn take_lease(&self, writer: &mut Writer) -> Result<Option<Fence>, Stop> {
         let now = self.clock.now();
-        if let Some(fence) = writer.take_lease(LEASE, &self.holder, now, LEASE_MS).await? {
-            return Ok(Some(fence));
-        }
-        match self.store.lease_holder(LEASE).await? {
-            Some(gone) if holder::is_gone(&gone) => {
-                Ok(writer.inherit_lease(LEASE, &gone, &self.holder, now, LEASE_MS).await?)
-            }
-            _ => Ok(None),
-        }
+        Ok(holder::take(&self.store, writer, LEASE, &self.holder, now, LEASE_MS).await?)
     }
 
     /// Gives the lease up, if this process has it: for whoever drops a sweep that is under way.

@@ -1,7 +1,10 @@
-//! What is asked of others: the issuer's keys, and Clerk's Backend API. Only configured addresses are asked, without redirects and without a proxy
-//! of the environment, within a deadline and up to a size.
+//! What is asked of others: the issuer's keys, Clerk's Backend API, Liveblocks, and the application's own outside steps. Only configured
+//! addresses are asked, without redirects and without a proxy of the environment, within a deadline and up to a size.
 
 pub mod address;
 pub mod clerk;
 pub mod endpoint;
+pub mod exchange;
 pub mod keys;
+pub mod liveblocks;
+pub mod step;

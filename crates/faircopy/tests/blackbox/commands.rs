@@ -11,13 +11,14 @@ use tempfile::TempDir;
 
 use crate::support::{ADMIN_TOKEN, History, Output, PATIENCE, Place, SECRET, admin, faircopy, post, sender};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "demo",
     "serve",
     "sandbox",
     "trigger",
     "backfill",
     "reconcile",
+    "cascade",
     "replay",
     "status",
     "endpoint",
@@ -35,6 +36,22 @@ async fn succeed(env: &[(&str, &str)], arguments: &[&str]) -> Output {
     let output = faircopy(folder().path(), env, arguments).await;
     assert_eq!(output.code, Some(0), "faircopy {arguments:?}: {output:?}");
     output
+}
+
+#[tokio::test]
+async fn serve_does_not_start_with_content_that_could_not_go() {
+    let folder = folder();
+    let content = "[[content]]\ntable = 'notes'\nkey = 'id'\nparent = 'workspace'\nparent_key = 'workspace_id'\n";
+    fs::write(folder.path().join("faircopy.toml"), content).expect("write faircopy.toml");
+    let refused = faircopy(folder.path(), &[("FAIRCOPY_LISTEN", "127.0.0.1:0")], &["serve"]).await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    for part in ["content table `notes` is not in the file of DATABASE_URL", "content-tree-invalid"] {
+        assert!(refused.stderr.contains(part), "{refused:?}");
+    }
+    fs::write(folder.path().join("faircopy.toml"), content.replace("'workspace'", "'romms'")).expect("write");
+    let refused = faircopy(folder.path(), &[], &["serve"]).await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("content table `notes`: `parent` is `romms`"), "{refused:?}");
 }
 
 /// Company, mail and repair are other ones with each seed; the copy equals Clerk with all of them.

@@ -145,6 +145,8 @@ async fn a_row_that_is_held_for_long_holds_only_its_own() {
     let mut tables = place.tables().await;
     let organization = tables.organizations.remove("org_hot").expect("the organization that was held");
     assert_eq!(organization.name, Some(format!("Hot {last}")));
+    let workspace = tables.workspaces.remove("org_hot").expect("its workspace");
+    assert_eq!(workspace.name, organization.name);
     tables.assert_same_as(&history.truth);
     feed(&server).await;
 }

@@ -16,6 +16,7 @@
 //! | [`process`] | the process's surroundings: SIGTERM, file descriptors, memory, senders that hang up |
 //! | [`embedded`] | nothing: an application with Faircopy inside |
 //! | [`commands`] | the command line, by hand |
+//! | [`cascade`] | what goes with an organization, here and at Liveblocks, whoever is killed |
 //! | [`clerk_side`] | backfill and reconcile: killed, interrupted, refused, held back; the sandbox as a command |
 //!
 //! The binary must be built with the feature `failpoints` (`./test blackbox` does it). Random tests take their seed from
@@ -28,6 +29,7 @@
     reason = "the tests wait for real processes, and histories must lie in the real past"
 )]
 
+mod cascade;
 mod clerk_side;
 mod commands;
 mod contention;

@@ -187,6 +187,7 @@ async fn no_fsync_database(postgres: &Postgres) -> String {
 async fn three_processes_live_with_too_few_connections() {
     let seed = Seed::of_run();
     let history = History::random(seed.value(), 1_000);
+    // Each would have ten: four workers that write, and six readers.
     let postgres = Postgres::start_with(&[("max_connections", "10")]).await;
     let place = Place::at(postgres.create_database("copy").await);
     let mut servers = Vec::new();

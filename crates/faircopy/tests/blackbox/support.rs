@@ -109,6 +109,29 @@ impl Place {
         connection.close().await.expect("closed");
     }
 
+    /// Waits until every workspace that has ended is deleted: what follows is nobody's doing but the test's.
+    pub(crate) async fn is_calm(&self) {
+        let schema = if self.is_sqlite() { "" } else { "faircopy." };
+        let ended = format!("SELECT count(*) FROM {schema}workspaces WHERE ended_at IS NOT NULL");
+        let started = Instant::now();
+        while self.number(&ended).await > 0 {
+            assert!(started.elapsed() < PATIENCE, "workspaces are not deleted");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The one number that a query gives.
+    pub(crate) async fn number(&self, query: &str) -> i64 {
+        if !self.is_sqlite() {
+            return number(self.url(), query).await;
+        }
+        let options = SqliteConnectOptions::new().filename(self.file());
+        let mut connection = options.connect().await.expect("open the file");
+        let row = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_one(&mut connection).await.expect(query);
+        connection.close().await.expect("closed");
+        row.get(0)
+    }
+
     /// What SQLite says of its own file.
     pub(crate) async fn integrity(&self) -> String {
         let options = SqliteConnectOptions::new().filename(self.file()).create_if_missing(false);
@@ -161,6 +184,7 @@ impl History {
         self.truth.organizations.extend(other.truth.organizations);
         self.truth.members.extend(other.truth.members);
         self.truth.invitations.extend(other.truth.invitations);
+        self.truth.workspaces.extend(other.truth.workspaces);
         self
     }
 

@@ -10,6 +10,7 @@ use faircopy::sweep::Order;
 use faircopy_core::Millis;
 use faircopy_store::{Address, Store};
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
 use crate::app::{ADMIN_TOKEN, Engine, TestApp, assert_problem, manual_clock};
 use crate::confirm;
@@ -28,6 +29,17 @@ async fn begin_sweep(app: &TestApp, kind: &str) -> i64 {
     writer.begin_sweep(kind, "{}", now, &fence).await.unwrap()
 }
 
+/// A deletion that waits for ever.
+async fn begin_deletion(app: &TestApp, id: &str) {
+    let mut connection = SqliteConnection::connect(&app.database_url).await.unwrap();
+    let insert = format!(
+        "INSERT INTO cascades (subject, kind, state, created_at, due_at) VALUES ('{id}', 'organization', 'waiting', {THEN}, {})",
+        i64::MAX
+    );
+    sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
 fn admin_routes() -> impl Iterator<Item = (&'static str, String)> {
     ROUTES.iter().filter(|(.., access)| *access == Access::Admin).map(|(method, route, _)| (*method, path_of(route)))
 }
@@ -38,6 +50,7 @@ async fn the_router_and_the_route_table_are_the_same() {
     app.outcome("msg_1", user_created("user_1")).await;
     let token = app.token("user_1", Some(("org_1", "admin")));
     begin_sweep(&app, "backfill").await;
+    begin_deletion(&app, "1").await;
     for (method, route, access) in ROUTES {
         let path = path_of(route);
         let call = async |method| match access {
@@ -67,7 +80,7 @@ async fn the_router_and_the_route_table_are_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let database_url = Some(format!("sqlite://{}", folder.path().join("f.db").display()));
     let config = Config::load(&Flags { database_url, ..Flags::default() }, &Environment::default()).unwrap();
-    let store = Store::new(config.database.0.clone());
+    let store = config.store();
     let (app, _workers) = App::start(config, store, Arc::new(SystemClock));
     let shown = format!("{:?}", http::router(&app));
     let registered: BTreeSet<&str> = shown.split('"').filter(|part| part.starts_with('/')).collect();

@@ -13,7 +13,6 @@ use faircopy::sweep::{Glimpse, Order, Patience, Report, Sweeper};
 use faircopy::upstream::clerk::Share;
 use faircopy::worker::probe::Probe;
 use faircopy_core::Millis;
-use faircopy_store::Store;
 use faircopy_testkit::clerk::{self, Clerk};
 use faircopy_testkit::client::{self, Response};
 use faircopy_testkit::postgres::{Database, fresh_database};
@@ -292,6 +291,10 @@ impl Builder {
         self.variable("CLERK_AUTHORIZED_PARTIES", list)
     }
 
+    pub(crate) fn workspaces(self, mode: &str) -> Self {
+        self.variable("FAIRCOPY_WORKSPACES", mode)
+    }
+
     pub(crate) fn minimal(self) -> Self {
         self.variable("FAIRCOPY_PROFILE_MODE", "minimal")
     }
@@ -337,9 +340,9 @@ impl Builder {
         let listener = http::server::bind(config.listen).expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let path = config.webhook.paths[0].clone();
-        let store = Store::new(config.database.0.clone());
+        let store = config.store();
         if self.migrate {
-            app::prepare(&config, &mut store.writer(), clock.now(), true).await.expect("a database that can be used");
+            app::prepare(&config, &store, clock.now(), true).await.expect("a database that can be used");
         }
         let (app, workers) = App::start(config, store.clone(), clock.clone());
         let (router, weak) = (http::router(&app), Arc::downgrade(&app));

@@ -7,7 +7,7 @@ use faircopy::http::{Access, ROUTES};
 use faircopy_testkit::client::Response;
 use faircopy_testkit::postgres::Postgres;
 use serde_json::{Value, json};
-use sqlx::{Connection as _, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteConnection};
 
 use crate::app::{Engine, TestApp, assert_problem, eventually, manual_clock};
 use crate::events::{THEN, event, user, user_created};
@@ -145,6 +145,53 @@ async fn removal_while_a_token_lives() {
     }
 }
 
+/// What the application writes is shown, in each mode; a member of another organization sees nothing of it.
+#[tokio::test]
+async fn a_workspace_and_what_is_in_it() {
+    for engine in ENGINES {
+        for (mode, id) in [("per_organization", Some("org_a")), ("linked", Some("ws_org_a")), ("off", None)] {
+            let app = TestApp::build().on(engine).clock(&manual_clock()).sessions().workspaces(mode).start().await;
+            joins(&app, "org_a", "user_ada", "org:admin").await;
+            joins(&app, "org_b", "user_bob", "org:admin").await;
+            let (ada, bob) =
+                (app.token("user_ada", Some(("org_a", "admin"))), app.token("user_bob", Some(("org_b", "admin"))));
+            if let Some(id) = id {
+                let place = if engine == Engine::Postgres { "faircopy." } else { "" };
+                let insert = format!(
+                    "INSERT INTO {place}rooms (id, workspace_id, name, kind) VALUES ('r', '{id}', 'Plan', 'code')"
+                );
+                let insert = sqlx::raw_sql(AssertSqlSafe(insert));
+                if engine == Engine::Postgres {
+                    insert.execute(&mut PgConnection::connect(&app.database_url).await.unwrap()).await.unwrap();
+                } else {
+                    insert.execute(&mut SqliteConnection::connect(&app.database_url).await.unwrap()).await.unwrap();
+                }
+            }
+            let found = app.bearer_json("/v1/workspace", &ada).await;
+            let link = json!("ws_org_a");
+            assert_eq!(found["id"], id.map_or(link, |id| json!(id)), "{mode}");
+            assert_eq!((&found["name"], &found["clerk_org_id"]), (&json!("The org_a"), &json!("org_a")));
+            assert_eq!((&found["role"], &found["owner_id"]), (&json!("owner"), &json!("user_owner")));
+            assert_eq!(found["channels"].as_array().unwrap().len(), usize::from(mode == "per_organization"));
+            if id.is_some() {
+                let room = &found["rooms"][0];
+                assert_eq!((&room["id"], &room["name"], &room["kind"]), (&json!("r"), &json!("Plan"), &json!("code")));
+                assert!(room["created_at"].as_str().is_some_and(|time| time.ends_with('Z')));
+            }
+            assert_eq!((&found["channels_truncated"], &found["rooms_truncated"]), (&json!(false), &json!(false)));
+            let other = app.bearer_json("/v1/workspace", &bob).await;
+            assert_eq!(other["rooms"], json!([]));
+            assert_eq!(other["clerk_org_id"], "org_b");
+            // The feed and the counts say so, too.
+            let kept = if mode == "off" { 0 } else { 2 };
+            assert_eq!(app.admin_json("/admin/v1/statistics").await["workspaces"], kept);
+            let feed = app.admin_json("/admin/v1/changes").await;
+            let of_workspaces = |entry: &&Value| entry["entity"] == "workspace";
+            assert_eq!(feed["data"].as_array().unwrap().iter().filter(of_workspaces).count(), kept);
+        }
+    }
+}
+
 /// A user of two organizations sees the active one, and switches with the token.
 #[tokio::test]
 async fn two_organizations_and_the_switch_between_them() {
@@ -157,8 +204,10 @@ async fn two_organizations_and_the_switch_between_them() {
             let token = app.token("user_ada", Some((id, "whatever")));
             assert_eq!(app.bearer_json("/v1/organization", &token).await["clerk_org_id"], id);
             let workspace = app.bearer_json("/v1/workspace", &token).await;
-            assert_eq!((&workspace["id"], &workspace["owner_id"]), (&json!(format!("ws_{id}")), &json!("user_owner")));
-            assert_eq!((&workspace["channels"], &workspace["rooms"]), (&json!([]), &json!([])));
+            assert_eq!((&workspace["id"], &workspace["owner_id"]), (&json!(id), &json!("user_owner")));
+            assert_eq!(workspace["role"], if role == "org:admin" { "owner" } else { "member" });
+            assert_eq!(workspace["channels"][0]["id"], format!("{id}:general"));
+            assert_eq!((&workspace["channels"][0]["name"], &workspace["rooms"]), (&json!("general"), &json!([])));
             let list = app.bearer_json("/v1/organization/members", &token).await;
             assert_eq!(list["data"].as_array().unwrap().len(), members);
             assert_eq!(told(&app.bearer("GET", "/v1/auth", &token).await), (Some("user_ada"), Some(id), Some(role)));

@@ -99,7 +99,7 @@ impl Place {
         let variables = [("DATABASE_URL", url.as_str()), ("CLERK_SECRET_KEY", KEY), ("CLERK_API_URL", sandbox.url())];
         let environment = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let config = Config::load(&Flags::default(), &Environment(environment)).unwrap();
-        let store = Store::new(config.database.0.clone());
+        let store = config.store();
         store.writer().migrate(clock.now()).await.unwrap();
         let (sweeper, worker) = sweeper(&config, &store, &clock);
         Self { clock, sandbox, store, sweeper, url, config, worker, _home: home }
@@ -184,6 +184,34 @@ impl Place {
     pub(crate) async fn assert_exact(&self, when: &str) {
         let differences = self.differences().await;
         assert!(differences.is_empty(), "{when}: the copy is not exact:\n{}", differences.join("\n"));
+    }
+
+    /// Runs statements behind the store's back.
+    pub(crate) async fn any_sql(&self, statement: &str) {
+        use sqlx::{Connection as _, Executor as _};
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        if self.url.starts_with("sqlite") {
+            let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
+            connection.execute(statement).await.unwrap();
+            connection.close().await.unwrap();
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+            connection.execute(statement).await.unwrap();
+            connection.close().await.unwrap();
+        }
+    }
+
+    /// The one number that a query gives.
+    pub(crate) async fn number(&self, query: &str) -> i64 {
+        use sqlx::{Connection as _, Row as _};
+        let query = sqlx::AssertSqlSafe(query.to_owned());
+        if self.url.starts_with("sqlite") {
+            let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
+            sqlx::query(query).fetch_one(&mut connection).await.unwrap().get(0)
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+            sqlx::query(query).fetch_one(&mut connection).await.unwrap().get(0)
+        }
     }
 
     /// Runs statements behind the store's back, on SQLite.

@@ -13,19 +13,19 @@ mod pace;
 mod people;
 mod portal;
 
-use std::error::Error as _;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use faircopy_core::event::api::{self, Context, Item, Kind, NotTheApi, Page};
 use faircopy_core::id::{InvitationId, OrganizationId, UserId};
 use faircopy_core::{Millis, ProfileMode};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
 
-use super::address::{self, NotPublic};
+use super::address::NotPublic;
+use super::exchange::{self, EXCHANGE_DEADLINE};
 use super::keys::KeySet;
 use crate::app::Clock;
 use crate::config::Config;
@@ -38,10 +38,6 @@ pub use portal::Portal;
 
 /// The version of the API that is asked for. What is read here is the same in all of them (clerk-facts.md, section 2.1).
 const API_VERSION: &str = "2026-05-12";
-/// How long making the connection may take (faults.md).
-const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
-/// How long a whole exchange may take (faults.md).
-const EXCHANGE_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest answer: a page of 500 users, each with all the metadata that Clerk allows (8 KiB in each of two fields that it
 /// sends) is below it.
 const MAX_ANSWER: usize = 12 * 1024 * 1024;
@@ -318,7 +314,7 @@ impl Clerk {
             StatusCode::OK | StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {}
             _ => return Err(denial(status, &[])),
         }
-        if !is_json(response.headers()) {
+        if !exchange::is_json(response.headers()) {
             return Err(denial(status, &[]));
         }
         if response.content_length().is_some_and(|length| length > MAX_ANSWER as u64) {
@@ -362,17 +358,7 @@ fn client(key: &str, base: &Url) -> Result<reqwest::Client, reqwest::Error> {
         headers.insert(AUTHORIZATION, bearer);
     }
     headers.insert(HeaderName::from_static("clerk-api-version"), HeaderValue::from_static(API_VERSION));
-    reqwest::Client::builder()
-        .default_headers(headers)
-        .dns_resolver(address::guarded(base))
-        .https_only(base.scheme() == "https")
-        .connect_timeout(CONNECT_DEADLINE)
-        .timeout(EXCHANGE_DEADLINE)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .pool_max_idle_per_host(MAX_UNDER_WAY)
-        .user_agent(concat!("faircopy/", env!("CARGO_PKG_VERSION")))
-        .build()
+    exchange::client(base, headers, MAX_UNDER_WAY)
 }
 
 /// What follows from a status and from Clerk's own words, where the answer has any: without them a 404 proves nothing, and
@@ -389,24 +375,6 @@ fn denial(status: StatusCode, codes: &[String]) -> Fault {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
-}
-
 fn fault(error: &reqwest::Error) -> Fault {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if error.is::<NotPublic>() {
-            return Fault::Forbidden;
-        }
-        cause = error.source();
-    }
-    Fault::Unreachable(if error.is_timeout() {
-        "no answer in time"
-    } else if error.is_connect() {
-        "no connection"
-    } else {
-        "the answer broke off"
-    })
+    exchange::reason(error).map_or(Fault::Forbidden, Fault::Unreachable)
 }
