@@ -233,7 +233,7 @@ pub(crate) async fn settle(
     static USERS: LazyLock<String> = LazyLock::new(|| {
         format!(
             "UPDATE {{s}}users AS t SET workspace_id = {wanted} \
-             WHERE t.clerk_user_id {{any-of}}(SELECT v.id FROM {{rows}} AS v){{end}} \
+             WHERE t.clerk_user_id {{any-of SELECT v.id FROM {{rows}} AS v}} \
              AND t.workspace_id IS DISTINCT FROM {wanted} RETURNING clerk_user_id",
             wanted = wanted_workspace("t"),
         )
@@ -420,13 +420,13 @@ impl<'a> Writes<'a> {
 
     fn remove_organizations(&mut self, gone: &[&'a OrganizationId]) {
         let ids = || Rows::new(gone.len()).text("id", gone.iter().map(|id| Some(id.as_str())));
-        let members = "DELETE FROM {s}organization_members WHERE clerk_org_id {any-of}(SELECT v.id FROM {rows} AS v){end} \
+        let members = "DELETE FROM {s}organization_members WHERE clerk_org_id {any-of SELECT v.id FROM {rows} AS v} \
             RETURNING clerk_org_id, clerk_user_id";
         self.push(Says::Member(Operation::Remove), members, ids());
-        let invitations = "DELETE FROM {s}organization_invitations WHERE clerk_org_id {any-of}(SELECT v.id FROM {rows} AS v){end} \
+        let invitations = "DELETE FROM {s}organization_invitations WHERE clerk_org_id {any-of SELECT v.id FROM {rows} AS v} \
             RETURNING clerk_invitation_id";
         self.push(Says::Changed(Entity::Invitation, Operation::Remove), invitations, ids());
-        let organizations = "DELETE FROM {s}organizations WHERE clerk_org_id {any-of}(SELECT v.id FROM {rows} AS v){end} RETURNING clerk_org_id";
+        let organizations = "DELETE FROM {s}organizations WHERE clerk_org_id {any-of SELECT v.id FROM {rows} AS v} RETURNING clerk_org_id";
         self.push(Says::Changed(Entity::Organization, Operation::Remove), organizations, ids());
         self.calls.push(registers::sweep_organizations(gone));
         self.says.push(Says::Nothing);
@@ -434,10 +434,11 @@ impl<'a> Writes<'a> {
 
     fn remove_users(&mut self, gone: &[&'a UserId]) {
         let ids = || Rows::new(gone.len()).text("id", gone.iter().map(|id| Some(id.as_str())));
-        let members = "DELETE FROM {s}organization_members WHERE clerk_user_id {any-of}(SELECT v.id FROM {rows} AS v){end} \
+        let members = "DELETE FROM {s}organization_members WHERE clerk_user_id {any-of SELECT v.id FROM {rows} AS v} \
             RETURNING clerk_org_id, clerk_user_id";
         self.push(Says::MemberOfNobody, members, ids());
-        let users = "DELETE FROM {s}users WHERE clerk_user_id {any-of}(SELECT v.id FROM {rows} AS v){end} RETURNING clerk_user_id";
+        let users =
+            "DELETE FROM {s}users WHERE clerk_user_id {any-of SELECT v.id FROM {rows} AS v} RETURNING clerk_user_id";
         self.push(Says::Changed(Entity::User, Operation::Remove), users, ids());
         self.calls.push(registers::sweep_users(gone));
         self.says.push(Says::Nothing);
@@ -446,13 +447,14 @@ impl<'a> Writes<'a> {
     /// Only the rows themselves: memberships and invitations speak for themselves.
     fn withdraw_organizations(&mut self, withdrawn: &[&'a OrganizationId]) {
         let ids = Rows::new(withdrawn.len()).text("id", withdrawn.iter().map(|id| Some(id.as_str())));
-        let statement = "DELETE FROM {s}organizations WHERE clerk_org_id {any-of}(SELECT v.id FROM {rows} AS v){end} RETURNING clerk_org_id";
+        let statement = "DELETE FROM {s}organizations WHERE clerk_org_id {any-of SELECT v.id FROM {rows} AS v} RETURNING clerk_org_id";
         self.push(Says::Changed(Entity::Organization, Operation::Remove), statement, ids);
     }
 
     fn withdraw_users(&mut self, withdrawn: &[&'a UserId]) {
         let ids = Rows::new(withdrawn.len()).text("id", withdrawn.iter().map(|id| Some(id.as_str())));
-        let statement = "DELETE FROM {s}users WHERE clerk_user_id {any-of}(SELECT v.id FROM {rows} AS v){end} RETURNING clerk_user_id";
+        let statement =
+            "DELETE FROM {s}users WHERE clerk_user_id {any-of SELECT v.id FROM {rows} AS v} RETURNING clerk_user_id";
         self.push(Says::Changed(Entity::User, Operation::Remove), statement, ids);
     }
 
@@ -467,8 +469,7 @@ impl<'a> Writes<'a> {
 
     fn remove_invitations(&mut self, gone: &[&'a InvitationId]) {
         let rows = Rows::new(gone.len()).text("id", gone.iter().map(|id| Some(id.as_str())));
-        let statement = "DELETE FROM {s}organization_invitations WHERE clerk_invitation_id {any-of}\
-            (SELECT v.id FROM {rows} AS v){end} RETURNING clerk_invitation_id";
+        let statement = "DELETE FROM {s}organization_invitations WHERE clerk_invitation_id {any-of SELECT v.id FROM {rows} AS v} RETURNING clerk_invitation_id";
         self.push(Says::Changed(Entity::Invitation, Operation::Remove), statement, rows);
     }
 

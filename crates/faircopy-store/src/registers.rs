@@ -89,13 +89,13 @@ pub(crate) fn save(registers: &BTreeMap<Key, Register>) -> Call<'_> {
 /// Forgets the pairs and invitations of organizations with a tombstone, which absorbs whatever may still come.
 pub(crate) fn sweep_organizations<'a>(ids: &[&'a OrganizationId]) -> Call<'a> {
     let rows = Rows::new(ids.len()).text("id", ids.iter().map(|id| Some(id.as_str())));
-    Call::over("DELETE FROM {s}registers WHERE clerk_org_id {any-of}(SELECT v.id FROM {rows} AS v){end}", rows)
+    Call::over("DELETE FROM {s}registers WHERE clerk_org_id {any-of SELECT v.id FROM {rows} AS v}", rows)
 }
 
 /// Forgets the pairs of users with a tombstone.
 pub(crate) fn sweep_users<'a>(ids: &[&'a UserId]) -> Call<'a> {
     let rows = Rows::new(ids.len()).text("id", ids.iter().map(|id| Some(id.as_str())));
-    Call::over("DELETE FROM {s}registers WHERE clerk_user_id {any-of}(SELECT v.id FROM {rows} AS v){end}", rows)
+    Call::over("DELETE FROM {s}registers WHERE clerk_user_id {any-of SELECT v.id FROM {rows} AS v}", rows)
 }
 
 fn organization_of<'a>(key: &'a Key, register: &'a Register) -> Option<&'a str> {

@@ -74,7 +74,7 @@ pub(crate) fn release<'a>(
 ) -> Call<'a> {
     let rows = Rows::new(organizations.len()).text("org", organizations.map(Some)).text("kept", kept.into_iter());
     let statement = "UPDATE {s}workspaces AS t SET clerk_org_id = NULL FROM {rows} AS v \
-        WHERE t.clerk_org_id = v.org AND t.clerk_org_id {any-of}(SELECT v.org FROM {rows} AS v){end} \
+        WHERE t.clerk_org_id = v.org AND t.clerk_org_id {any-of SELECT v.org FROM {rows} AS v} \
         AND t.id IS DISTINCT FROM v.kept RETURNING id";
     Call::over(statement, rows)
 }
@@ -87,7 +87,7 @@ pub(crate) fn end<'a>(organizations: impl ExactSizeIterator<Item = &'a str>, now
         Rows::new(length).text("org", organizations.map(Some)).time("at", std::iter::repeat_n(Some(now), length));
     let statement = "UPDATE {s}workspaces AS t SET ended_at = v.at FROM {rows} AS v \
         WHERE (t.clerk_org_id = v.org OR (t.id = v.org AND NOT t.is_linked)) AND t.ended_at IS NULL \
-        AND (t.clerk_org_id {any-of}(SELECT v.org FROM {rows} AS v){end} OR t.id {any-of}(SELECT v.org FROM {rows} AS v){end}) \
+        AND (t.clerk_org_id {any-of SELECT v.org FROM {rows} AS v} OR t.id {any-of SELECT v.org FROM {rows} AS v}) \
         AND (NOT t.is_linked OR NOT EXISTS (SELECT 1 FROM {s}organizations o WHERE o.workspace_id = t.id)) RETURNING id";
     Call::over(statement, rows)
 }
@@ -96,7 +96,7 @@ pub(crate) fn end<'a>(organizations: impl ExactSizeIterator<Item = &'a str>, now
 pub(crate) fn pass_on<'a>(organizations: impl ExactSizeIterator<Item = &'a str>) -> Call<'a> {
     let rows = Rows::new(organizations.len()).text("org", organizations.map(Some));
     let statement = "UPDATE {s}workspaces AS t SET clerk_org_id = NULL FROM {rows} AS v \
-        WHERE t.clerk_org_id = v.org AND t.clerk_org_id {any-of}(SELECT v.org FROM {rows} AS v){end} \
+        WHERE t.clerk_org_id = v.org AND t.clerk_org_id {any-of SELECT v.org FROM {rows} AS v} \
         AND t.is_linked AND t.ended_at IS NULL RETURNING id";
     Call::over(statement, rows)
 }
@@ -246,7 +246,7 @@ async fn write_some(
 ) -> Result<Vec<Entry>> {
     let members = "SELECT m.clerk_user_id FROM {rows} AS v {find organization_members m m.clerk_org_id = v.org}";
     let update = "UPDATE {s}organizations AS t SET workspace_id = v.wanted FROM {rows} AS v \
-        WHERE t.clerk_org_id = v.org AND t.clerk_org_id {any-of}(SELECT v.org FROM {rows} AS v){end} \
+        WHERE t.clerk_org_id = v.org AND t.clerk_org_id {any-of SELECT v.org FROM {rows} AS v} \
         AND t.workspace_id IS DISTINCT FROM v.wanted RETURNING clerk_org_id";
     let orgs = || Rows::new(moved.len()).text("org", moved.iter().map(|(id, _)| Some(id.as_str())));
     let wanted = orgs().text("wanted", moved.iter().map(|(_, wanted)| wanted.as_deref()));

@@ -344,9 +344,20 @@ pub async fn settle_workspaces(writer: &mut Writer, now: Millis) -> Result<(), f
 
 /// Checks that what is to go with an organization or user can be found and deleted: a deletion that stops halfway is worse than
 /// a service that does not start.
-pub async fn check_content(config: &Config, store: &Store) -> Result<(), faircopy_store::Error> {
+async fn check_content(config: &Config, store: &Store) -> Result<(), faircopy_store::Error> {
     let faults = store.content_faults(&config.cascade.tree).await?;
     if faults.is_empty() { Ok(()) } else { Err(faircopy_store::Error::Content(faults)) }
+}
+
+/// [`prepare`], and that deletions can be carried out: what must be before workers start.
+pub async fn prepare_to_serve(
+    config: &Config,
+    store: &Store,
+    now: Millis,
+    migrate: bool,
+) -> Result<(), faircopy_store::Error> {
+    prepare(config, store, now, migrate).await?;
+    check_content(config, store).await
 }
 
 /// Checks the database server's version, applies pending migrations, brings the workspaces up to the configured mode, and checks

@@ -59,8 +59,7 @@ impl Embedded {
     /// Opens the database, applies pending migrations and starts the workers. Within a Tokio runtime.
     pub async fn start(config: Config) -> Result<Self, Error> {
         let store = config.store();
-        app::prepare(&config, &store, SystemClock.now(), true).await?;
-        app::check_content(&config, &store).await?;
+        app::prepare_to_serve(&config, &store, SystemClock.now(), true).await?;
         let (app, workers) = App::start(config, store, Arc::new(SystemClock));
         Ok(Self { app, workers })
     }

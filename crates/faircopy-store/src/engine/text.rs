@@ -104,10 +104,9 @@ impl Dialect {
             // through a whole table that it knew as empty.
             (_, "find") => self.find("JOIN", column).into(),
             (_, "find-left") => self.find("LEFT JOIN", column).into(),
-            // Whether a value is one of a column's, `{any-of}(SELECT …){end}`: as an array, for the same reason.
-            (Self::Postgres, "any-of") => Cow::Borrowed("= ANY (ARRAY"),
-            (Self::Postgres, "end") => Cow::Borrowed(")"),
-            (Self::Sqlite, "any-of") => Cow::Borrowed("IN "),
+            // Whether a value is one of a query's: as an array, for the same reason.
+            (Self::Postgres, "any-of") => format!("= ANY (ARRAY({column}))").into(),
+            (Self::Sqlite, "any-of") => format!("IN ({column})").into(),
             // Rows that nobody else may change or hang anything on until the commit. SQLite has one writer.
             (Self::Postgres, "for-update") => Cow::Borrowed(" FOR UPDATE"),
             (Self::Postgres, "for-share") => Cow::Borrowed(" FOR SHARE"),

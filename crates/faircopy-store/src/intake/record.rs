@@ -130,7 +130,7 @@ pub(super) struct Corrections<'b>(Vec<(&'b str, Outcome)>);
 impl<'b> Corrections<'b> {
     pub(super) fn call(&self) -> Call<'b> {
         const STATEMENT: &str = "UPDATE {s}webhook_deliveries AS t SET outcome = v.outcome FROM {rows} AS v \
-            WHERE t.svix_id = v.svix_id AND t.svix_id {any-of}(SELECT v.svix_id FROM {rows} AS v){end}";
+            WHERE t.svix_id = v.svix_id AND t.svix_id {any-of SELECT v.svix_id FROM {rows} AS v}";
         let rows = Rows::new(self.0.len())
             .text("svix_id", self.0.iter().map(|(svix_id, _)| Some(*svix_id)))
             .text("outcome", self.0.iter().map(|(_, outcome)| Some(outcome.as_str())));

@@ -157,8 +157,9 @@ impl Writer {
         Ok(self.connection.insert(connection))
     }
 
-    /// Gives the connection up.
-    pub(crate) fn discard(&mut self) {
+    /// Gives the connection up; the next call makes another. For whoever has nothing to do for a while, too: where connections are
+    /// few, another replica may be waiting for one.
+    pub fn discard(&mut self) {
         self.connection = None;
     }
 

@@ -81,11 +81,7 @@ async fn prepare(config: &Config, store: &Store, listener: &TcpListener, migrate
     let mut waiting: Option<Waiting> = None;
     let mut told = String::new();
     loop {
-        let prepared = async {
-            app::prepare(config, store, SystemClock.now(), migrate).await?;
-            app::check_content(config, store).await
-        };
-        let error = match prepared.await {
+        let error = match app::prepare_to_serve(config, store, SystemClock.now(), migrate).await {
             Ok(()) => break,
             Err(error) if error.is_passing() => error,
             Err(error) => return Err(error.into()),
@@ -116,8 +112,7 @@ pub(super) struct Running {
 pub(super) async fn start(config: Config, clock: impl Clock) -> Result<Running, Failure> {
     let listener = bind(&config)?;
     let store = config.store();
-    app::prepare(&config, &store, clock.now(), true).await?;
-    app::check_content(&config, &store).await?;
+    app::prepare_to_serve(&config, &store, clock.now(), true).await?;
     Ok(Running::new(config, store, clock, listener))
 }
 

@@ -50,7 +50,7 @@ async fn shuffle(place: Place, count: usize) {
     let first_time = number - sent.by_outcome.get("duplicate").copied().unwrap_or_default();
     assert_eq!(first_time, history.events.len(), "each svix-id is new once: {:?}", sent.by_outcome);
 
-    place.is_calm().await;
+    place.until_calm().await;
     let changes = feed(&servers[0]).await;
     let again: Vec<_> = history.deliveries(seed.value() ^ 1).into_iter().take(1_000).collect();
     let report = sender(&servers[count - 1]).send_all(again, CONNECTIONS, PATIENCE).await;

@@ -110,7 +110,7 @@ impl Place {
     }
 
     /// Waits until every workspace that has ended is deleted: what follows is nobody's doing but the test's.
-    pub(crate) async fn is_calm(&self) {
+    pub(crate) async fn until_calm(&self) {
         let schema = if self.is_sqlite() { "" } else { "faircopy." };
         let ended = format!("SELECT count(*) FROM {schema}workspaces WHERE ended_at IS NOT NULL");
         let started = Instant::now();

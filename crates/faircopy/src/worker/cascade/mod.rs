@@ -112,8 +112,7 @@ impl Cascader {
                 }
             };
             if !worked {
-                // Where connections are few, another replica may be waiting for one.
-                self.writer = self.store.writer();
+                self.writer.discard();
             }
             let nap = if worked { SOON } else { TICK };
             tokio::select! {

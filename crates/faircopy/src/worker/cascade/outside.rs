@@ -195,8 +195,7 @@ impl Caller {
             match self.step().await {
                 Ok(true) => self.settled.notify_one(),
                 Ok(false) => {
-                    // Where connections are few, another replica may be waiting for one.
-                    self.writer = self.store.writer();
+                    self.writer.discard();
                     tokio::time::sleep(TICK).await;
                 }
                 Err(Error::LeaseLost(_)) => {
