@@ -1,6 +1,6 @@
 //! What the merge remembers, as rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use faircopy_core::Millis;
@@ -44,24 +44,32 @@ pub(crate) fn read_all(rows: &[Row]) -> Result<Vec<(Key, Register)>> {
     rows.iter().map(|row| read(row, 0)).collect()
 }
 
-/// Writes registers that changed.
-pub(crate) fn save(registers: &BTreeMap<Key, Register>) -> Call<'_> {
-    const STATEMENT: &str = "INSERT INTO {s}registers \
+/// Writes registers that changed. Those that were not among the `stored` ones are new: the pen is held since these were
+/// loaded, and to look for a conflict that cannot be is dear on PostgreSQL.
+pub(crate) fn save<'a>(registers: &'a BTreeMap<Key, Register>, stored: &BTreeSet<Key>) -> Vec<Call<'a>> {
+    static INSERT: LazyLock<String> = LazyLock::new(|| format!("{INTO} SELECT v.* FROM {{rows}} AS v"));
+    static UPSERT: LazyLock<String> =
+        LazyLock::new(|| format!("{INTO} SELECT v.* FROM {{rows}} AS v WHERE true {OVERWRITING}"));
+    const INTO: &str = "INSERT INTO {s}registers \
         (subject, full_updated_at, full_event_at, full_hash, contested, partial_updated_at, partial_event_at, \
-         partial_hash, tombstone_at, generation_at, generation_id, last_end_at, token, clerk_org_id, clerk_user_id) \
-        SELECT v.* FROM {rows} AS v WHERE true \
-        ON CONFLICT (subject) DO UPDATE SET \
+         partial_hash, tombstone_at, generation_at, generation_id, last_end_at, token, clerk_org_id, clerk_user_id)";
+    const OVERWRITING: &str = "ON CONFLICT (subject) DO UPDATE SET \
          full_updated_at = excluded.full_updated_at, full_event_at = excluded.full_event_at, \
          full_hash = excluded.full_hash, contested = excluded.contested, \
          partial_updated_at = excluded.partial_updated_at, partial_event_at = excluded.partial_event_at, \
          partial_hash = excluded.partial_hash, tombstone_at = excluded.tombstone_at, \
          generation_at = excluded.generation_at, generation_id = excluded.generation_id, \
          last_end_at = excluded.last_end_at, token = excluded.token";
-    let all = || registers.iter();
+    let (known, new): (Vec<_>, Vec<_>) = registers.iter().partition(|(key, _)| stored.contains(key));
+    vec![Call::over(&INSERT, rows(&new)), Call::over(&UPSERT, rows(&known))]
+}
+
+fn rows<'a>(registers: &[(&'a Key, &'a Register)]) -> Rows<'a> {
+    let all = || registers.iter().copied();
     let stamps = |of: fn(&Register) -> Option<Stamp>, part: fn(Stamp) -> i64| all().map(move |(_, r)| of(r).map(part));
     let full: fn(&Register) -> Option<Stamp> = |r| r.full;
     let partial: fn(&Register) -> Option<Stamp> = |r| r.partial;
-    let rows = Rows::new(registers.len())
+    Rows::new(registers.len())
         .text("subject", all().map(|(key, _)| Some(key.to_string())))
         .int("full_updated_at", stamps(full, |stamp| stamp.updated_at.0))
         .int("full_event_at", stamps(full, |stamp| stamp.event_at.0))
@@ -82,8 +90,7 @@ pub(crate) fn save(registers: &BTreeMap<Key, Register>) -> Call<'_> {
                 Key::Pair(_, user) => Some(user.as_str()),
                 _ => None,
             }),
-        );
-    Call::over(STATEMENT, rows)
+        )
 }
 
 /// Forgets the pairs and invitations of organizations with a tombstone, which absorbs whatever may still come.

@@ -6,17 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::{BufMut as _, BytesMut};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod, Runtime};
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Config, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::text::{Call, Column, Dialect, Given, Value};
+use super::text::{Call, Column, Dialect, Given, Moment, Value};
 use super::tls::{self, Trust};
 use super::{Begun, Opening, Row};
 use crate::error::{Error, Result};
@@ -565,7 +566,8 @@ fn types(given: &Given<'_>) -> Vec<Type> {
             .iter()
             .map(|(_, column)| match column {
                 Column::Text(_) | Column::Json(_) => Type::TEXT_ARRAY,
-                Column::Int(_) | Column::Time(_) => Type::INT8_ARRAY,
+                Column::Int(_) => Type::INT8_ARRAY,
+                Column::Time(_) => Type::TIMESTAMPTZ_ARRAY,
                 Column::Bool(_) => Type::BOOL_ARRAY,
             })
             .collect(),
@@ -573,6 +575,28 @@ fn types(given: &Given<'_>) -> Vec<Type> {
 }
 
 type Parameter<'a> = &'a (dyn ToSql + Sync);
+
+/// 2000-01-01 in milliseconds since 1970: where PostgreSQL counts its times from, in microseconds.
+const POSTGRES_EPOCH_MS: i64 = 946_684_800_000;
+
+impl ToSql for Moment {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        // The two largest numbers mean `infinity`: a time beyond them is none that anybody sent.
+        let micros = self.0.saturating_sub(POSTGRES_EPOCH_MS).saturating_mul(1000);
+        out.put_i64(micros);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(of: &Type) -> bool {
+        *of == Type::TIMESTAMPTZ
+    }
+
+    to_sql_checked!();
+}
 
 fn values<'a>(given: &'a Given<'a>) -> Vec<Parameter<'a>> {
     match given {
@@ -588,7 +612,8 @@ fn values<'a>(given: &'a Given<'a>) -> Vec<Parameter<'a>> {
             .iter()
             .map(|(_, column)| match column {
                 Column::Text(values) | Column::Json(values) => values as Parameter<'a>,
-                Column::Int(values) | Column::Time(values) => values,
+                Column::Int(values) => values,
+                Column::Time(values) => values,
                 Column::Bool(values) => values,
             })
             .collect(),

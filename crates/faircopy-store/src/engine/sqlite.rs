@@ -186,7 +186,7 @@ fn bind_row(statement: &mut Statement<'_>, rows: &Rows<'_>, at: usize) -> Result
             Column::Int(values) => statement.raw_bind_parameter(parameter, values[at])?,
             Column::Bool(values) => statement.raw_bind_parameter(parameter, values[at])?,
             Column::Time(values) => {
-                statement.raw_bind_parameter(parameter, values[at].map(|at| Millis(at).to_string()))?;
+                statement.raw_bind_parameter(parameter, values[at].map(|at| Millis(at.0).to_string()))?;
             }
         }
     }

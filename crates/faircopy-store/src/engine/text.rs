@@ -179,9 +179,12 @@ pub(super) enum Column<'a> {
     Json(Vec<Option<Cow<'a, str>>>),
     Int(Vec<Option<i64>>),
     Bool(Vec<Option<bool>>),
-    /// Milliseconds.
-    Time(Vec<Option<i64>>),
+    Time(Vec<Option<Moment>>),
 }
+
+/// A time as the databases are given it: milliseconds since 1970.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment(pub(super) i64);
 
 impl Column<'_> {
     fn into_owned(self) -> Column<'static> {
@@ -236,7 +239,7 @@ impl<'a> Rows<'a> {
     }
 
     pub(crate) fn time(self, name: &'static str, values: impl Iterator<Item = Option<Millis>>) -> Self {
-        self.with(name, Column::Time(values.map(|at| at.map(|at| at.0)).collect()))
+        self.with(name, Column::Time(values.map(|at| at.map(|at| Moment(at.0))).collect()))
     }
 
     fn with(mut self, name: &'static str, column: Column<'a>) -> Self {
@@ -271,9 +274,7 @@ impl<'a> Rows<'a> {
                 Column::Json(_) => ("text", format!("{name}::jsonb AS {name}").into()),
                 Column::Int(_) => ("bigint", Cow::Borrowed(*name)),
                 Column::Bool(_) => ("boolean", Cow::Borrowed(*name)),
-                Column::Time(_) => {
-                    ("bigint", format!("'epoch'::timestamptz + {name} * interval '1 millisecond' AS {name}").into())
-                }
+                Column::Time(_) => ("timestamptz", Cow::Borrowed(*name)),
             };
             let comma = if position == 0 { "" } else { ", " };
             let _ = write!(shown, "{comma}{show}");

@@ -45,6 +45,8 @@ pub struct Writer {
 /// A batch of which everything is written but what only the commit needs.
 struct Written {
     registers: BTreeMap<Key, Register>,
+    /// The registers that were there before this batch.
+    stored: BTreeSet<Key>,
     entries: Vec<Entry>,
     /// The last number of the change feed before this batch.
     last: i64,
@@ -268,10 +270,10 @@ async fn finish_and_write<I: Input>(
     committed: impl FnOnce(Vec<Receipt>),
     next: impl FnOnce() -> Option<Arc<[I]>>,
 ) -> Result<Option<Written>> {
-    let Written { registers, entries, last, now: then, mut receipts } = written;
+    let Written { registers, stored, entries, last, now: then, mut receipts } = written;
     failpoint::step("post-insert-pre-commit");
     let (sequence, feed) = changes::append(last, &entries, then);
-    let mut calls = vec![registers::save(&registers)];
+    let mut calls = registers::save(&registers, &stored);
     calls.extend(feed);
     let committed = || {
         failpoint::step("post-commit-pre-ack");
@@ -298,7 +300,7 @@ async fn merge<B: Batch>(
     now: Millis,
 ) -> Result<Written> {
     let batch = lot.batch.inputs();
-    let mut workset = load(connection, &begun.under_pen).await?;
+    let (mut workset, stored) = load(connection, &begun.under_pen).await?;
     let held = leases::read_held(&begun.under_pen[2], &fences(batch));
     let verdicts: Vec<Merged> = batch
         .iter()
@@ -326,11 +328,12 @@ async fn merge<B: Batch>(
         is_fenced_off: merged.is_fenced_off,
         sequence: begun.last,
     });
-    Ok(Written { registers: changes.registers, entries, last: begun.last, now, receipts: receipts.collect() })
+    Ok(Written { registers: changes.registers, stored, entries, last: begun.last, now, receipts: receipts.collect() })
 }
 
-/// Reads the registers that a batch is merged into, and fetches the parents of pairs that only their membership named.
-async fn load(connection: &mut Connection, found: &[Vec<Row>]) -> Result<Workset> {
+/// Reads the registers that a batch is merged into, and fetches the parents of pairs that only their membership named. Returns
+/// which there are, too.
+async fn load(connection: &mut Connection, found: &[Vec<Row>]) -> Result<(Workset, BTreeSet<Key>)> {
     let mut stored = registers::read_all(&found[0])?;
     let pairs = registers::read_all(&found[1])?;
     let parents: Vec<Key> = pairs
@@ -344,7 +347,8 @@ async fn load(connection: &mut Connection, found: &[Vec<Row>]) -> Result<Workset
         stored.extend(registers::read_all(&connection.run(registers::by_key(parents.iter())).await?)?);
     }
     stored.extend(pairs);
-    Ok(Workset::new(stored))
+    let keys = stored.iter().map(|(key, _)| key.clone()).collect();
+    Ok((Workset::new(stored), keys))
 }
 
 async fn expire(connection: &mut Connection, now: Millis) -> Result<usize> {
