@@ -57,12 +57,13 @@ async fn the_documents_roles_are_enough_and_its_backup_is_whole() {
     administer(place.url(), revoked).await;
 
     let seed = Seed::of_run();
-    let history = History::random(seed.value(), 200);
+    let history = History::company(seed.value(), 60, 8);
     let serve = |url: &str| place.options().env("DATABASE_URL", url).argument("--no-migrate");
     let server = Server::start(serve(&owner)).await;
     let mut sent = Sent::default();
     sent.add(&sender(&server).send_all(history.deliveries(seed.value()), 8, PATIENCE).await);
     check(&place, &server, &history, &sent).await;
+    place.until_calm().await;
     let figures = server.get("/metrics").await.expect("an answer").text();
     assert!(figures.contains("\nfaircopy_row_level_security 1\n"), "{figures}");
     drop(server);
