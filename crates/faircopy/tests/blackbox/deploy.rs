@@ -82,9 +82,8 @@ async fn the_documents_roles_are_enough_and_its_backup_is_whole() {
     let mut reader = PgConnection::connect(&app).await.expect("connect");
     let seen: i64 = reader.fetch_one("SELECT count(*) FROM faircopy.users").await.expect("a count").get(0);
     assert_eq!(seen, 0, "without claims there is nothing to see");
-    let found =
-        faircopy(folder.path(), &[("DATABASE_URL", &owner), ("FAIRCOPY_APP_DATABASE_URL", &app)], &["rls", "check"]);
-    let found = found.await;
+    let env = [("DATABASE_URL", owner.as_str()), ("FAIRCOPY_APP_DATABASE_URL", app.as_str())];
+    let found = faircopy(folder.path(), &env, &["rls", "check"]).await;
     assert_eq!(found.code, Some(0), "{found:?}");
 
     administer(place.url(), backup).await;
