@@ -16,6 +16,7 @@
 //! | [`process`] | the process's surroundings: SIGTERM, file descriptors, memory, senders that hang up |
 //! | [`embedded`] | nothing: an application with Faircopy inside |
 //! | [`commands`] | the command line, by hand |
+//! | [`deploy`] | nothing: what docs/deploy.md tells an operator to do |
 //! | [`cascade`] | what goes with an organization, here and at Liveblocks, whoever is killed |
 //! | [`clerk_side`] | backfill and reconcile: killed, interrupted, refused, held back; the sandbox as a command |
 //!
@@ -33,6 +34,7 @@ mod cascade;
 mod clerk_side;
 mod commands;
 mod contention;
+mod deploy;
 mod disk;
 mod embedded;
 mod input;

@@ -128,11 +128,12 @@ impl Desk {
             if self.left.is_empty() || passed >= at_most_ms {
                 return passed;
             }
-            let is_due =
-                self.left.values().any(|(errand, at)| *at <= self.clock.now() && self.courier.knows(&errand.target));
-            let next = self.left.values().map(|(_, at)| at.0 - self.clock.now().0).min().unwrap_or(0);
+            let now = self.clock.now();
+            let is_due = self.left.values().any(|(errand, at)| *at <= now && self.courier.knows(&errand.target));
+            let next = self.left.values().map(|(_, at)| at.0 - now.0).filter(|wait| *wait > 0).min();
             // What is due and was held for the others' sake is looked at again without a pause.
-            let step = if is_due && !self.courier.open().is_empty() { 1 } else { next.clamp(1, LOOK_MS) };
+            let is_held = is_due && !self.courier.open().is_empty();
+            let step = if is_held { 1 } else { next.unwrap_or(LOOK_MS).min(LOOK_MS) };
             self.clock.advance(step.min(at_most_ms - passed).max(1));
         }
     }

@@ -1,15 +1,13 @@
 //! Every answer and every event is what Clerk's own descriptions say (fixtures/openapi).
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::support::{Local, Reply, settings};
 use faircopy_sandbox::Settings;
 use faircopy_sandbox::api::{Class, TABLE};
 use faircopy_sandbox::instance::{Options, TokenTemplate};
 use jsonschema::Validator;
 use serde_json::{Value, json};
-use support::{Local, Reply, settings};
 
 /// The schemas of one file, by name.
 struct Schemas(BTreeMap<String, Validator>);
@@ -86,8 +84,8 @@ fn with_template() -> Settings {
 
 #[tokio::test]
 async fn every_answer_and_every_event_is_as_clerk_describes_it() {
-    let answers = Schemas::read(include_str!("../../../fixtures/openapi/answers.json"));
-    let events = Schemas::read(include_str!("../../../fixtures/openapi/events.json"));
+    let answers = Schemas::read(include_str!("../../../../fixtures/openapi/answers.json"));
+    let events = Schemas::read(include_str!("../../../../fixtures/openapi/events.json"));
     let mut tour = Tour { local: Local::with(with_template()).await, answers, seen: BTreeSet::new() };
 
     let ada = users(&mut tour).await;

@@ -1,6 +1,4 @@
 //! The sender against a receiver that fails, is slow, redirects, or goes away.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};

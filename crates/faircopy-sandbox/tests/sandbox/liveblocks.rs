@@ -1,7 +1,5 @@
 //! Rooms as Liveblocks documents them, over HTTP, and everything that may go wrong with them.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 

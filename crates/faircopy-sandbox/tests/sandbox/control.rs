@@ -1,17 +1,14 @@
 //! The control API: everything that it does, and whom it refuses; and the page beside it.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use crate::support;
+use crate::support::{Local, NOW, ids, settings};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use faircopy_sandbox::clock::Movable;
 use faircopy_sandbox::{Sandbox, Settings};
 use serde_json::{Value, json};
-use support::{Local, NOW, ids, settings};
 
 const C: &str = "/sandbox/v1";
 

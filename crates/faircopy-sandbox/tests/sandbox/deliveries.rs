@@ -1,13 +1,10 @@
 //! From a change to the receiver, through the whole sandbox.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
-mod support;
-
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::{Local, NOW, settings};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -20,7 +17,6 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
-use support::{Local, NOW, settings};
 use svix::webhooks::Webhook;
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";

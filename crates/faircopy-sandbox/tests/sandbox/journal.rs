@@ -1,14 +1,13 @@
 //! A sandbox whose file outlives it: killed at any moment, it goes on from what it had answered.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support;
+use crate::support::Local;
 use faircopy_sandbox::instance::{Kind, Population};
 use faircopy_sandbox::post::NewEndpoint;
 use faircopy_sandbox::{Settings, StartError};
 use serde_json::{Value, json};
-use support::Local;
 
 fn on(file: &Path) -> Settings {
     Settings { file: Some(file.to_owned()), ..support::settings() }

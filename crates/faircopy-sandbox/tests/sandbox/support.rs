@@ -1,7 +1,5 @@
 //! A sandbox with a clock that stands still, and a client that has its key.
 
-#![allow(dead_code, reason = "not every test program needs all of it")]
-
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -130,10 +128,6 @@ impl Local {
 
     pub(crate) async fn patch(&self, path: &str, body: Value) -> Reply {
         self.send(self.request("PATCH", path).json(&body)).await
-    }
-
-    pub(crate) async fn put(&self, path: &str, body: Value) -> Reply {
-        self.send(self.request("PUT", path).json(&body)).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Reply {

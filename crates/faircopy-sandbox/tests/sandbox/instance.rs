@@ -1,9 +1,8 @@
 //! What changes do: what they answer, what they emit, what they refuse.
 
-mod support;
-
+use crate::support;
+use crate::support::Local;
 use serde_json::json;
-use support::Local;
 
 #[tokio::test]
 async fn an_organization_has_its_creator_as_its_first_administrator() {

@@ -1,6 +1,5 @@
 //! The client libraries that applications use, unchanged, against the sandbox: each file of `tests/node` has a sandbox of
 //! its own.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::disallowed_methods, reason = "the clients compare times with this machine's clock")]
 
 use std::path::PathBuf;

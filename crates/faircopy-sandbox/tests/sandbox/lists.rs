@@ -1,12 +1,11 @@
 //! Lists: pages, cursors, orders and filters; who may ask and how often.
 
-mod support;
-
+use crate::support;
+use crate::support::{Local, ids, settings};
 use faircopy_sandbox::Settings;
 use faircopy_sandbox::instance::{Options, Population, Query};
 use faircopy_sandbox::limit::RateLimit;
 use serde_json::{Value, json};
-use support::{Local, ids, settings};
 
 async fn populated(users: usize, organizations: usize, members: usize) -> Local {
     let population = Some(Population { users, organizations, members, seed: 1 });
