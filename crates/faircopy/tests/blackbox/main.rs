@@ -17,6 +17,7 @@
 //! | [`embedded`] | nothing: an application with Faircopy inside |
 //! | [`commands`] | the command line, by hand |
 //! | [`cascade`] | what goes with an organization, here and at Liveblocks, whoever is killed |
+//! | [`erasure`] | nothing: a user is deleted, and the raw files are searched for them |
 //! | [`clerk_side`] | backfill and reconcile: killed, interrupted, refused, held back; the sandbox as a command |
 //!
 //! The binary must be built with the feature `failpoints` (`./test blackbox` does it). Random tests take their seed from
@@ -35,6 +36,7 @@ mod commands;
 mod contention;
 mod disk;
 mod embedded;
+mod erasure;
 mod input;
 mod mounted;
 mod network;
