@@ -408,6 +408,12 @@ impl Workset {
         verdict
     }
 
+    /// Whether the user is known to have been deleted, as far as their register was loaded.
+    #[must_use]
+    pub fn is_gone(&self, user: &UserId) -> bool {
+        self.ended(&Key::User(user.clone()))
+    }
+
     fn ended(&self, key: &Key) -> bool {
         self.registers.get(key).is_some_and(|register| register.tombstone.is_some())
     }

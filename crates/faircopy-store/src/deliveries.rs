@@ -37,6 +37,9 @@ pub struct DeliverySummary {
     /// When the first attempt arrived.
     #[schema(format = DateTime)]
     pub received_at: String,
+    /// When the data of a deleted user left the payload, or the payload had been kept long enough.
+    #[schema(format = DateTime)]
+    pub erased_at: Option<String>,
 }
 
 /// One delivery with what is stored of its body.
@@ -80,7 +83,7 @@ pub struct Arrived {
 }
 
 const COLUMNS: &str = "svix_id, event_type, entity_id, instance_id, outcome, attempts, conflicts, error, \
-    {time event_at}, {time signed_at}, {time received_at}";
+    {time event_at}, {time signed_at}, {time received_at}, {time erased_at}";
 
 impl Store {
     /// Deliveries in the order of arrival, newest first or oldest first, after a cursor `(received_at, svix_id)`.
@@ -141,8 +144,8 @@ impl Store {
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(Delivery {
             summary: summary(row)?,
-            payload: row.text(11)?,
-            body_hash: row.int(12)?.unwrap_or_default(),
+            payload: row.text(12)?,
+            body_hash: row.int(13)?.unwrap_or_default(),
         }))
     }
 
@@ -165,5 +168,6 @@ fn summary(row: &Row) -> Result<DeliverySummary> {
         event_at: row.text(8)?,
         signed_at: row.required(9)?,
         received_at: row.required(10)?,
+        erased_at: row.text(11)?,
     })
 }

@@ -22,7 +22,7 @@ use crate::upstream::keys::KeySet;
 use crate::worker::cascade::{Caller, Cascader, Outside};
 use crate::worker::confirm::Confirm;
 use crate::worker::intake::{self, Intake};
-use crate::worker::janitor;
+use crate::worker::janitor::Janitor;
 use crate::worker::probe::Probe;
 use crate::worker::reconcile::Reconciler;
 
@@ -199,7 +199,7 @@ impl App {
         let names = Names::new(&config, clerk.as_ref(), &store, &clock, &metrics);
         let workers = Workers {
             intake: run_alone(worker),
-            janitor: tokio::spawn(janitor::run(store.writer(), clock.clone())),
+            janitor: tokio::spawn(Janitor::new(store.clone(), clock.clone(), config.retention, metrics.clone()).run()),
             keys: tokio::spawn(keys.clone().run()),
             confirm: confirm.map(|confirm| tokio::spawn(confirm.run())),
             reconcile: reconcile.map(|reconcile| tokio::spawn(reconcile.run())),

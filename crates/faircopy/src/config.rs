@@ -6,6 +6,7 @@
 mod cascade;
 mod clerk;
 mod outside;
+mod retention;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ use clerk::ClerkFile;
 pub use clerk::{BackendApi, Sessions};
 pub use outside::{LIVEBLOCKS, LiveblocksApi, StepSettings};
 use outside::{LiveblocksFile, StepFile};
+pub use retention::Retention;
+use retention::RetentionFile;
 
 /// The shortest admin token: 32 characters cannot be guessed within the life of a server.
 pub const MIN_ADMIN_TOKEN: usize = 32;
@@ -81,6 +84,8 @@ pub struct Config {
     pub reconcile: Reconcile,
     /// What goes with an organization or a user.
     pub cascade: Cascade,
+    /// How long each kind of thing is kept.
+    pub retention: Retention,
     /// Start although the database may lose what it acknowledged.
     pub allow_unsafe_durability: bool,
 }
@@ -194,6 +199,8 @@ struct File {
     workspaces: WorkspacesFile,
     #[serde(default)]
     cascade: CascadeFile,
+    #[serde(default)]
+    retention: RetentionFile,
     #[serde(default)]
     content: Vec<ContentFile>,
 }
@@ -320,6 +327,7 @@ impl Config {
                 grace_ms: grace.map_or(Ok(DEFAULT_GRACE_MS), |grace| grace.read(grace_of))?,
             },
             cascade: file.cascade.read(&file.content, &steps, &sources)?,
+            retention: file.retention.read()?,
             steps,
             log: log.map_or_else(|| "info".into(), |log| log.value),
             log_format: log_format.map_or(Ok(LogFormat::Text), |format| {

@@ -103,6 +103,11 @@ impl Metrics {
         metrics::counter!("faircopy_cascade_steps_total", "state" => state).increment(1);
     }
 
+    /// The janitor erased or forgot so many of a kind.
+    pub fn cleaned(&self, kind: &'static str, rows: usize) {
+        metrics::counter!("faircopy_janitor_rows_total", "kind" => kind).increment(rows as u64);
+    }
+
     /// Whether a trouble is known (docs/errors.md).
     pub fn finding(&self, name: &'static str, is_known: bool) {
         metrics::gauge!("faircopy_finding", "name" => name).set(f64::from(u8::from(is_known)));

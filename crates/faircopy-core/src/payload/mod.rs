@@ -53,6 +53,15 @@ pub fn keep(body: &[u8], mode: ProfileMode) -> Kept {
     }
 }
 
+/// What stays of a stored payload when the user that it speaks of is deleted, or `None` where nothing does. What tells of an
+/// organization too is kept without the person, byte for byte: read again, it says the same of all but the person. Doing it again changes
+/// nothing.
+#[must_use]
+pub fn erase(payload: &str, event_type: &str) -> Option<String> {
+    let message = scan::copy(payload, Rule::of_erased(event_type)?).ok()?;
+    Some(message.into_text())
+}
+
 /// The text that is kept of a delivery: one JSON object, known to be well-formed, in which the values of the envelope
 /// need not be looked for again.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,6 +21,20 @@ pub(super) enum Rule {
     Message,
     /// Nothing personal.
     Minimal(Part),
+    /// Nothing of a user who was deleted.
+    Erased(Remains),
+}
+
+/// The objects of which something stays when their user is deleted.
+#[derive(Clone, Copy)]
+pub(super) enum Remains {
+    Envelope {
+        data: &'static Remains,
+    },
+    /// A membership, or an invitation.
+    Bond,
+    /// Ids alone.
+    Ids,
 }
 
 /// The objects of which minimal mode keeps something of its own.
@@ -47,6 +61,16 @@ impl Rule {
         }
     }
 
+    /// What stays of an event of this type when its user is deleted; `None` where nothing does.
+    pub(super) fn of_erased(event_type: &str) -> Option<Self> {
+        let data = match event_type.split_once('.').unwrap_or((event_type, "")) {
+            ("organizationMembership" | "organizationInvitation", _) => &Remains::Bond,
+            ("user", "deleted") => &Remains::Ids,
+            _ => return None,
+        };
+        Some(Self::Erased(Remains::Envelope { data }))
+    }
+
     /// The rule for the value of `key`, or `None` where it is left out.
     pub(super) fn for_key(self, key: &str) -> Option<Self> {
         match self {
@@ -59,6 +83,40 @@ impl Rule {
             },
             Self::Message => of_a_message(key).then_some(self),
             Self::Minimal(part) => part.for_key(key),
+            Self::Erased(remains) => remains.for_key(key),
+        }
+    }
+}
+
+impl Remains {
+    fn for_key(self, key: &str) -> Option<Rule> {
+        match (self, key) {
+            (Self::Envelope { data }, "data") => Some(Rule::Erased(*data)),
+            (Self::Bond, "public_user_data") => Some(Rule::Erased(Self::Ids)),
+            _ => self.keeps(key).then_some(Rule::Verbatim),
+        }
+    }
+
+    /// Whether all of a value is kept. An organization is no person.
+    fn keeps(self, key: &str) -> bool {
+        match self {
+            Self::Envelope { .. } => matches!(key, "instance_id" | "object" | "timestamp" | "type"),
+            Self::Bond => matches!(
+                key,
+                "created_at"
+                    | "expires_at"
+                    | "id"
+                    | "object"
+                    | "organization"
+                    | "organization_id"
+                    | "permissions"
+                    | "public_organization_data"
+                    | "role"
+                    | "status"
+                    | "updated_at"
+                    | "user_id"
+            ),
+            Self::Ids => matches!(key, "deleted" | "id" | "object" | "user_id"),
         }
     }
 }

@@ -124,3 +124,85 @@ fn a_fault_says_what_and_where() {
     check(&format!("{{\"a\":{}", "[".repeat(127)), "JSON nested too deeply (line 1, column 132)");
     assert!(matches!(keep(b"\xff", ProfileMode::Full), Kept::Unreadable { fault, .. } if fault == "not UTF-8"));
 }
+
+#[test]
+fn what_is_erased_keeps_what_is_not_the_persons() {
+    let check = |event_type: &str, body: &str, expected: Option<&str>| {
+        let erased = erase(body, event_type);
+        assert_eq!(erased.as_deref(), expected);
+        // Erased again it is the same.
+        if let Some(erased) = erased {
+            assert_eq!(erase(&erased, event_type).as_deref(), Some(erased.as_str()));
+        }
+    };
+    for event_type in ["user.created", "user.updated", "email.created", "sms.created", "session.created", "x.y", ""] {
+        check(event_type, r#"{"type":"x","data":{"id":"user_1","first_name":"Ada"}}"#, None);
+    }
+    check(
+        "user.deleted",
+        r#"{"type":"user.deleted","data":{"id":"user_1","deleted":true,"name":"Ada"}}"#,
+        Some(r#"{"type":"user.deleted","data":{"id":"user_1","deleted":true}}"#),
+    );
+    check(
+        "organizationMembership.created",
+        r#"{"data":{"id":"orgmem_1","organization":{"id":"org_1","name":"Acme","x":[1.50]},"public_metadata":{"nick":"Ada"},"public_user_data":{"first_name":"Ada","identifier":"a@b.c","image_url":"https://x","user_id":"user_1"},"role":"org:admin"},"timestamp":17,"type":"organizationMembership.created"}"#,
+        Some(
+            r#"{"data":{"id":"orgmem_1","organization":{"id":"org_1","name":"Acme","x":[1.50]},"public_user_data":{"user_id":"user_1"},"role":"org:admin"},"timestamp":17,"type":"organizationMembership.created"}"#,
+        ),
+    );
+    check(
+        "organizationInvitation.accepted",
+        r#"{"type":"organizationInvitation.accepted","data":{"id":"orginv_1","email_address":"a@b.c","organization_id":"org_1","status":"accepted","user_id":"user_1"}}"#,
+        Some(
+            r#"{"type":"organizationInvitation.accepted","data":{"id":"orginv_1","organization_id":"org_1","status":"accepted","user_id":"user_1"}}"#,
+        ),
+    );
+    // What was not kept as JSON cannot be looked through: nothing of it stays.
+    check("organizationMembership.created", "{ not json", None);
+}
+
+/// Where the user is gone, an erased membership says what the whole one said: the same verdicts and the same rows, whether the deletion
+/// comes before it or after.
+#[test]
+fn an_erased_membership_is_merged_alike() {
+    use crate::event::{self, Context, Fact, Observation, Reading};
+    use crate::merge::Workset;
+    use crate::record::Provenance;
+    use crate::time::Millis;
+
+    let context = Context { mode: ProfileMode::Full, signed_at: Millis(4_000_000_000_000), instance: None };
+    let observed = |text: &str| match keep(text.as_bytes(), ProfileMode::Full) {
+        Kept::Json(message) => match event::read(&message, &context).reading {
+            Reading::Observed(observations) => observations,
+            other => panic!("{other:?}: {text}"),
+        },
+        Kept::Unreadable { fault, .. } => panic!("{fault}"),
+    };
+    let mut seen = 0;
+    for example in crate::example::EXAMPLES.iter().filter(|one| one.event_type.starts_with("organizationMembership.")) {
+        let whole = kept(example.body, ProfileMode::Full);
+        let erased = erase(&whole, example.event_type).expect("a membership");
+        assert!(erased.len() < whole.len(), "{}", example.event_type);
+        let user = observed(&whole).iter().find_map(|one| match &one.fact {
+            Fact::Member(member, ..) => Some(member.user.clone()),
+            Fact::NoMember(_, user, ..) => Some(user.clone()),
+            _ => None,
+        });
+        let fact = Fact::NoUser(user.expect("a member"), Millis(5));
+        let gone = Observation { source: Provenance::Webhook, fact };
+        let merged = |observations: Vec<Observation>, is_late: bool| {
+            let mut workset = Workset::new([]);
+            if is_late {
+                workset.merge(&gone);
+            }
+            observations.iter().for_each(|one| drop(workset.merge(one)));
+            workset.merge(&gone);
+            format!("{:?}", workset.finish())
+        };
+        for is_late in [true, false] {
+            assert_eq!(merged(observed(&erased), is_late), merged(observed(&whole), is_late), "{}", example.event_type);
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 3);
+}

@@ -18,7 +18,7 @@ use crate::engine::{self, Address, Begun, Call, Connection, Opening, Row};
 use crate::error::{Error, Result};
 use crate::leases::{self, Fence};
 use crate::records::Writes;
-use crate::{changes, failpoint, records, registers};
+use crate::{changes, erasures, failpoint, records, registers};
 
 /// How many invitations expire in one transaction: a bound on how long it may take.
 const EXPIRE_AT_ONCE: i64 = 500;
@@ -229,6 +229,7 @@ impl<B: Batch> Lot<B> {
             keys.extend(observation.keys());
             unpaired.extend(observation.unpaired_membership().cloned());
         }
+        keys.extend(batch.inputs().iter().filter_map(Input::delivery).filter_map(erasures::key_of));
         let record = Record::of(batch.inputs());
         Self { batch, keys, unpaired, record }
     }
@@ -310,11 +311,21 @@ async fn merge<B: Batch>(
         })
         .collect();
     failpoint::step("mid-merge");
+    let is_erased =
+        |arrival: &Arrival| erasures::person(&arrival.content.event).is_some_and(|user| workset.is_gone(&user));
+    let erased: Vec<bool> = batch.iter().map(|input| input.delivery().is_some_and(is_erased)).collect();
     let changes = workset.finish();
     let outcomes: Vec<Outcome> = verdicts.iter().map(|merged| merged.outcome).collect();
     let (seen, corrections) = lot.record.read(batch, &outcomes, &begun.before_pen)?;
     let (mut calls, answers) = Writes::of(&changes, mode, now).into_calls();
     calls.push(corrections.call());
+    let late: Vec<(&Arrival, bool)> = batch
+        .iter()
+        .zip(&seen)
+        .zip(&erased)
+        .filter_map(|((input, seen), erased)| Some((input.delivery().filter(|_| *erased)?, !seen.before)))
+        .collect();
+    calls.extend(erasures::of_batch(&changes.registers, &late, now));
     let found = connection.run_all(calls).await?;
     let mut entries = Vec::new();
     let unsettled = answers.read(&found, &mut entries)?;
@@ -398,7 +409,8 @@ async fn quarantine(connection: &mut Connection, arrival: &Arrival, error: &str)
     arrival.content.event.reading = Reading::Quarantined(event::Fault::Refused(error.to_owned()));
     let batch = std::slice::from_ref(&arrival);
     let sequence = connection.begin(Record::of(batch).calls(batch), vec![]).await?.last;
-    connection.finish(vec![]).await?;
+    let person = erasures::person(&arrival.content.event).map(|user| user.as_str().to_owned());
+    connection.finish(vec![erasures::again(person.into_iter(), arrival.received_at)]).await?;
     let outcome = Outcome::Quarantined;
     Ok(Receipt {
         outcome,

@@ -292,7 +292,7 @@ pub(super) const QUERIES: &[Query] = &[
         finds: "numbers that the change feed lacks (the first of each gap)",
         advice: "whoever follows the feed must read the tables anew. Entries were deleted by hand, or a backup is of two times.",
         sql: "SELECT CAST(n.sequence + 1 AS text) AS id\n\
-              FROM (SELECT 0 AS sequence UNION ALL SELECT sequence FROM {s}changes) n\n\
+              FROM (SELECT forgotten AS sequence FROM {s}feed UNION ALL SELECT sequence FROM {s}changes) n\n\
               WHERE n.sequence < (SELECT max(sequence) FROM {s}changes)\n  \
                 AND NOT EXISTS (SELECT 1 FROM {s}changes c WHERE c.sequence = n.sequence + 1)",
         since: Since::Ever,

@@ -17,6 +17,7 @@
 //! | `text` | hostile text, and nothing personal in minimal mode |
 //! | `turns` | what is durable while one batch is committed and the next has begun? |
 //! | `cascades` | does what hangs on an organization or a user go, under the lease and the job's state alone? |
+//! | `erasures` | do deleted users leave the stored deliveries, and is what is old forgotten? |
 //! | `content` | is a tree of content held against the database, and counted? |
 //! | `findings` | are troubles kept, cleared, and written under a fence alone? |
 //! | `validate` | does `status --check` find each planted fault, and nothing else? |
@@ -57,6 +58,7 @@ macro_rules! on_postgres {
 mod cascades;
 mod content;
 mod db;
+mod erasures;
 mod exact;
 mod faults;
 mod findings;

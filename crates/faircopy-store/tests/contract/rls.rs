@@ -45,7 +45,7 @@ on_postgres!(
 );
 
 const TABLES: [&str; 4] = ["users", "organizations", "organization_members", "organization_invitations"];
-const OWN: [&str; 15] = [
+const OWN: [&str; 17] = [
     "webhook_deliveries",
     "registers",
     "changes",
@@ -61,6 +61,8 @@ const OWN: [&str; 15] = [
     "cascades",
     "cascade_counts",
     "outbox",
+    "erasures",
+    "walks",
 ];
 
 /// What hangs on a workspace, and the workspaces themselves.

@@ -8,6 +8,7 @@ mod clerk;
 mod completions;
 mod demo;
 mod endpoint;
+mod erasures;
 mod migrate;
 mod output;
 mod reconcile;
@@ -69,6 +70,8 @@ enum Command {
     Reconcile(reconcile::Arguments),
     /// What goes with an organization or a user, and the deletions that are under way
     Cascade(cascade::Arguments),
+    /// Receipts of what left with deleted users
+    Erasures(erasures::Arguments),
     /// Apply stored deliveries again
     Replay(replay::Arguments),
     /// Show what the copy holds and what became of the deliveries
@@ -164,6 +167,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Backfill(arguments) => backfill::run(arguments, &global).await,
         Command::Reconcile(arguments) => reconcile::run(arguments, &global).await,
         Command::Cascade(arguments) => cascade::run(arguments, &global).await,
+        Command::Erasures(arguments) => erasures::run(arguments, &global).await,
         Command::Replay(arguments) => replay::run(arguments, &global).await,
         Command::Status(arguments) => status::run(arguments, &global).await,
         Command::Endpoint(arguments) => endpoint::run(arguments, &global).await,

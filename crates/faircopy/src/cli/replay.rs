@@ -45,6 +45,7 @@ struct Summary {
     ignored: usize,
     quarantined: usize,
     not_kept: usize,
+    erased: usize,
 }
 
 pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Failure> {
@@ -85,6 +86,9 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Fai
             "{} could not be replayed: nothing of their bodies was kept. Resend them from Clerk.",
             summary.not_kept
         );
+    }
+    if summary.erased > 0 {
+        anstream::eprintln!("{} were left alone: what they said was erased.", summary.erased);
     }
     Ok(())
 }
@@ -131,7 +135,10 @@ impl Replayer<'_> {
             .iter()
             .map(|delivery| replay::arrival(delivery, now, |signed_at| self.context(signed_at)))
             .collect();
-        self.summary.not_kept += arrivals.iter().filter(|arrival| arrival.is_none()).count();
+        for (delivery, _) in deliveries.iter().zip(&arrivals).filter(|(_, arrival)| arrival.is_none()) {
+            let is_erased = delivery.summary.erased_at.is_some();
+            *(if is_erased { &mut self.summary.erased } else { &mut self.summary.not_kept }) += 1;
+        }
         self.commit(arrivals.into_iter().flatten().collect()).await
     }
 

@@ -182,6 +182,9 @@ pub(super) async fn replay(
     let delivery = app.store.delivery(&svix_id).await?.ok_or_else(|| no_delivery(&svix_id))?;
     let arrival =
         crate::replay::arrival(&delivery, app.clock.now(), |signed_at| app.context(signed_at)).ok_or_else(|| {
+            if delivery.summary.erased_at.is_some() {
+                return Problem::new("delivery-erased", "What this delivery said was erased: nothing was changed.");
+            }
             Problem::new("invalid-parameter", "Nothing of this delivery's body was kept; resend it from Clerk.")
         })?;
     let receipt = app.intake.submit(arrival).await?;
@@ -233,6 +236,14 @@ pub(super) async fn changes(
     let query = checked(query)?;
     let after = query.after.unwrap_or_default();
     let entries = app.store.changes_after(after, page(query.limit)?).await?;
+    // Asked after the entries were read: what was forgotten meanwhile counts.
+    let forgotten = app.store.forgotten_changes().await?;
+    if after < forgotten {
+        let detail = format!(
+            "The change feed begins after number {forgotten}. Read the tables anew, and go on from the `Faircopy-Sequence` of before."
+        );
+        return Err(Problem::new("changes-forgotten", detail));
+    }
     let next = entries.last().map_or(after, |entry| entry.sequence);
     Ok(Json(Changes { data: entries, next }))
 }

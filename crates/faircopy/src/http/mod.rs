@@ -4,6 +4,7 @@ mod admin;
 mod body;
 mod cursor;
 mod drift;
+mod erasures;
 mod fresh;
 mod health;
 mod jobs;
@@ -63,6 +64,8 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/admin/v1/findings", Access::Admin),
     ("GET", "/admin/v1/drift", Access::Admin),
     ("GET", "/admin/v1/drift/{id}", Access::Admin),
+    ("GET", "/admin/v1/erasures", Access::Admin),
+    ("GET", "/admin/v1/erasures/{clerk_user_id}", Access::Admin),
     ("GET", "/admin/v1/jobs", Access::Admin),
     ("GET", "/admin/v1/jobs/{id}", Access::Admin),
     ("GET", "/admin/v1/jobs/{id}/plan", Access::Admin),
@@ -81,6 +84,8 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/findings", get(admin::findings).fallback(only_get))
         .route("/drift", get(drift::list).fallback(only_get))
         .route("/drift/{id}", get(drift::show).fallback(only_get))
+        .route("/erasures", get(erasures::list).fallback(only_get))
+        .route("/erasures/{clerk_user_id}", get(erasures::show).fallback(only_get))
         .route("/jobs", get(jobs::list).fallback(only_get))
         .route("/jobs/{id}", get(jobs::show).fallback(only_get))
         .route("/jobs/{id}/plan", get(jobs::plan).fallback(only_get))

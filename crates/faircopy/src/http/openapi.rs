@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::problem::{CODES, Problem};
-use super::{Access, ROUTES, admin, drift, health, jobs, records, session, webhook};
+use super::{Access, ROUTES, admin, drift, erasures, health, jobs, records, session, webhook};
 
 /// Scalar's page, compressed: a third of the size, and every browser takes it (assets/README.md).
 const SCALAR: &[u8] = include_bytes!("../../assets/scalar.js.gz");
@@ -49,6 +49,8 @@ const SCRIPT_AGE: &str = "public, max-age=86400";
         admin::findings,
         drift::list,
         drift::show,
+        erasures::list,
+        erasures::show,
         jobs::list,
         jobs::show,
         jobs::plan,
@@ -136,13 +138,14 @@ fn problems(operation: &str) -> Vec<&'static str> {
         "getOrganization" | "listMembers" | "getWorkspace" => {
             &[TOKEN, READ, &["no-active-organization", "record-not-found"]]
         }
-        "listDeliveries" | "listChanges" => &[ADMIN, &["invalid-parameter"]],
+        "listDeliveries" | "listErasures" => &[ADMIN, &["invalid-parameter"]],
+        "listChanges" => &[ADMIN, &["changes-forgotten", "invalid-parameter"]],
         "getDelivery" => &[ADMIN, &["delivery-not-found"]],
-        "replayDelivery" => &[ADMIN, REFUSED, &["delivery-not-found", "invalid-parameter"]],
+        "replayDelivery" => &[ADMIN, REFUSED, &["delivery-erased", "delivery-not-found", "invalid-parameter"]],
         "getStatistics" | "listFindings" => &[ADMIN],
         "listDriftReports" => &[ADMIN, &["invalid-parameter"]],
         "listJobs" => &[ADMIN, &["invalid-parameter"]],
-        "getDriftReport" | "getJob" => &[ADMIN, &["record-not-found"]],
+        "getDriftReport" | "getErasure" | "getJob" => &[ADMIN, &["record-not-found"]],
         "planJob" => &[ADMIN],
         "cancelJob" | "resumeJob" => &[ADMIN, &["job-not-changed", "record-not-found"]],
         "getReadiness" => &[&["database-unavailable"]],

@@ -18,6 +18,7 @@
 //! | [`commands`] | the command line, by hand |
 //! | [`deploy`] | nothing: what docs/deploy.md tells an operator to do |
 //! | [`cascade`] | what goes with an organization, here and at Liveblocks, whoever is killed |
+//! | [`erasure`] | nothing: a user is deleted, and the raw files are searched for them |
 //! | [`clerk_side`] | backfill and reconcile: killed, interrupted, refused, held back; the sandbox as a command |
 //!
 //! The binary must be built with the feature `failpoints` (`./test blackbox` does it). Random tests take their seed from
@@ -37,6 +38,7 @@ mod contention;
 mod deploy;
 mod disk;
 mod embedded;
+mod erasure;
 mod input;
 mod mounted;
 mod network;

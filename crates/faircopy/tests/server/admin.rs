@@ -40,6 +40,14 @@ async fn begin_deletion(app: &TestApp, id: &str) {
     connection.close().await.unwrap();
 }
 
+/// An erasure that nobody goes on with.
+async fn begin_erasure(app: &TestApp, user: &str) {
+    let mut connection = SqliteConnection::connect(&app.database_url).await.unwrap();
+    let insert = format!("INSERT INTO erasures (clerk_user_id, began_at) VALUES ('{user}', {THEN})");
+    sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
 fn admin_routes() -> impl Iterator<Item = (&'static str, String)> {
     ROUTES.iter().filter(|(.., access)| *access == Access::Admin).map(|(method, route, _)| (*method, path_of(route)))
 }
@@ -51,6 +59,7 @@ async fn the_router_and_the_route_table_are_the_same() {
     let token = app.token("user_1", Some(("org_1", "admin")));
     begin_sweep(&app, "backfill").await;
     begin_deletion(&app, "1").await;
+    begin_erasure(&app, "user_1").await;
     for (method, route, access) in ROUTES {
         let path = path_of(route);
         let call = async |method| match access {
@@ -439,4 +448,37 @@ async fn drift_is_told_on_sqlite() {
 #[tokio::test]
 async fn drift_is_told_on_postgres() {
     drift(Engine::Postgres).await;
+}
+
+/// A late delivery about a deleted user is kept without them and cannot be replayed; who asks for changes that are gone is told.
+async fn what_is_gone_is_told(engine: Engine) {
+    let app = filled(engine).await;
+    app.outcome("msg_gone", event("user.deleted", &json!({ "id": "user_4", "deleted": true })).to_string()).await;
+    app.outcome("msg_late", user_created("user_4")).await;
+    let late = app.admin_json("/admin/v1/deliveries/msg_late").await;
+    assert!(late["payload"].is_null() && late["erased_at"].is_string(), "{late}");
+    assert_problem(&app.admin("POST", "/admin/v1/deliveries/msg_late/replay").await, 409, "delivery-erased");
+    assert_eq!(app.admin("POST", "/admin/v1/deliveries/msg_gone/replay").await.status, 200);
+    let receipt = app.admin_json("/admin/v1/erasures/user_4").await;
+    assert_eq!((&receipt["clerk_user_id"], &receipt["late"]), (&json!("user_4"), &json!(1)));
+    assert_eq!(app.admin_json("/admin/v1/erasures").await, json!({ "data": [receipt], "next": null }));
+    assert_problem(&app.admin("GET", "/admin/v1/erasures/user_1").await, 404, "record-not-found");
+
+    let mut writer = Store::new(Address::parse(&app.database_url).unwrap()).writer();
+    let far = Millis(i64::from(i32::MAX) * 1000);
+    assert!(writer.forget_changes(far, 4).await.unwrap() > 0);
+    assert_problem(&app.admin("GET", "/admin/v1/changes").await, 410, "changes-forgotten");
+    assert_problem(&app.admin("GET", "/admin/v1/changes?after=3").await, 410, "changes-forgotten");
+    assert_eq!(app.admin_json("/admin/v1/changes?after=4").await["data"][0]["sequence"], 5);
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_gone_is_told_on_sqlite() {
+    what_is_gone_is_told(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn what_is_gone_is_told_on_postgres() {
+    what_is_gone_is_told(Engine::Postgres).await;
 }
