@@ -4,7 +4,7 @@
 //! the registers before and after; nothing is decided here. So the last row explained is the row that the merge of everything
 //! gives, and the row after the last step until some time is what the copy held then (docs/decisions/0019-explain.md).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::event::{Fact, Observation};
@@ -24,6 +24,26 @@ pub struct Told {
     pub was_news: Option<bool>,
     /// It is of the subject itself, and does not merely speak of it.
     pub is_own: bool,
+}
+
+impl Told {
+    /// Whether it may have changed the subject, and how is not known any more.
+    fn is_lost(&self) -> bool {
+        self.is_own && self.content == Content::Erased && self.was_news != Some(false)
+    }
+
+    /// Whether after it the row is known, whatever came before and is not kept: by a full snapshot that won when it came, by an end,
+    /// or by a part that was news when it came. What is recorded of a delivery is true of its own subject; of another that it
+    /// speaks of only where it speaks of nothing else.
+    fn decides(&self, finding: &Finding) -> bool {
+        let is_alone = matches!(&self.content, Content::Observed(observations) if observations.len() == 1);
+        match finding.outcome() {
+            Outcome::Won => self.is_own || is_alone,
+            Outcome::Ended => true,
+            Outcome::Filled => is_alone && self.was_news == Some(true),
+            _ => false,
+        }
+    }
 }
 
 /// What is kept of something that came.
@@ -289,11 +309,6 @@ impl Finding {
             Self::Erased => Outcome::Erased,
         }
     }
-
-    /// Whether it says all that there is to say of the row, whatever came before: a full snapshot that won, or an end.
-    fn decides(&self) -> bool {
-        matches!(self.outcome(), Outcome::Won | Outcome::Ended)
-    }
 }
 
 /// The sentence for people.
@@ -363,11 +378,10 @@ pub fn explain(subject: &Key, told: &[Told]) -> Explained {
     let mut explained = Explained::default();
     for (place, told) in told.iter().enumerate() {
         let Some((finding, stamp)) = replay.take(told) else { continue };
-        let is_lost = told.is_own && told.content == Content::Erased && told.was_news != Some(false);
-        if is_lost {
+        if told.is_lost() {
             explained.complete_since = None;
-        } else if finding.decides() && explained.complete_since.is_none() {
-            explained.complete_since = Some(told.at);
+        } else if told.decides(&finding) {
+            explained.complete_since = explained.complete_since.or(Some(told.at));
         }
         explained.steps.push(Step { told: place, finding, stamp, row: replay.row.clone() });
     }
@@ -378,8 +392,8 @@ pub fn explain(subject: &Key, told: &[Told]) -> Explained {
 /// The subject as it is by now.
 struct Replay<'a> {
     subject: &'a Key,
-    /// The memberships of the subject's pair, by whatever speaks of them.
-    memberships: BTreeSet<&'a MembershipId>,
+    /// The memberships of the subject's pair that anything speaks of.
+    memberships: BTreeMap<&'a MembershipId, &'a Generation>,
     /// The organization of the invitation.
     inviting: Option<&'a OrganizationId>,
     registers: BTreeMap<Key, Register>,
@@ -398,7 +412,7 @@ impl<'a> Replay<'a> {
             Fact::Member(_, generation, _) | Fact::NoMember(_, _, generation, _)
                 if observation.fact.key() == *subject =>
             {
-                Some(&generation.id)
+                Some((&generation.id, generation))
             }
             _ => None,
         });
@@ -435,7 +449,7 @@ impl<'a> Replay<'a> {
         match (self.subject, fact) {
             (Key::Pair(_, user), Fact::NoUser(id, _)) => id == user,
             (Key::Pair(organization, _), Fact::NoOrganization(id, _)) => id == organization,
-            (Key::Pair(..), Fact::NoMembership(id, _)) => self.memberships.contains(id),
+            (Key::Pair(..), Fact::NoMembership(id, _)) => self.memberships.contains_key(id),
             (Key::Invitation(_), Fact::NoOrganization(id, _)) => self.inviting == Some(id),
             _ => false,
         }
@@ -449,7 +463,7 @@ impl<'a> Replay<'a> {
             return Finding::NoNewsThen;
         }
         let after = workset.register(self.subject).cloned().unwrap_or_default();
-        let finding = self.describe(&observation.fact, verdict, &after);
+        let finding = self.describe(&observation.fact, &after);
         self.apply(workset.finish());
         finding
     }
@@ -488,7 +502,7 @@ impl<'a> Replay<'a> {
     }
 
     /// What the merge of a fact did, by the registers before it and the subject's after it.
-    fn describe(&self, fact: &Fact, verdict: Verdict, after: &Register) -> Finding {
+    fn describe(&self, fact: &Fact, after: &Register) -> Finding {
         let empty = Register::default();
         let before = self.register(self.subject).unwrap_or(&empty);
         if let Some((whose, at)) = self.parent_ended() {
@@ -500,7 +514,7 @@ impl<'a> Replay<'a> {
                 absorbed(before, Whose::Own).unwrap_or_else(|| snapshot(before, *stamp, after))
             }
             Fact::Member(_, generation, stamp) => self.member(before, generation, *stamp, after),
-            Fact::PartOfUser(_, stamp) | Fact::PartOfOrganization(_, stamp) => part(before, *stamp),
+            Fact::PartOfUser(_, stamp) | Fact::PartOfOrganization(_, stamp) => part(before, *stamp, after),
             Fact::NoUser(id, _) if Key::User(id.clone()) != *self.subject => Finding::ParentEnded(Whose::User),
             Fact::NoOrganization(id, _) if Key::Organization(id.clone()) != *self.subject => {
                 Finding::ParentEnded(Whose::Organization)
@@ -514,7 +528,9 @@ impl<'a> Replay<'a> {
             Fact::NoMembership(id, _) => match (&before.generation, self.subject) {
                 (_, Key::Membership(_)) => end(before),
                 (Some(known), _) if known.id == *id => end(before),
-                (Some(known), _) if verdict == Verdict::Known => Finding::OlderMembershipEnded(known.id.clone()),
+                (Some(known), _) if self.memberships.get(id).is_some_and(|ended| *ended < known) => {
+                    Finding::OlderMembershipEnded(known.id.clone())
+                }
                 _ => Finding::UnknownMembershipEnded,
             },
             Fact::UserNotFound(..) | Fact::OrganizationNotFound(..) => match absorbed(before, Whose::Own) {
@@ -591,14 +607,14 @@ fn snapshot(before: &Register, stamp: Stamp, after: &Register) -> Finding {
     if after.full == Some(stamp) { Finding::Newer(by) } else { Finding::Older(by) }
 }
 
-fn part(before: &Register, stamp: Stamp) -> Finding {
+fn part(before: &Register, stamp: Stamp, after: &Register) -> Finding {
     if let Some(absorbed) = absorbed(before, Whose::Own) {
         return absorbed;
     }
     match (before.full, before.partial, before.last_end) {
         (Some(_), ..) => Finding::KnownInFull,
-        (_, Some(known), _) if known.same_content(&stamp) => Finding::Same,
-        (_, Some(known), _) if known > stamp => Finding::OlderPart,
+        (_, Some(known), _) if known.same_content(&stamp) && shows_part(before) => Finding::Same,
+        _ if after.partial != Some(stamp) => Finding::OlderPart,
         (.., Some(end)) if stamp.event_at <= end => Finding::Denied(end),
         _ => Finding::Part,
     }
