@@ -17,6 +17,7 @@ use crate::changes::Entry;
 use crate::engine::{self, Address, Begun, Call, Connection, Opening, Row};
 use crate::error::{Error, Result};
 use crate::leases::{self, Fence};
+use crate::readings::News;
 use crate::records::Writes;
 use crate::{changes, failpoint, records, registers};
 
@@ -309,10 +310,13 @@ async fn merge<B: Batch>(
         .collect();
     failpoint::step("mid-merge");
     let changes = workset.finish();
+    let mut news = News::default();
+    batch.iter().zip(&verdicts).for_each(|(input, merged)| news.take(input, &merged.parts));
     let outcomes: Vec<Outcome> = verdicts.iter().map(|merged| merged.outcome).collect();
     let (seen, corrections) = lot.record.read(batch, &outcomes, &begun.before_pen)?;
     let (mut calls, answers) = Writes::of(&changes, mode, now).into_calls();
     calls.push(corrections.call());
+    calls.push(news.record(&changes, now));
     let found = connection.run_all(calls).await?;
     let mut entries = Vec::new();
     let unsettled = answers.read(&found, &mut entries)?;
