@@ -8,6 +8,7 @@ mod clerk;
 mod completions;
 mod demo;
 mod endpoint;
+mod explain;
 mod migrate;
 mod output;
 mod reconcile;
@@ -71,6 +72,8 @@ enum Command {
     Cascade(cascade::Arguments),
     /// Apply stored deliveries again
     Replay(replay::Arguments),
+    /// Why the copy holds what it holds: all that came of a user, an organization or a member, what won, what lost and why
+    Explain(explain::Arguments),
     /// Show what the copy holds and what became of the deliveries
     Status(status::Arguments),
     /// How to create the webhook endpoint in Clerk's dashboard, step by step
@@ -165,6 +168,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Reconcile(arguments) => reconcile::run(arguments, &global).await,
         Command::Cascade(arguments) => cascade::run(arguments, &global).await,
         Command::Replay(arguments) => replay::run(arguments, &global).await,
+        Command::Explain(arguments) => explain::run(arguments, &global).await,
         Command::Status(arguments) => status::run(arguments, &global).await,
         Command::Endpoint(arguments) => endpoint::run(arguments, &global).await,
         Command::Rls(arguments) => rls::run(arguments, &global).await,

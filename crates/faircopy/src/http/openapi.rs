@@ -45,6 +45,14 @@ const SCRIPT_AGE: &str = "public, max-age=86400";
         admin::show,
         admin::replay,
         admin::changes,
+        explain::show,
+        directory::users,
+        directory::user,
+        directory::compare_user,
+        directory::organizations,
+        directory::organization,
+        directory::compare_organization,
+        directory::members,
         admin::statistics,
         admin::findings,
         drift::list,
@@ -74,13 +82,14 @@ struct Described;
 
 /// The members that are left out of an answer where they do not apply. All others are always there, `null` where nothing
 /// is known.
-const LEFT_OUT: [(&str, &str); 8] = [
+const LEFT_OUT: [(&str, &str); 9] = [
     ("Drift", "columns"),
     ("Identity", "name_is_id"),
     ("Membership", "email"),
     ("Membership", "name_is_id"),
     ("Membership", "slug"),
     ("Person", "name_is_id"),
+    ("Step", "row_after"),
     ("Tally", "hold"),
     ("UserRecord", "name_is_id"),
 ];
@@ -141,6 +150,12 @@ fn problems(operation: &str) -> Vec<&'static str> {
         "replayDelivery" => &[ADMIN, REFUSED, &["delivery-not-found", "invalid-parameter"]],
         "getStatistics" | "listFindings" => &[ADMIN],
         "listDriftReports" => &[ADMIN, &["invalid-parameter"]],
+        "listUsers" | "listOrganizations" | "listMemberships" => &[ADMIN, &["invalid-parameter"]],
+        "explain" => &[ADMIN, &["invalid-parameter", "record-not-found"]],
+        "getUserRecord" | "getOrganizationRecord" => &[ADMIN, &["record-not-found"]],
+        "compareUser" | "compareOrganization" => {
+            &[ADMIN, &["clerk-not-configured", "clerk-unavailable", "record-not-found"]]
+        }
         "listJobs" => &[ADMIN, &["invalid-parameter"]],
         "getDriftReport" | "getJob" => &[ADMIN, &["record-not-found"]],
         "planJob" => &[ADMIN],

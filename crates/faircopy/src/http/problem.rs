@@ -45,6 +45,8 @@ pub const CODES: &[(&str, StatusCode, &str)] = &[
     ("body-incomplete", StatusCode::BAD_REQUEST, "The body could not be read"),
     ("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
     ("body-too-slow", StatusCode::REQUEST_TIMEOUT, "The body came too slowly"),
+    ("clerk-not-configured", StatusCode::SERVICE_UNAVAILABLE, "Clerk cannot be asked"),
+    ("clerk-unavailable", StatusCode::SERVICE_UNAVAILABLE, "Clerk did not answer"),
     ("copy-behind", StatusCode::SERVICE_UNAVAILABLE, "The copy does not have the change yet"),
     ("copy-stale", StatusCode::SERVICE_UNAVAILABLE, "The copy is staler than asked"),
     ("credentials-ambiguous", StatusCode::BAD_REQUEST, "The credentials can be read in two ways"),

@@ -1,16 +1,16 @@
-//! What time alone changes: pending invitations expire without an event, and receipts of deletions are forgotten.
+//! What time alone changes: pending invitations expire without an event, and receipts of deletions and old readings are forgotten.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use faircopy_store::{RECEIPTS_KEPT_MS, Writer};
+use faircopy_store::{READINGS_KEPT_MS, RECEIPTS_KEPT_MS, Writer};
 
 use crate::app::Clock;
 
 /// How often the janitor looks. An invitation's status is at most this late.
 const PERIOD: Duration = Duration::from_secs(30);
 
-/// Receipts that are forgotten in one transaction.
+/// Receipts, or readings, that are forgotten in one transaction.
 const FORGET_AT_ONCE: i64 = 200;
 
 /// Runs until it is aborted. A failing database is tried again at the next turn.
@@ -36,5 +36,6 @@ pub async fn step(writer: &mut Writer, clock: &dyn Clock) -> Result<usize, fairc
         }
     }
     while writer.forget_cascades(clock.now().plus(-RECEIPTS_KEPT_MS), FORGET_AT_ONCE).await? > 0 {}
+    while writer.forget_readings(clock.now().plus(-READINGS_KEPT_MS), FORGET_AT_ONCE).await? > 0 {}
     Ok(expired)
 }
