@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use faircopy_core::event::{Context, Fact, Observation, Reading};
-use faircopy_core::explain::{self, Content, Explained, Record, Told};
+use faircopy_core::explain::{self, Content, Explained, Told};
 use faircopy_core::id::OrganizationId;
 use faircopy_core::merge::{Key, Register};
-use faircopy_core::record::Stamp;
 use faircopy_core::{Millis, ProfileMode};
 use faircopy_store::{About, Delivery, Outcome, Row, Store};
 use serde::Serialize;
@@ -65,12 +64,12 @@ pub struct Explanation {
     /// Older deliveries that were not looked at; 10,000 means that or more.
     pub older: i64,
     /// What came, oldest first.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ExplainedStep>,
 }
 
 /// Something that came, and what the merge made of it.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Step {
+pub struct ExplainedStep {
     /// When it came.
     #[schema(value_type = String, format = DateTime)]
     pub at: Millis,
@@ -173,25 +172,10 @@ async fn differences(
     stored: Option<&Row>,
     now: Millis,
 ) -> Result<Option<Vec<String>>, faircopy_store::Error> {
-    let Some((record, source)) = explained.row() else {
+    let Some(explained) = explained.row() else {
         return Ok(stored.map(|row| row.keys().cloned().collect()));
     };
-    // Rows are compared by their columns: the version decides nothing.
-    let stamp = Stamp { updated_at: Millis(0), event_at: Millis(0), hash: 0 };
-    let fact = match record.clone() {
-        Record::User(user) => Fact::User(user, stamp),
-        Record::Organization(organization) => Fact::Organization(organization, stamp),
-        Record::Member(member) => {
-            let id = faircopy_core::MembershipId::parse("orgmem_any");
-            let Ok(id) = id else { unreachable!("a well-formed id") };
-            let id = member.membership.clone().unwrap_or(id);
-            let generation = faircopy_core::record::Generation { created_at: Millis(0), id };
-            Fact::Member(member, generation, stamp)
-        }
-        Record::Invitation(invitation) => Fact::Invitation(invitation, stamp),
-    };
-    let found = store.differences(&[Observation { source: *source, fact }], now).await?;
-    let Some(difference) = found.into_iter().next() else { return Ok(None) };
+    let Some(difference) = store.difference(explained, now).await? else { return Ok(None) };
     // A row that only a token speaks for is always told, and may well be as it should.
     let columns = difference.columns.unwrap_or_else(|| vec!["(the row is missing)".to_owned()]);
     Ok(if columns.is_empty() { None } else { Some(columns) })
@@ -208,8 +192,8 @@ struct Came {
 }
 
 impl Came {
-    fn step(&self, step: &explain::Step, row_after: Option<Option<Row>>) -> Step {
-        Step {
+    fn step(&self, step: &explain::Step, row_after: Option<Option<Row>>) -> ExplainedStep {
+        ExplainedStep {
             at: self.told.at,
             source: self.source.clone(),
             svix_id: self.svix_id.clone(),

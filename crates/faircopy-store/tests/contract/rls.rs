@@ -45,7 +45,7 @@ on_postgres!(
 );
 
 const TABLES: [&str; 4] = ["users", "organizations", "organization_members", "organization_invitations"];
-const OWN: [&str; 15] = [
+const OWN: [&str; 16] = [
     "webhook_deliveries",
     "registers",
     "changes",
@@ -61,6 +61,7 @@ const OWN: [&str; 15] = [
     "cascades",
     "cascade_counts",
     "outbox",
+    "readings",
 ];
 
 /// What hangs on a workspace, and the workspaces themselves.

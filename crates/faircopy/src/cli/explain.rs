@@ -4,7 +4,7 @@ use faircopy_core::Millis;
 
 use super::{Failure, Global, output};
 use crate::app::{Clock, SystemClock};
-use crate::explain::{self, Explanation, FORMS, Step};
+use crate::explain::{self, ExplainedStep, Explanation, FORMS};
 
 /// Of ids of messages so many characters tell them apart.
 const ID_SHOWN: usize = 36;
@@ -74,7 +74,7 @@ fn show(explanation: &Explanation) -> Result<(), Failure> {
     Ok(())
 }
 
-fn line(step: &Step) -> Vec<String> {
+fn line(step: &ExplainedStep) -> Vec<String> {
     let id: String = step.svix_id.as_deref().unwrap_or("-").chars().take(ID_SHOWN).collect();
     let version = step.updated_at.map_or_else(|| "-".to_owned(), |at| at.to_string());
     vec![

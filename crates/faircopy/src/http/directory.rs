@@ -23,7 +23,7 @@ use super::cursor::{Scope, Sealer};
 use super::problem::Problem;
 use super::records::{Page, paged};
 use crate::app::App;
-use crate::upstream::clerk::{Answer, Clerk, Fault, Share};
+use crate::upstream::clerk::{Answer, Clerk, Share};
 
 /// Memberships that are shown with a user; more are read as a list.
 const MEMBERSHIPS_SHOWN: i64 = 100;
@@ -245,12 +245,6 @@ fn clerk(app: &App) -> Result<&Clerk, Problem> {
     app.clerk.as_deref().ok_or_else(no_key)
 }
 
-impl From<Fault> for Problem {
-    fn from(fault: Fault) -> Self {
-        Self::new("clerk-unavailable", format!("Clerk could not be read: {fault}."))
-    }
-}
-
 async fn compare(app: &App, subject: &Key, answer: Answer<Option<Item>>) -> Result<Comparison, Problem> {
     let observations = answer.found.map(|item| item.reading).transpose();
     let observations: Vec<Observation> = observations
@@ -259,20 +253,20 @@ async fn compare(app: &App, subject: &Key, answer: Answer<Option<Item>>) -> Resu
     let own = observations.into_iter().find(|observation| observation.fact.key() == *subject);
     let now = app.clock.now();
     let copy = app.store.public_row(subject).await?;
-    let theirs: Option<Row> = own.as_ref().and_then(|own| {
-        let record = match &own.fact {
-            Fact::User(user, _) => Record::User(user.clone()),
-            Fact::Organization(organization, _) => Record::Organization(organization.clone()),
-            _ => return None,
-        };
-        Some(faircopy_store::row(&(record, own.source), app.store.workspaces(), now))
+    let record = own.and_then(|own| match own.fact {
+        Fact::User(user, _) => Some((Record::User(user), own.source)),
+        Fact::Organization(organization, _) => Some((Record::Organization(organization), own.source)),
+        _ => None,
     });
+    let theirs: Option<Row> = record.as_ref().map(|record| faircopy_store::row(record, app.store.workspaces(), now));
     if copy.is_none() && theirs.is_none() {
         return Err(Problem::new("record-not-found", "Neither the copy nor Clerk has it."));
     }
-    let differences = app.store.differences(own.as_slice(), now).await?;
-    let differing: Vec<String> =
-        differences.into_iter().flat_map(|difference| difference.columns.unwrap_or_default()).collect();
+    let difference = match &record {
+        Some(record) => app.store.difference(record, now).await?,
+        None => None,
+    };
+    let differing = difference.and_then(|difference| difference.columns).unwrap_or_default();
     let both = copy.is_some() && theirs.is_some();
     let columns: BTreeMap<&String, &Value> = theirs.as_ref().or(copy.as_ref()).into_iter().flatten().collect();
     // Where a row came from, and the workspace that follows from memberships, are the copy's own.

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::problem::{CODES, Problem};
-use super::{Access, ROUTES, admin, drift, health, jobs, records, session, webhook};
+use super::{Access, ROUTES, admin, directory, drift, explain, health, jobs, records, session, webhook};
 
 /// Scalar's page, compressed: a third of the size, and every browser takes it (assets/README.md).
 const SCALAR: &[u8] = include_bytes!("../../assets/scalar.js.gz");
@@ -84,12 +84,12 @@ struct Described;
 /// is known.
 const LEFT_OUT: [(&str, &str); 9] = [
     ("Drift", "columns"),
+    ("ExplainedStep", "row_after"),
     ("Identity", "name_is_id"),
     ("Membership", "email"),
     ("Membership", "name_is_id"),
     ("Membership", "slug"),
     ("Person", "name_is_id"),
-    ("Step", "row_after"),
     ("Tally", "hold"),
     ("UserRecord", "name_is_id"),
 ];

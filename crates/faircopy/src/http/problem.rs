@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::Refusal;
+use crate::upstream::clerk::Fault;
 
 /// Seconds after which a sender should try again: Svix's own shortest delay.
 pub(super) const RETRY_AFTER_SECONDS: &str = "5";
@@ -132,6 +133,12 @@ impl Problem {
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.code
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        Self::new("clerk-unavailable", format!("Clerk could not be read: {fault}."))
     }
 }
 

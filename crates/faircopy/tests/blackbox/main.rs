@@ -15,6 +15,7 @@
 //! | [`input`] | what is sent: a storm of duplicates, poison, another instance's events |
 //! | [`process`] | the process's surroundings: SIGTERM, file descriptors, memory, senders that hang up |
 //! | [`embedded`] | nothing: an application with Faircopy inside |
+//! | [`explain`] | nothing: why the copy holds what it holds, and held it |
 //! | [`commands`] | the command line, by hand |
 //! | [`cascade`] | what goes with an organization, here and at Liveblocks, whoever is killed |
 //! | [`clerk_side`] | backfill and reconcile: killed, interrupted, refused, held back; the sandbox as a command |
@@ -35,6 +36,7 @@ mod commands;
 mod contention;
 mod disk;
 mod embedded;
+mod explain;
 mod input;
 mod mounted;
 mod network;
