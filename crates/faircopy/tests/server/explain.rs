@@ -192,7 +192,7 @@ async fn the_copy_is_compared_with_clerk_field_by_field() {
         assert_eq!((&found["agrees"], &found["in_clerk"]), (&json!(false), &json!(false)), "{found:#}");
         let path = "/admin/v1/users/user_x/compare";
         assert_problem(&app.admin("GET", path).await, 404, "record-not-found");
-        clerk.set_mood(Mood::Status(500));
+        clerk.is(Mood::Status(500));
         assert_problem(&app.admin("GET", path).await, 503, "clerk-unavailable");
         app.stop().await;
     }
