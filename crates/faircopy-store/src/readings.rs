@@ -1,10 +1,10 @@
 //! What reads of Clerk and session tokens brought: what came without a delivery, and changed something.
 
+use faircopy_core::Millis;
 use faircopy_core::event::{Fact, Observation};
 use faircopy_core::id::{OrganizationId, UserId};
 use faircopy_core::merge::{Change, Changes, Key};
 use faircopy_core::record::Provenance;
-use faircopy_core::{Millis, merge};
 
 use crate::engine::{Call, Row, Rows};
 use crate::error::{Error, Result};
@@ -115,7 +115,7 @@ pub(crate) fn erase_invitations<'a>(gone: &[&'a OrganizationId]) -> Call<'a> {
 
 impl Store {
     /// What reads and tokens brought of a subject, newest first.
-    pub async fn readings(&self, subject: &merge::Key, limit: i64) -> Result<Vec<Reading>> {
+    pub async fn readings(&self, subject: &Key, limit: i64) -> Result<Vec<Reading>> {
         const STATEMENT: &str = "SELECT {time read_at}, source, kind, {time updated_at}, {time event_at}, fact \
             FROM {s}readings WHERE subject = $1 ORDER BY id DESC LIMIT $2";
         let scalars = vec![subject.to_string().as_str().into(), limit.into()];
@@ -133,7 +133,7 @@ impl Writer {
     }
 }
 
-fn read(row: &Row, subject: &merge::Key) -> Result<Reading> {
+fn read(row: &Row, subject: &Key) -> Result<Reading> {
     let time = |column| Ok::<_, Error>(row.text(column)?.and_then(|text| Millis::parse(&text)));
     let source = row.required(1)?;
     let corrupt = |_| Error::Corrupt { table: "readings", column: "fact", row: subject.to_string() };

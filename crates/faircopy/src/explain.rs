@@ -48,10 +48,10 @@ pub struct Explanation {
     pub is_complete: bool,
     /// The row then, as what is stored explains it; `null` where there was none. A user's `workspace_id` is there only where the
     /// public metadata names it: else it follows from memberships.
-    #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
+    #[schema(value_type = Object, nullable)]
     pub row: Option<Row>,
     /// The row that the copy holds now.
-    #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
+    #[schema(value_type = Object, nullable)]
     pub stored: Option<Row>,
     /// Whether the row that is explained for now is the one that the copy holds.
     pub agrees: bool,
@@ -99,7 +99,7 @@ pub struct ExplainedStep {
     pub reason: String,
     /// The row after it, `null` where there was none; left out where it stayed as it was.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
+    #[schema(value_type = Object, nullable)]
     pub row_after: Option<Option<Row>>,
 }
 
@@ -208,6 +208,10 @@ impl Came {
         }
     }
 
+    fn place(&self) -> (Millis, bool, Option<&str>) {
+        (self.told.at, self.svix_id.is_none(), self.svix_id.as_deref())
+    }
+
     fn observations(&self) -> &[Observation] {
         match &self.told.content {
             Content::Observed(observations) => observations,
@@ -231,7 +235,7 @@ impl<'a> Past<'a> {
     async fn gather(store: &'a Store, mode: ProfileMode, subject: &'a Key) -> Result<Self, faircopy_store::Error> {
         let registers = BTreeMap::new();
         let mut past = Self { store, mode, subject, registers, came: vec![], seen: BTreeSet::new(), older: 0 };
-        past.remember(vec![subject.clone()]).await?;
+        past.remember(&[subject.clone()]).await?;
         match subject {
             Key::User(id) => {
                 past.deliveries(About::Object(id.as_str()), true, MAX_OWN).await?;
@@ -243,7 +247,7 @@ impl<'a> Past<'a> {
             }
             Key::Pair(organization, user) => {
                 past.deliveries(About::Pair(organization, user), true, MAX_OWN).await?;
-                past.remember(vec![Key::Organization(organization.clone()), Key::User(user.clone())]).await?;
+                past.remember(&[Key::Organization(organization.clone()), Key::User(user.clone())]).await?;
                 past.parent(&Key::Organization(organization.clone()), "organization.deleted", "no_organization").await?;
                 past.parent(&Key::User(user.clone()), "user.deleted", "no_user").await?;
             }
@@ -257,11 +261,11 @@ impl<'a> Past<'a> {
             _ => {}
         }
         // In the order of arrival. A delivery goes before a reading of the same millisecond, which may have come of it.
-        past.came.sort_by(|a, b| (a.told.at, a.svix_id.is_none()).cmp(&(b.told.at, b.svix_id.is_none())));
+        past.came.sort_by(|a, b| a.place().cmp(&b.place()));
         Ok(past)
     }
 
-    async fn remember(&mut self, subjects: Vec<Key>) -> Result<(), faircopy_store::Error> {
+    async fn remember(&mut self, subjects: &[Key]) -> Result<(), faircopy_store::Error> {
         self.registers.extend(self.store.registers(subjects).await?);
         Ok(())
     }
@@ -370,7 +374,7 @@ impl<'a> Past<'a> {
         let inviting: Option<OrganizationId> = self.came.iter().flat_map(Came::observations).find_map(inviting);
         if let Some(id) = inviting {
             let parent = Key::Organization(id);
-            self.remember(vec![parent.clone()]).await?;
+            self.remember(std::slice::from_ref(&parent)).await?;
             self.parent(&parent, "organization.deleted", "no_organization").await?;
         }
         Ok(())
