@@ -433,7 +433,10 @@ impl<'a> Replay<'a> {
             Content::Erased => return Some((Finding::Erased, None)),
         };
         let mut said = None;
-        for observation in observations.iter().filter(|observation| self.concerns(&observation.fact)) {
+        for observation in observations {
+            if !self.concerns(&observation.fact) {
+                continue;
+            }
             let finding = self.merge(observation, told.was_news == Some(false));
             // Of two that concern it the first is the event's own.
             said = said.or(Some((finding, observation.fact.stamp())));

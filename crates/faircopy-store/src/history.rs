@@ -1,13 +1,12 @@
-//! What is stored of the past of one subject: the deliveries that are about it, and what the merge remembers.
+//! The stored past of one subject: the deliveries that are about it.
 
 use faircopy_core::id::{MembershipId, OrganizationId, UserId};
-use faircopy_core::merge::{Key, Register};
 
 use crate::deliveries::{self, Delivery};
-use crate::engine::{Rows, Value};
+use crate::engine::Value;
 use crate::error::Result;
 use crate::provisional::{self, Pair};
-use crate::{Store, registers};
+use crate::Store;
 
 /// Which deliveries.
 #[derive(Debug, Clone, Copy)]
@@ -72,15 +71,6 @@ impl Store {
         );
         let rows = self.readers.read(&statement, scalars).await?;
         Ok(rows.first().map_or(Ok(None), |row| row.int(0))?.unwrap_or_default())
-    }
-
-    /// What the merge remembers of these subjects; those of which it knows nothing are left out.
-    pub async fn registers(&self, subjects: &[Key]) -> Result<Vec<(Key, Register)>> {
-        if subjects.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rows = Rows::new(subjects.len()).text("subject", subjects.iter().map(|key| Some(key.to_string())));
-        registers::read_all(&self.readers.read_over(registers::by_key_statement(), rows).await?)
     }
 
     /// The pair that a membership is of: from what the merge remembers, or else from a delivery.

@@ -224,7 +224,6 @@ impl Came {
 struct Past<'a> {
     store: &'a Store,
     mode: ProfileMode,
-    subject: &'a Key,
     registers: BTreeMap<Key, Register>,
     came: Vec<Came>,
     seen: BTreeSet<String>,
@@ -232,9 +231,9 @@ struct Past<'a> {
 }
 
 impl<'a> Past<'a> {
-    async fn gather(store: &'a Store, mode: ProfileMode, subject: &'a Key) -> Result<Self, faircopy_store::Error> {
+    async fn gather(store: &'a Store, mode: ProfileMode, subject: &Key) -> Result<Self, faircopy_store::Error> {
         let registers = BTreeMap::new();
-        let mut past = Self { store, mode, subject, registers, came: vec![], seen: BTreeSet::new(), older: 0 };
+        let mut past = Self { store, mode, registers, came: vec![], seen: BTreeSet::new(), older: 0 };
         past.remember(&[subject.clone()]).await?;
         match subject {
             Key::User(id) => {

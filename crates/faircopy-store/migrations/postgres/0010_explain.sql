@@ -15,10 +15,16 @@ COMMENT ON COLUMN faircopy.readings.clerk_org_id IS 'of an invitation: whose, so
 CREATE INDEX readings_subject ON faircopy.readings (subject, id);
 CREATE INDEX readings_organization ON faircopy.readings (clerk_org_id) WHERE clerk_org_id IS NOT NULL;
 
--- The newest deliveries of a subject as a range. It takes the place of the index on `entity_id` alone: a delivery writes as many
--- as before.
-CREATE INDEX webhook_deliveries_entity_received ON faircopy.webhook_deliveries (entity_id, received_at, svix_id);
+-- The newest deliveries of a subject, and of whom they speak, as ranges. They take the places of the indexes on these columns alone:
+-- a delivery writes as many as before.
+CREATE INDEX webhook_deliveries_of_entity ON faircopy.webhook_deliveries (entity_id, received_at, svix_id);
 DROP INDEX faircopy.webhook_deliveries_entity;
+CREATE INDEX webhook_deliveries_of_user ON faircopy.webhook_deliveries (clerk_user_id, received_at, svix_id)
+    WHERE clerk_user_id IS NOT NULL;
+DROP INDEX faircopy.webhook_deliveries_user;
+CREATE INDEX webhook_deliveries_of_organization ON faircopy.webhook_deliveries (clerk_org_id, received_at, svix_id)
+    WHERE clerk_org_id IS NOT NULL;
+DROP INDEX faircopy.webhook_deliveries_organization;
 
 -- Searching by the beginning of an address or a name. In the order of bytes, `lower` knows ASCII alone, as SQLite's does.
 CREATE INDEX users_email ON faircopy.users (lower(email COLLATE "C"), clerk_user_id) WHERE email IS NOT NULL;

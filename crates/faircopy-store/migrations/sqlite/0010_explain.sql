@@ -15,10 +15,16 @@ CREATE INDEX readings_subject ON readings (subject);
 -- Of an invitation: whose, so that it goes with the organization.
 CREATE INDEX readings_organization ON readings (clerk_org_id) WHERE clerk_org_id IS NOT NULL;
 
--- The newest deliveries of a subject as a range. It takes the place of the index on `entity_id` alone: a delivery writes as many
--- as before.
-CREATE INDEX webhook_deliveries_entity_received ON webhook_deliveries (entity_id, received_at, svix_id);
+-- The newest deliveries of a subject, and of whom they speak, as ranges. They take the places of the indexes on these columns alone:
+-- a delivery writes as many as before.
+CREATE INDEX webhook_deliveries_of_entity ON webhook_deliveries (entity_id, received_at, svix_id);
 DROP INDEX webhook_deliveries_entity;
+CREATE INDEX webhook_deliveries_of_user ON webhook_deliveries (clerk_user_id, received_at, svix_id)
+    WHERE clerk_user_id IS NOT NULL;
+DROP INDEX webhook_deliveries_user;
+CREATE INDEX webhook_deliveries_of_organization ON webhook_deliveries (clerk_org_id, received_at, svix_id)
+    WHERE clerk_org_id IS NOT NULL;
+DROP INDEX webhook_deliveries_organization;
 
 -- Searching by the beginning of an address or a name; `lower` knows ASCII alone.
 CREATE INDEX users_email ON users (lower(email), clerk_user_id) WHERE email IS NOT NULL;
