@@ -37,6 +37,7 @@ migrations!(
     6 "findings" "0006_findings.sql",
     7 "workspaces" "0007_workspaces.sql",
     8 "cascades" "0008_cascades.sql",
+    9 "erasure" "0009_erasure.sql",
     10 "explain" "0010_explain.sql",
 );
 

@@ -11,7 +11,7 @@ use crate::id::{IdError, InvitationId, MAX_ID_LENGTH, MembershipId, Organization
 use crate::payload::{Key, Message};
 use crate::record::{Generation, Invitation, Member, Organization, Provenance, Stamp, User, column_text};
 use crate::time::Millis;
-use lenient::{Number, Text};
+use lenient::{Number, Object, Text};
 
 /// How far ahead of its signature an event's time may be. A version from the future would freeze its row for ever, so
 /// such a delivery is quarantined (merge.md, hard cases).
@@ -137,12 +137,23 @@ pub struct Event {
     pub event_type: String,
     /// `data.id`, where it is a text that can be shown.
     pub entity_id: Option<String>,
+    /// Whom and what it speaks of besides.
+    pub about: About,
     /// `instance_id`.
     pub instance_id: Option<String>,
     /// The envelope's `timestamp`.
     pub event_at: Option<Millis>,
     /// What follows from it.
     pub reading: Reading,
+}
+
+/// The user and the organization that an event speaks of, where its `entity_id` is neither's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// The user: of a membership, an accepted invitation, a message, a user's own session.
+    pub user: Option<String>,
+    /// The organization: of a membership, an invitation, or whatever names one.
+    pub organization: Option<String>,
 }
 
 /// What follows from an event.
@@ -201,7 +212,14 @@ impl Event {
     #[must_use]
     pub fn unreadable(fault: impl Into<String>) -> Self {
         let reading = Reading::Quarantined(Fault::Unreadable(fault.into()));
-        Self { event_type: String::new(), entity_id: None, instance_id: None, event_at: None, reading }
+        Self {
+            event_type: String::new(),
+            entity_id: None,
+            about: About::default(),
+            instance_id: None,
+            event_at: None,
+            reading,
+        }
     }
 }
 
@@ -236,12 +254,21 @@ pub fn read(message: &Message, context: &Context<'_>) -> Event {
     let envelope = Envelope::of(message);
     let mut event_at = None;
     let reading = interpret(&envelope, &mut event_at, context).unwrap_or_else(Reading::Quarantined);
+    let named = || envelope.data.and_then(Head::of).unwrap_or_default();
+    let (entity_id, about) = match &reading {
+        Reading::Observed(observations) => {
+            let own = observations.first().map(|own| &own.fact);
+            (own.map(|fact| fact.subject().to_owned()), own.and_then(About::of).unwrap_or_else(|| named().about()))
+        }
+        Reading::Ignored | Reading::Quarantined(_) => {
+            let head = named();
+            (head.id.as_deref().map(printable), head.about())
+        }
+    };
     Event {
         event_type: envelope.event_type.as_deref().map(printable).unwrap_or_default(),
-        entity_id: match &reading {
-            Reading::Observed(observations) => observations.first().map(|own| own.fact.subject().to_owned()),
-            Reading::Ignored | Reading::Quarantined(_) => envelope.data.and_then(entity_id),
-        },
+        entity_id,
+        about,
         instance_id: envelope.instance_id.as_deref().map(printable),
         event_at,
         reading,
@@ -316,14 +343,63 @@ pub fn mirrored_types() -> impl Iterator<Item = &'static str> {
     MIRRORED.iter().map(|(event_type, _)| *event_type)
 }
 
-fn entity_id(data: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Head<'a> {
-        #[serde(borrow, default)]
-        id: Text<'a>,
+impl About {
+    /// As far as the event's own fact says it; `None` where its data has to be asked.
+    fn of(fact: &Fact) -> Option<Self> {
+        let pair = |organization: &OrganizationId, user: &UserId| Self {
+            user: Some(user.as_str().to_owned()),
+            organization: Some(organization.as_str().to_owned()),
+        };
+        match fact {
+            Fact::Member(member, ..) => Some(pair(&member.organization, &member.user)),
+            Fact::NoMember(organization, user, ..) => Some(pair(organization, user)),
+            Fact::Invitation(..) | Fact::NoMembership(..) => None,
+            _ => Some(Self::default()),
+        }
     }
-    let head: Head<'_> = serde_json::from_str(data).ok()?;
-    head.id.as_deref().map(printable)
+}
+
+/// The ids that `data` names.
+#[derive(Deserialize, Default)]
+struct Head<'a> {
+    #[serde(borrow, default)]
+    id: Text<'a>,
+    #[serde(borrow, default)]
+    user_id: Text<'a>,
+    #[serde(borrow, default)]
+    organization_id: Text<'a>,
+    #[serde(borrow, default)]
+    public_user_data: Object<UserIdShape<'a>>,
+    #[serde(borrow, default)]
+    organization: Object<IdShape<'a>>,
+}
+
+#[derive(Deserialize)]
+struct UserIdShape<'a> {
+    #[serde(borrow, default)]
+    user_id: Text<'a>,
+}
+
+#[derive(Deserialize)]
+struct IdShape<'a> {
+    #[serde(borrow, default)]
+    id: Text<'a>,
+}
+
+impl<'a> Head<'a> {
+    fn of(data: &'a str) -> Option<Self> {
+        serde_json::from_str(data).ok()
+    }
+
+    fn about(&self) -> About {
+        let embedded = self.public_user_data.0.as_ref().and_then(|user| user.user_id.as_deref());
+        let within = self.organization.0.as_ref().and_then(|organization| organization.id.as_deref());
+        let named = |text: Option<&str>| text.filter(|text| Some(*text) != self.id.as_deref()).map(printable);
+        About {
+            user: named(embedded.or(self.user_id.as_deref())),
+            organization: named(within.or(self.organization_id.as_deref())),
+        }
+    }
 }
 
 /// A text of the sender's that goes into an index and onto a page: at most 128 visible characters.

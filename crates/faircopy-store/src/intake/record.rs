@@ -76,7 +76,8 @@ impl Record {
     /// ignored and is now understood is `stale` until [`Record::corrections`] says otherwise.
     pub(super) fn calls<'b, I: Input>(&self, batch: &'b [I]) -> Vec<Call<'b>> {
         const STATEMENT: &str = "INSERT INTO {s}webhook_deliveries AS t (svix_id, event_type, entity_id, instance_id, \
-            outcome, attempts, conflicts, error, event_at, signed_at, received_at, body_hash, payload) \
+            outcome, attempts, conflicts, error, event_at, signed_at, received_at, body_hash, payload, \
+            clerk_user_id, clerk_org_id) \
             SELECT v.* FROM {rows} AS v WHERE true \
             ON CONFLICT (svix_id) DO UPDATE SET attempts = t.attempts + excluded.attempts, \
             conflicts = t.conflicts + CASE WHEN t.body_hash <> excluded.body_hash THEN excluded.attempts ELSE 0 END, \
@@ -172,4 +173,6 @@ fn rows<'b, I: Input>(round: &[Group], batch: &'b [I]) -> Rows<'b> {
         .time("received_at", all().map(|arrival| Some(arrival.received_at)))
         .int("body_hash", all().map(|arrival| Some(arrival.body_hash)))
         .text("payload", all().map(|arrival| arrival.content.payload.as_deref()))
+        .text("clerk_user_id", event().map(|event| event.about.user.as_deref()))
+        .text("clerk_org_id", event().map(|event| event.about.organization.as_deref()))
 }

@@ -45,7 +45,7 @@ on_postgres!(
 );
 
 const TABLES: [&str; 4] = ["users", "organizations", "organization_members", "organization_invitations"];
-const OWN: [&str; 16] = [
+const OWN: [&str; 18] = [
     "webhook_deliveries",
     "registers",
     "changes",
@@ -61,6 +61,8 @@ const OWN: [&str; 16] = [
     "cascades",
     "cascade_counts",
     "outbox",
+    "erasures",
+    "walks",
     "readings",
 ];
 
