@@ -335,7 +335,9 @@ impl fmt::Display for Finding {
             Self::OlderMembership(known) => write!(out, "of an older membership; {known} came after it"),
             Self::Part => out.write_str("a part, where nothing more was known"),
             Self::OlderPart => out.write_str("a part, older than the part that was known"),
-            Self::KnownInFull => out.write_str("a full snapshot was known, and a part or a token changes nothing of it"),
+            Self::KnownInFull => {
+                out.write_str("a full snapshot was known, and a part or a token changes nothing of it")
+            }
             Self::Denied(at) => write!(out, "not younger than the end, or the read that found nothing, of {at}"),
             Self::Token => out.write_str("a session token spoke for it, until a delivery or a read of Clerk says more"),
             Self::OlderToken => out.write_str("a younger token was known"),

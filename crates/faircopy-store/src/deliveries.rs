@@ -152,11 +152,7 @@ impl Store {
 }
 
 pub(crate) fn whole(row: &Row) -> Result<Delivery> {
-    Ok(Delivery {
-        summary: summary(row)?,
-        payload: row.text(11)?,
-        body_hash: row.int(12)?.unwrap_or_default(),
-    })
+    Ok(Delivery { summary: summary(row)?, payload: row.text(11)?, body_hash: row.int(12)?.unwrap_or_default() })
 }
 
 fn summary(row: &Row) -> Result<DeliverySummary> {

@@ -92,7 +92,12 @@ const ORGANIZATIONS: Listed<OrganizationRecord> = Listed {
 
 impl Store {
     /// Users in the order of their ids; or those whose id is this text, or whose address or name begins with it.
-    pub async fn find_users(&self, search: Option<&str>, after: Option<Place>, limit: usize) -> Result<Found<UserRecord>> {
+    pub async fn find_users(
+        &self,
+        search: Option<&str>,
+        after: Option<Place>,
+        limit: usize,
+    ) -> Result<Found<UserRecord>> {
         self.find(&USERS, search, after, limit).await
     }
 
@@ -181,13 +186,7 @@ impl Store {
     }
 
     /// Part 0 finds an id, and each further part what one of the searched columns begins with.
-    async fn search<T>(
-        &self,
-        listed: &Listed<T>,
-        text: &str,
-        after: Option<Place>,
-        limit: usize,
-    ) -> Result<Found<T>> {
+    async fn search<T>(&self, listed: &Listed<T>, text: &str, after: Option<Place>, limit: usize) -> Result<Found<T>> {
         let prefix = text.to_ascii_lowercase();
         let begins = |row: &T, column: &str| {
             (listed.text_of)(row, column).is_some_and(|found| found.to_ascii_lowercase().starts_with(&prefix))

@@ -2,11 +2,11 @@
 
 use faircopy_core::id::{MembershipId, OrganizationId, UserId};
 
+use crate::Store;
 use crate::deliveries::{self, Delivery};
 use crate::engine::Value;
 use crate::error::Result;
 use crate::provisional::{self, Pair};
-use crate::Store;
 
 /// Which deliveries.
 #[derive(Debug, Clone, Copy)]
@@ -75,8 +75,7 @@ impl Store {
 
     /// The pair that a membership is of: from what the merge remembers, or else from a delivery.
     pub async fn pair_of(&self, membership: &MembershipId) -> Result<Option<Pair>> {
-        const REMEMBERED: &str =
-            "SELECT clerk_org_id, clerk_user_id FROM {s}registers WHERE generation_id = $1 AND clerk_user_id IS NOT NULL";
+        const REMEMBERED: &str = "SELECT clerk_org_id, clerk_user_id FROM {s}registers WHERE generation_id = $1 AND clerk_user_id IS NOT NULL";
         const DELIVERED: &str = "SELECT clerk_org_id, clerk_user_id FROM {s}webhook_deliveries WHERE entity_id = $1 \
             AND clerk_org_id IS NOT NULL AND clerk_user_id IS NOT NULL ORDER BY received_at DESC LIMIT 1";
         for statement in [REMEMBERED, DELIVERED] {

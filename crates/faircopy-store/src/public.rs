@@ -172,8 +172,11 @@ pub fn row((record, source): &explain::Row, workspaces: WorkspaceMode, now: Mill
         }
     };
     times.insert(0, json!(source.as_str()));
-    let mut row: Row =
-        columns.iter().zip(values.into_iter().chain(times)).map(|((name, _), value)| ((*name).to_owned(), value)).collect();
+    let mut row: Row = columns
+        .iter()
+        .zip(values.into_iter().chain(times))
+        .map(|((name, _), value)| ((*name).to_owned(), value))
+        .collect();
     if matches!(record, Record::User(_)) && row["workspace_id"].is_null() {
         row.remove("workspace_id");
     }

@@ -247,7 +247,8 @@ impl<'a> Past<'a> {
             Key::Pair(organization, user) => {
                 past.deliveries(About::Pair(organization, user), true, MAX_OWN).await?;
                 past.remember(&[Key::Organization(organization.clone()), Key::User(user.clone())]).await?;
-                past.parent(&Key::Organization(organization.clone()), "organization.deleted", "no_organization").await?;
+                past.parent(&Key::Organization(organization.clone()), "organization.deleted", "no_organization")
+                    .await?;
                 past.parent(&Key::User(user.clone()), "user.deleted", "no_user").await?;
             }
             Key::Membership(id) => past.deliveries(About::Object(id.as_str()), true, MAX_OWN).await?,
@@ -409,5 +410,7 @@ fn deletion(delivery: &Delivery) -> Option<String> {
         ["user.deleted", "organization.deleted", MEMBERSHIP_DELETED].contains(&summary.event_type.as_str());
     let id = summary.entity_id.as_deref().filter(|_| is_deletion)?;
     let event_at = summary.event_at.as_deref().and_then(Millis::parse).map(|at| at.0);
-    Some(json!({ "type": summary.event_type, "timestamp": event_at, "data": { "id": id, "deleted": true } }).to_string())
+    Some(
+        json!({ "type": summary.event_type, "timestamp": event_at, "data": { "id": id, "deleted": true } }).to_string(),
+    )
 }

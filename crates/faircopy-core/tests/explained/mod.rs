@@ -146,7 +146,9 @@ fn what_is_explained_at_any_time_is_what_the_merge_gave_then() {
         let course = Course::random(&history, &mut dice);
         for subject in course.subjects() {
             let explained = explain(&subject, &course.told(&subject, 0, false));
-            for (place, (row, real)) in rows_over(&explained, 0, course.came.len()).iter().zip(&course.after).enumerate() {
+            for (place, (row, real)) in
+                rows_over(&explained, 0, course.came.len()).iter().zip(&course.after).enumerate()
+            {
                 let real = row_of(&subject, &real.rows);
                 demand(*row == real, "explained", || format!("{subject} at {place}: {row:#?} instead of {real:#?}"))?;
             }
@@ -174,7 +176,9 @@ fn what_is_said_to_be_complete_is_right_whatever_was_forgotten() {
             for (row, place) in rows.iter().zip(from..).filter(|(_, place)| i64::try_from(*place).unwrap() >= since.0) {
                 let real = row_of(&subject, &course.after[place].rows);
                 demand(*row == real, "complete", || {
-                    format!("{subject} at {place}, from {from}, since {since:?}: {row:#?} instead of {real:#?}\n{explained:#?}")
+                    format!(
+                        "{subject} at {place}, from {from}, since {since:?}: {row:#?} instead of {real:#?}\n{explained:#?}"
+                    )
                 })?;
             }
         }

@@ -69,10 +69,10 @@ async fn what_brought_news_is_written_down_and_nothing_else(db: &Db) {
     learn(&mut writer, token("org_1", "user_a", 3)).await;
     assert_eq!(db.store.readings(&key("user_a"), 9).await.unwrap().len(), 1, "a token says nothing new of the user");
     let pair = db.store.readings(&key("org_1/user_a"), 9).await.unwrap();
-    assert_eq!(pair.iter().map(|reading| (reading.source.as_str(), reading.kind.as_str())).collect::<Vec<_>>(), [(
-        "token",
-        "token_member"
-    )]);
+    assert_eq!(
+        pair.iter().map(|reading| (reading.source.as_str(), reading.kind.as_str())).collect::<Vec<_>>(),
+        [("token", "token_member")]
+    );
     assert_eq!(db.store.readings(&key("org_1"), 9).await.unwrap()[0].kind, "part_of_organization");
 
     let fence = writer.take_lease("sweep", "test", NOW, 1000).await.unwrap().unwrap();
@@ -123,7 +123,8 @@ async fn readings_are_forgotten_a_few_at_a_time(db: &Db) {
     assert_eq!(writer.forget_readings(old, 2).await.unwrap(), 2);
     assert_eq!(writer.forget_readings(old, 2).await.unwrap(), 1, "of the next two one is young enough");
     assert_eq!(writer.forget_readings(old, 2).await.unwrap(), 0);
-    let left: Vec<_> = db.store.readings(&key("user_a"), 9).await.unwrap().iter().map(|reading| reading.updated_at).collect();
+    let left: Vec<_> =
+        db.store.readings(&key("user_a"), 9).await.unwrap().iter().map(|reading| reading.updated_at).collect();
     assert_eq!(left, [Some(Millis(at(5))), Some(Millis(at(4)))]);
 }
 
@@ -191,7 +192,9 @@ async fn a_record_is_shown_as_its_row(db: &Db) {
         ("msg_4", "organizationInvitation.created", invitation("orginv_1", "org_1", 1, 5, "pending")),
     ] {
         let arrival = event(svix_id, event_type, 1, &data);
-        let faircopy_core::event::Reading::Observed(said) = &arrival.content.event.reading else { panic!("understood") };
+        let faircopy_core::event::Reading::Observed(said) = &arrival.content.event.reading else {
+            panic!("understood")
+        };
         let record = match said[0].fact.clone() {
             Fact::User(user, _) => Record::User(user),
             Fact::Organization(organization, _) => Record::Organization(organization),

@@ -196,7 +196,8 @@ pub(super) async fn members(
         _ => return Err(Problem::new("invalid-parameter", "Name either `organization` or `user`.")),
     };
     let named = |id: Option<&str>| id.unwrap_or_default().to_owned();
-    let (user, organization) = (named(user.as_ref().map(UserId::as_str)), named(organization.as_ref().map(|id| id.as_str())));
+    let (user, organization) =
+        (named(user.as_ref().map(UserId::as_str)), named(organization.as_ref().map(|id| id.as_str())));
     let scope = Scope { list: "/admin/v1/members", user: &user, organization: &organization };
     let cursors = Sealer::of(&app).await?;
     let after = query.after.map(|after| cursors.open(scope, &after)).transpose()?;
@@ -271,7 +272,8 @@ async fn compare(app: &App, subject: &Key, answer: Answer<Option<Item>>) -> Resu
     let columns: BTreeMap<&String, &Value> = theirs.as_ref().or(copy.as_ref()).into_iter().flatten().collect();
     // Where a row came from, and the workspace that follows from memberships, are the copy's own.
     let is_theirs = |column: &&String| {
-        *column != "provenance" && (*column != "workspace_id" || theirs.as_ref().is_none_or(|row| row.contains_key(*column)))
+        *column != "provenance"
+            && (*column != "workspace_id" || theirs.as_ref().is_none_or(|row| row.contains_key(*column)))
     };
     let value = |row: Option<&Row>, column: &String| row.and_then(|row| row.get(column)).cloned().unwrap_or_default();
     let fields: Vec<Field> = columns

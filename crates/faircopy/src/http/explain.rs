@@ -40,6 +40,7 @@ pub(super) async fn show(
     let Path(text) = subject.map_err(|_| no_id())?;
     let subject = explain::subject(&text).ok_or_else(no_id)?;
     let found = explain::explain(&app.store, app.config.profile_mode, &subject, as_of, app.clock.now()).await?;
-    let unknown = || Problem::new("record-not-found", format!("Nothing was ever told of {subject}, as far as is stored."));
+    let unknown =
+        || Problem::new("record-not-found", format!("Nothing was ever told of {subject}, as far as is stored."));
     found.map(Json).ok_or_else(unknown)
 }

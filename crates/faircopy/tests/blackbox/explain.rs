@@ -58,9 +58,13 @@ async fn explain_tells_who_won_and_what_was_held_then() {
         assert_eq!((&then["is_complete"], &then["stored"]["first_name"]), (&json!(true), &json!("Augusta")));
 
         let table = explain(&place, &["orgmem_1"], 0).await;
-        for part in
-            ["msg_5", "organizationMembership.updated", "absorbed", "this membership had ended", "org_a/user_a: no row now"]
-        {
+        for part in [
+            "msg_5",
+            "organizationMembership.updated",
+            "absorbed",
+            "this membership had ended",
+            "org_a/user_a: no row now",
+        ] {
             assert!(table.stdout.contains(part), "{part}: {table:?}");
         }
         let table = explain(&place, &["user_a", "--as-of", "2020-01-01T00:00:00Z"], 0).await;

@@ -51,7 +51,10 @@ async fn a_history_is_explained_as_it_came() {
         assert_eq!(steps(&now), expected, "{now:#}");
         assert_eq!((&now["subject"], &now["as_of"], &now["older"]), (&json!("user_a"), &Value::Null, &json!(0)));
         assert_eq!((&now["row"]["first_name"], &now["stored"]["first_name"]), (&json!("Augusta"), &json!("Augusta")));
-        assert_eq!((&now["agrees"], &now["verdict"], &now["is_complete"]), (&json!(true), &json!("agrees"), &json!(true)));
+        assert_eq!(
+            (&now["agrees"], &now["verdict"], &now["is_complete"]),
+            (&json!(true), &json!("agrees"), &json!(true))
+        );
         assert_eq!(now["complete_since"], now["steps"][0]["at"]);
         assert_eq!(now["steps"][1]["svix_id"], "msg_2");
         assert_eq!(now["steps"][1]["row_after"]["first_name"], "Augusta");
@@ -98,7 +101,8 @@ async fn a_removed_member_stays_removed_and_it_is_said_why() {
             ("msg_2", "organizationMembership.deleted", THEN),
             ("msg_3", "organizationMembership.updated", THEN + 50),
         ] {
-            app.outcome(id, event(event_type, &membership("orgmem_1", "org_a", "user_a", updated_at)).to_string()).await;
+            app.outcome(id, event(event_type, &membership("orgmem_1", "org_a", "user_a", updated_at)).to_string())
+                .await;
             clock.advance(1000);
         }
         let expected = vec![("first", "won"), ("deleted", "ended"), ("after-removal", "absorbed")];
@@ -110,7 +114,8 @@ async fn a_removed_member_stays_removed_and_it_is_said_why() {
         // The organization is known from what the membership embeds.
         let found = app.admin_json("/admin/v1/explain/org_a").await;
         assert_eq!(steps(&found), [("first", "won"), ("same-content", "same")], "{found:#}");
-        app.outcome("msg_4", event("organization.deleted", &json!({ "id": "org_a", "deleted": true })).to_string()).await;
+        app.outcome("msg_4", event("organization.deleted", &json!({ "id": "org_a", "deleted": true })).to_string())
+            .await;
         let found = app.admin_json("/admin/v1/explain/org_a%2Fuser_a").await;
         assert_eq!(steps(&found)[3], ("organization-deleted", "ended"), "{found:#}");
         assert_eq!(found["verdict"], "agrees");
@@ -175,8 +180,12 @@ async fn the_copy_is_compared_with_clerk_field_by_field() {
         app.outcome("msg_1", named("user_a", "Old", "old@mail.example", THEN)).await;
         let path = "/admin/v1/users/user_a/compare";
         let found = app.admin_json(path).await;
-        assert_eq!((&found["agrees"], &found["in_copy"], &found["in_clerk"]), (&json!(false), &json!(true), &json!(true)));
-        let field = |name: &str| found["fields"].as_array().unwrap().iter().find(|field| field["column"] == name).cloned();
+        assert_eq!(
+            (&found["agrees"], &found["in_copy"], &found["in_clerk"]),
+            (&json!(false), &json!(true), &json!(true))
+        );
+        let field =
+            |name: &str| found["fields"].as_array().unwrap().iter().find(|field| field["column"] == name).cloned();
         let expected = json!({ "column": "first_name", "copy": "Old", "clerk": "Ada", "agrees": false });
         assert_eq!(field("first_name"), Some(expected), "{found:#}");
         assert_eq!(field("banned").unwrap()["agrees"], json!(true), "{found:#}");
@@ -234,7 +243,10 @@ async fn users_organizations_and_members_are_listed_and_searched() {
         let everybody = app.admin_json("/admin/v1/users").await;
         assert_eq!(ids(&everybody, "clerk_user_id").len(), 3);
         let detail = app.admin_json("/admin/v1/users/user_1").await;
-        assert_eq!((&detail["name"], &detail["memberships"][0]["name"]), (&json!("Ada 1 Lovelace"), &json!("The firm")));
+        assert_eq!(
+            (&detail["name"], &detail["memberships"][0]["name"]),
+            (&json!("Ada 1 Lovelace"), &json!("The firm"))
+        );
         let detail = app.admin_json("/admin/v1/organizations/org_a").await;
         assert_eq!((&detail["name"], &detail["members"]), (&json!("The firm"), &json!(3)));
         assert_eq!(ids(&app.admin_json("/admin/v1/organizations?search=the").await, "clerk_org_id"), ["org_a"]);
@@ -246,7 +258,10 @@ async fn users_organizations_and_members_are_listed_and_searched() {
         let path = format!("/admin/v1/members?user=user_1&after={after}");
         assert_problem(&app.admin("GET", &path).await, 400, "invalid-parameter");
         let page = app.admin_json("/admin/v1/members?user=user_1").await;
-        assert_eq!((ids(&page, "clerk_org_id"), &page["data"][0]["name"]), (vec!["org_a".to_owned()], &json!("The firm")));
+        assert_eq!(
+            (ids(&page, "clerk_org_id"), &page["data"][0]["name"]),
+            (vec!["org_a".to_owned()], &json!("The firm"))
+        );
         for path in ["/admin/v1/users/user_x", "/admin/v1/users/ada", "/admin/v1/organizations/org_x"] {
             assert_problem(&app.admin("GET", path).await, 404, "record-not-found");
         }
