@@ -221,6 +221,10 @@ pub enum Finding {
     OlderToken,
     /// The end.
     Ended,
+    /// The end of the membership, after which a token was issued that speaks for the pair.
+    EndedBeforeToken,
+    /// An end that is not older than the token that had spoken for the pair alone.
+    TokenEnded,
     /// The end of what the subject belongs to.
     ParentEnded(Whose),
     /// The end was known.
@@ -237,6 +241,8 @@ pub enum Finding {
     NotFound,
     /// A read of Clerk found nothing where a full snapshot is known: one read is no proof.
     NotFoundAgainstFull,
+    /// A read of Clerk had found nothing before the part, or the token, that is shown.
+    NotFoundEarlier,
     /// A read of Clerk found nothing where nothing was shown.
     NotFoundEither,
     /// It brought nothing when it came: what it lost against is not kept, or is told after it.
@@ -271,6 +277,8 @@ impl Finding {
             Self::Token => "token",
             Self::OlderToken => "older-token",
             Self::Ended => "deleted",
+            Self::EndedBeforeToken => "deleted-token-stays",
+            Self::TokenEnded => "token-ended",
             Self::ParentEnded(Whose::Organization) => "organization-deleted",
             Self::ParentEnded(_) => "user-deleted",
             Self::EndedBefore => "deleted-before",
@@ -283,6 +291,7 @@ impl Finding {
             Self::Absorbed(Whose::User, _) => "after-user-deletion",
             Self::NotFound => "not-found",
             Self::NotFoundAgainstFull => "not-found-no-proof",
+            Self::NotFoundEarlier => "not-found-earlier",
             Self::NotFoundEither => "not-found-nothing-shown",
             Self::NoNewsThen => "no-news-then",
             Self::Ignored => "ignored",
@@ -297,12 +306,12 @@ impl Finding {
         match self {
             Self::First | Self::Newer(_) | Self::NewerMembership(_) => Outcome::Won,
             Self::Part | Self::Token => Outcome::Filled,
-            Self::Ended | Self::ParentEnded(_) | Self::EndedAhead => Outcome::Ended,
-            Self::NotFound => Outcome::Withdrawn,
+            Self::Ended | Self::EndedBeforeToken | Self::ParentEnded(_) | Self::EndedAhead => Outcome::Ended,
+            Self::NotFound | Self::TokenEnded => Outcome::Withdrawn,
             Self::Same | Self::EndedBefore | Self::NotFoundEither | Self::UnknownMembershipEnded => Outcome::Same,
             Self::Older(_) | Self::OlderMembership(_) | Self::OlderPart | Self::OlderToken => Outcome::Lost,
             Self::KnownInFull | Self::Denied(_) | Self::OlderMembershipEnded(_) => Outcome::Lost,
-            Self::NotFoundAgainstFull | Self::NoNewsThen => Outcome::Lost,
+            Self::NotFoundAgainstFull | Self::NotFoundEarlier | Self::NoNewsThen => Outcome::Lost,
             Self::Absorbed(..) => Outcome::Absorbed,
             Self::Ignored => Outcome::Ignored,
             Self::Quarantined(_) => Outcome::Quarantined,
@@ -342,6 +351,8 @@ impl fmt::Display for Finding {
             Self::Token => out.write_str("a session token spoke for it, until a delivery or a read of Clerk says more"),
             Self::OlderToken => out.write_str("a younger token was known"),
             Self::Ended => out.write_str("deleted: nothing brings it back"),
+            Self::EndedBeforeToken => out.write_str("deleted; a session token that is younger speaks for the pair"),
+            Self::TokenEnded => out.write_str("an end that is not older than the session token that had spoken for it"),
             Self::ParentEnded(Whose::Organization) => out.write_str("the organization was deleted, and this with it"),
             Self::ParentEnded(_) => out.write_str("the user was deleted, and this with them"),
             Self::EndedBefore => out.write_str("the deletion was known"),
@@ -362,6 +373,7 @@ impl fmt::Display for Finding {
             Self::NotFoundAgainstFull => {
                 out.write_str("Clerk did not find it; against a full snapshot one read is no proof")
             }
+            Self::NotFoundEarlier => out.write_str("Clerk had not found it, before the part or the token that is shown"),
             Self::NotFoundEither => out.write_str("Clerk did not find it, and nothing was shown"),
             Self::NoNewsThen => out.write_str(
                 "it brought nothing new when it came; what it lost against is not kept, or is told after it",
@@ -469,8 +481,15 @@ impl<'a> Replay<'a> {
         }
         let after = workset.register(self.subject).cloned().unwrap_or_default();
         let finding = self.describe(&observation.fact, &after);
+        let had_token = matches!(self.row, Some((_, Provenance::Token)));
         self.apply(workset.finish());
-        finding
+        match finding {
+            Finding::Ended if self.row.is_some() => Finding::EndedBeforeToken,
+            Finding::EndedBefore | Finding::OlderMembershipEnded(_) if had_token && self.row.is_none() => {
+                Finding::TokenEnded
+            }
+            finding => finding,
+        }
     }
 
     /// As the tables are written.
@@ -541,17 +560,19 @@ impl<'a> Replay<'a> {
             Fact::UserNotFound(..) | Fact::OrganizationNotFound(..) => match absorbed(before, Whose::Own) {
                 Some(absorbed) => absorbed,
                 None if before.full.is_some() => Finding::NotFoundAgainstFull,
-                None if self.row.is_some() && !shows_part(after) => Finding::NotFound,
-                None => Finding::NotFoundEither,
+                None if self.row.is_none() => Finding::NotFoundEither,
+                None if shows_part(after) => Finding::NotFoundEarlier,
+                None => Finding::NotFound,
             },
             Fact::NotAMember(_, _, at) => match &self.row {
-                Some((_, Provenance::Token)) if before.token.as_ref().is_some_and(|word| word.issued_at <= *at) => {
-                    Finding::NotFound
+                Some((_, Provenance::Token)) if before.token.as_ref().is_some_and(|word| word.issued_at > *at) => {
+                    Finding::NotFoundEarlier
                 }
+                Some((_, Provenance::Token)) => Finding::NotFound,
                 Some(_) => Finding::NotFoundAgainstFull,
                 None => Finding::NotFoundEither,
             },
-            Fact::TokenMember(_, issued_at) => token(before, *issued_at),
+            Fact::TokenMember(_, issued_at) => token(before, *issued_at, after),
         }
     }
 
@@ -630,13 +651,13 @@ fn shows_part(register: &Register) -> bool {
     register.partial.is_some_and(|part| register.last_end.is_none_or(|end| part.event_at > end))
 }
 
-fn token(before: &Register, issued_at: Millis) -> Finding {
+fn token(before: &Register, issued_at: Millis, after: &Register) -> Finding {
     let is_live = before.generation.is_some() && before.tombstone.is_none();
     match (&before.token, before.last_end) {
         _ if is_live => Finding::KnownInFull,
         (_, Some(end)) if issued_at <= end => Finding::Denied(end),
+        (known, _) if *known != after.token => Finding::Token,
         (Some(known), _) if known.issued_at > issued_at => Finding::OlderToken,
-        (Some(known), _) if known.issued_at == issued_at => Finding::Same,
-        _ => Finding::Token,
+        _ => Finding::Same,
     }
 }

@@ -127,7 +127,9 @@ fn check_words(subject: &Key, course: &Course, explained: &Explained) -> Verdict
                 let mut told = course.came[step.told].iter().filter_map(|observation| content(&observation.fact));
                 row.is_some_and(|(record, _)| told.any(|told| told == *record))
             }
-            Outcome::Ended | Outcome::Withdrawn => row.is_none(),
+            Outcome::Withdrawn => row.is_none(),
+            // A younger token may speak for a pair whose membership has ended.
+            Outcome::Ended => row.is_none_or(|(_, source)| *source == Provenance::Token),
             Outcome::Same => row.map(|(record, _)| record) == before.as_ref().map(|(record, _)| record),
             Outcome::Lost | Outcome::Absorbed => step.row == before,
             Outcome::Ignored | Outcome::Quarantined | Outcome::Erased => false,
