@@ -17,12 +17,12 @@ CREATE INDEX readings_organization ON readings (clerk_org_id) WHERE clerk_org_id
 
 -- The newest deliveries of a subject, and of whom they speak, as ranges. They take the places of the indexes on these columns alone:
 -- a delivery writes as many as before.
-CREATE INDEX webhook_deliveries_of_entity ON webhook_deliveries (entity_id, received_at, svix_id);
+CREATE INDEX webhook_deliveries_of_entity ON webhook_deliveries (entity_id, received_at);
 DROP INDEX webhook_deliveries_entity;
-CREATE INDEX webhook_deliveries_of_user ON webhook_deliveries (clerk_user_id, received_at, svix_id)
+CREATE INDEX webhook_deliveries_of_user ON webhook_deliveries (clerk_user_id, received_at)
     WHERE clerk_user_id IS NOT NULL;
 DROP INDEX webhook_deliveries_user;
-CREATE INDEX webhook_deliveries_of_organization ON webhook_deliveries (clerk_org_id, received_at, svix_id)
+CREATE INDEX webhook_deliveries_of_organization ON webhook_deliveries (clerk_org_id, received_at)
     WHERE clerk_org_id IS NOT NULL;
 DROP INDEX webhook_deliveries_organization;
 
