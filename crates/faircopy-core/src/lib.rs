@@ -9,12 +9,14 @@
 //! whether a session is good, and reads it into observations of the same kind.
 //! [`retry`] says when what failed is tried again, and [`courier`] when a service outside may be called at all.
 //! [`sweep`] decides how lists of Clerk's are read from end to end, and what may be concluded from what they lack.
+//! [`explain`] says of everything that was learned of a subject what the merge made of it.
 //! [`cascade`] says what goes with an organization or a user, in which order, and what one such deletion waits for.
 
 pub mod cascade;
 pub mod courier;
 pub mod event;
 pub mod example;
+pub mod explain;
 pub mod heartbeat;
 pub mod id;
 pub mod merge;

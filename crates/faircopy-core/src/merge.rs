@@ -49,6 +49,23 @@ impl fmt::Display for Key {
     }
 }
 
+impl Key {
+    /// Reads what [`fmt::Display`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some((organization, user)) = text.split_once('/') {
+            return Some(Self::Pair(OrganizationId::parse(organization).ok()?, UserId::parse(user).ok()?));
+        }
+        match text.split_once('_')?.0 {
+            "user" => UserId::parse(text).ok().map(Self::User),
+            "org" => OrganizationId::parse(text).ok().map(Self::Organization),
+            "orgmem" => MembershipId::parse(text).ok().map(Self::Membership),
+            "orginv" => InvitationId::parse(text).ok().map(Self::Invitation),
+            _ => None,
+        }
+    }
+}
+
 /// What is remembered of one subject. Which parts are used depends on the [`Key`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Register {
@@ -116,6 +133,30 @@ pub struct Changes {
     pub invitations: BTreeMap<InvitationId, Change<Invitation>>,
     /// Registers that changed.
     pub registers: BTreeMap<Key, Register>,
+}
+
+impl Fact {
+    /// The register of what it is about.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match self {
+            Self::User(user, _) | Self::PartOfUser(user, _) => Key::User(user.id.clone()),
+            Self::NoUser(id, _) | Self::UserNotFound(id, _) => Key::User(id.clone()),
+            Self::Organization(organization, _) | Self::PartOfOrganization(organization, _) => {
+                Key::Organization(organization.id.clone())
+            }
+            Self::NoOrganization(id, _) | Self::OrganizationNotFound(id, _) => Key::Organization(id.clone()),
+            Self::Member(member, ..) | Self::TokenMember(member, _) => {
+                Key::Pair(member.organization.clone(), member.user.clone())
+            }
+            Self::NoMember(organization, user, ..) | Self::NotAMember(organization, user, _) => {
+                Key::Pair(organization.clone(), user.clone())
+            }
+            Self::NoMembership(id, _) => Key::Membership(id.clone()),
+            Self::Invitation(invitation, _) => Key::Invitation(invitation.id.clone()),
+            Self::NoInvitation(id, _) => Key::Invitation(id.clone()),
+        }
+    }
 }
 
 impl Observation {
@@ -207,14 +248,17 @@ impl Workset {
     /// Whether the observation's own subject has two snapshots of one `updated_at` and different content.
     #[must_use]
     pub fn is_contested(&self, observation: &Observation) -> bool {
-        let own = match &observation.fact {
-            Fact::User(user, _) => Key::User(user.id.clone()),
-            Fact::Organization(organization, _) => Key::Organization(organization.id.clone()),
-            Fact::Member(member, ..) => Key::Pair(member.organization.clone(), member.user.clone()),
-            Fact::Invitation(invitation, _) => Key::Invitation(invitation.id.clone()),
-            _ => return false,
-        };
-        self.registers.get(&own).is_some_and(|register| register.contested)
+        let is_whole = matches!(
+            observation.fact,
+            Fact::User(..) | Fact::Organization(..) | Fact::Member(..) | Fact::Invitation(..)
+        );
+        is_whole && self.registers.get(&observation.fact.key()).is_some_and(|register| register.contested)
+    }
+
+    /// What is remembered of a subject by now.
+    #[must_use]
+    pub fn register(&self, key: &Key) -> Option<&Register> {
+        self.registers.get(key)
     }
 
     /// What must be written.

@@ -1,5 +1,6 @@
 //! What is mirrored: the columns of the public tables (contract.md, section 4), and when a snapshot is newer.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -37,7 +38,7 @@ impl Provenance {
 
 /// Which of two snapshots of one subject is newer: by Clerk's `updated_at`, then by the time of the event, then by the
 /// hash of the content, so that every replica decides alike (merge.md).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Stamp {
     /// The object's own `updated_at`.
     pub updated_at: Millis,
@@ -56,7 +57,7 @@ impl Stamp {
 }
 
 /// One generation of a membership: the order in which a person joined one organization again and again.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Generation {
     /// When this membership was created.
     pub created_at: Millis,
@@ -65,7 +66,7 @@ pub struct Generation {
 }
 
 /// A user's row. In minimal mode all but the ids, the link and the times are `None`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// `clerk_user_id`.
     pub id: UserId,
@@ -80,7 +81,7 @@ pub struct User {
 }
 
 /// The profile columns of `users`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Profile {
     /// The application's own id for the user.
     pub external_id: Option<String>,
@@ -117,7 +118,7 @@ impl Profile {
 }
 
 /// An organization's row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Organization {
     /// `clerk_org_id`.
     pub id: OrganizationId,
@@ -152,7 +153,7 @@ impl Organization {
 }
 
 /// A member's row: the effective membership of one pair.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// `clerk_org_id`.
     pub organization: OrganizationId,
@@ -171,7 +172,7 @@ pub struct Member {
 }
 
 /// An invitation's row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invitation {
     /// `clerk_invitation_id`.
     pub id: InvitationId,

@@ -16,6 +16,7 @@
 //! `FAIRCOPY_TEST_HISTORIES=1000000` asks for more histories, `FAIRCOPY_TEST_SEED=<seed>` repeats one.
 
 mod copy;
+mod explained;
 mod history;
 mod mutants;
 mod oracle;

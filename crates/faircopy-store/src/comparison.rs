@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use faircopy_core::Millis;
 use faircopy_core::Observation;
 use faircopy_core::event::Fact;
+use faircopy_core::explain::{self, Record};
 use faircopy_core::id::{OrganizationId, UserId};
 use faircopy_core::record::Member;
 
@@ -49,6 +50,29 @@ impl Store {
         let invited = owned(&invitations, |put| records::invitation_rows(put, now));
         found.extend(self.compare(&INVITATIONS, invited).await?);
         found.iter().map(difference).collect()
+    }
+
+    /// The difference between a row as it should be and the stored one. As in [`Store::differences`] a row that only a token speaks
+    /// for is always told.
+    pub async fn difference(&self, (record, source): &explain::Row, now: Millis) -> Result<Option<Difference>> {
+        let (source, mode) = (*source, self.workspaces);
+        let found = match record {
+            Record::User(user) => {
+                self.compare(&USERS, owned(&vec![(&user.id, user, source)], records::user_rows)).await?
+            }
+            Record::Organization(organization) => {
+                let put = vec![(&organization.id, organization, source)];
+                self.compare(&ORGANIZATIONS, owned(&put, |put| records::organization_rows(put, mode))).await?
+            }
+            Record::Member(member) => {
+                self.compare(&MEMBERS, owned(&vec![(&pair(member), member, source)], records::member_rows)).await?
+            }
+            Record::Invitation(invitation) => {
+                let put = vec![(&invitation.id, invitation, source)];
+                self.compare(&INVITATIONS, owned(&put, |put| records::invitation_rows(put, now))).await?
+            }
+        };
+        found.first().map(difference).transpose()
     }
 
     async fn compare(&self, statement: &'static str, rows: Rows<'static>) -> Result<Vec<Row>> {

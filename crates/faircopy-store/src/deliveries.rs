@@ -1,5 +1,7 @@
 //! The audit table, for people and for replay.
 
+use std::sync::LazyLock;
+
 use faircopy_core::Millis;
 
 use crate::Store;
@@ -85,6 +87,9 @@ pub struct Arrived {
 const COLUMNS: &str = "svix_id, event_type, entity_id, instance_id, outcome, attempts, conflicts, error, \
     {time event_at}, {time signed_at}, {time received_at}, {time erased_at}";
 
+/// The columns of [`whole`].
+pub(crate) static WHOLE: LazyLock<String> = LazyLock::new(|| format!("{COLUMNS}, payload, body_hash"));
+
 impl Store {
     /// Deliveries in the order of arrival, newest first or oldest first, after a cursor `(received_at, svix_id)`.
     pub async fn deliveries(
@@ -139,20 +144,18 @@ impl Store {
 
     /// One delivery with its payload.
     pub async fn delivery(&self, svix_id: &str) -> Result<Option<Delivery>> {
-        let statement = format!("SELECT {COLUMNS}, payload, body_hash FROM {{s}}webhook_deliveries WHERE svix_id = $1");
-        let rows = self.readers.read(&statement, vec![svix_id.into()]).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        Ok(Some(Delivery {
-            summary: summary(row)?,
-            payload: row.text(12)?,
-            body_hash: row.int(13)?.unwrap_or_default(),
-        }))
+        let statement = format!("SELECT {} FROM {{s}}webhook_deliveries WHERE svix_id = $1", WHOLE.as_str());
+        self.readers.read(&statement, vec![svix_id.into()]).await?.first().map(whole).transpose()
     }
 
     /// Whether the database answers and its schema is complete.
     pub async fn ready(&self) -> Result<bool> {
         Ok(self.pending_migrations().await?.is_empty())
     }
+}
+
+pub(crate) fn whole(row: &Row) -> Result<Delivery> {
+    Ok(Delivery { summary: summary(row)?, payload: row.text(12)?, body_hash: row.int(13)?.unwrap_or_default() })
 }
 
 fn summary(row: &Row) -> Result<DeliverySummary> {

@@ -38,6 +38,7 @@ migrations!(
     7 "workspaces" "0007_workspaces.sql",
     8 "cascades" "0008_cascades.sql",
     9 "erasure" "0009_erasure.sql",
+    10 "explain" "0010_explain.sql",
 );
 
 /// Any two processes that migrate at once take turns: the lock ends with the transaction, so poolers can carry it.

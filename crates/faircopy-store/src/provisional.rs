@@ -91,7 +91,7 @@ impl Store {
     }
 }
 
-fn pair(row: &Row) -> Result<Pair> {
+pub(crate) fn pair(row: &Row) -> Result<Pair> {
     Ok((organization_id(row, 0)?, user_id(row, 1)?))
 }
 

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use faircopy_core::explain::{self, Record};
+use faircopy_core::merge::Key;
+use faircopy_core::record::{Invitation, Organization, Profile};
+use faircopy_core::{Millis, WorkspaceMode};
 use serde_json::{Value, json};
 
 use crate::engine;
@@ -83,6 +87,23 @@ impl Store {
         read_all(&self.readers.read(&statement, vec![]).await?, columns)
     }
 
+    /// The public row of a subject. What is no row (a membership by its id alone) has none.
+    pub async fn public_row(&self, subject: &Key) -> Result<Option<Row>> {
+        let (table, condition, keys) = match subject {
+            Key::User(id) => ("users", "clerk_user_id = $1", vec![id.as_str().into()]),
+            Key::Organization(id) => ("organizations", "clerk_org_id = $1", vec![id.as_str().into()]),
+            Key::Pair(organization, user) => {
+                let keys = vec![organization.as_str().into(), user.as_str().into()];
+                ("organization_members", "clerk_org_id = $1 AND clerk_user_id = $2", keys)
+            }
+            Key::Invitation(id) => ("organization_invitations", "clerk_invitation_id = $1", vec![id.as_str().into()]),
+            Key::Membership(_) => return Ok(None),
+        };
+        let (statement, columns) = select(table)?;
+        let rows = self.readers.read(&format!("{statement} WHERE {condition}"), keys).await?;
+        rows.first().map(|row| read(row, columns)).transpose()
+    }
+
     /// The rows of a public table that row-level security lets a caller see: all of them where there is none
     /// ([`Store::has_second_wall`]).
     pub async fn public_rows_for(&self, caller: &Caller, table: &str) -> Result<Vec<(String, Row)>> {
@@ -92,6 +113,12 @@ impl Store {
 }
 
 fn whole(table: &str) -> Result<(String, Columns)> {
+    let (statement, columns) = select(table)?;
+    Ok((format!("{statement} ORDER BY 1"), columns))
+}
+
+/// The key and the columns of a public table.
+fn select(table: &str) -> Result<(String, Columns)> {
     let (key, columns) = match table {
         "users" => ("clerk_user_id", USERS),
         "organizations" => ("clerk_org_id", ORGANIZATIONS),
@@ -101,7 +128,59 @@ fn whole(table: &str) -> Result<(String, Columns)> {
         _ => return Err(Error::Refused(format!("{table} is not a public table"))),
     };
     let list: Vec<String> = columns.iter().map(|(name, kind)| expression(name, *kind)).collect();
-    Ok((format!("SELECT {key}, {} FROM {{s}}{table} ORDER BY 1", list.join(", ")), columns))
+    Ok((format!("SELECT {key}, {} FROM {{s}}{table}", list.join(", ")), columns))
+}
+
+/// A record as its public row would be. Of a user without `workspace_id`, which follows from more than the user.
+#[must_use]
+pub fn row((record, source): &explain::Row, workspaces: WorkspaceMode, now: Millis) -> Row {
+    let time = |at: Option<Millis>| json!(at);
+    let (columns, values): (Columns, Vec<Value>) = match record {
+        Record::User(user) => {
+            let profile = user.profile.clone();
+            let name = profile.as_ref().and_then(Profile::name);
+            let metadata = profile.as_ref().map_or(Value::Null, |profile| profile.public_metadata.clone());
+            let Profile { external_id, username, first_name, last_name, email, image_url, banned, locked, .. } =
+                profile.unwrap_or_default();
+            let texts = [external_id, username, first_name, last_name, name, email, image_url];
+            let mut values: Vec<Value> = texts.into_iter().map(|text| json!(text)).collect();
+            values.extend([json!(user.linked_workspace), metadata, json!(banned), json!(locked)]);
+            (USERS, values)
+        }
+        Record::Organization(organization) => {
+            let Organization { name, slug, image_url, created_by, settings, .. } = organization;
+            let workspace = organization.workspace(workspaces);
+            let values = [json!(name), json!(slug), json!(image_url), json!(created_by), json!(workspace)];
+            (ORGANIZATIONS, values.into_iter().chain([settings.clone()]).collect())
+        }
+        Record::Member(member) => {
+            let id = member.membership.as_ref().map(ToString::to_string);
+            (MEMBERS, vec![json!(id), json!(member.role), json!(member.permissions)])
+        }
+        Record::Invitation(invitation) => {
+            let Invitation { organization, email, role, .. } = invitation;
+            let status = invitation.status_at(now);
+            (INVITATIONS, vec![json!(organization), json!(email), json!(role), json!(status)])
+        }
+    };
+    let mut times: Vec<Value> = match record {
+        Record::User(user) => vec![time(user.created_at), time(user.updated_at)],
+        Record::Organization(organization) => vec![time(organization.created_at), time(organization.updated_at)],
+        Record::Member(member) => vec![time(member.created_at), time(member.updated_at)],
+        Record::Invitation(invitation) => {
+            vec![time(invitation.expires_at), time(invitation.created_at), time(invitation.updated_at)]
+        }
+    };
+    times.insert(0, json!(source.as_str()));
+    let mut row: Row = columns
+        .iter()
+        .zip(values.into_iter().chain(times))
+        .map(|((name, _), value)| ((*name).to_owned(), value))
+        .collect();
+    if matches!(record, Record::User(_)) && row["workspace_id"].is_null() {
+        row.remove("workspace_id");
+    }
+    row
 }
 
 fn read_all(rows: &[engine::Row], columns: Columns) -> Result<Vec<(String, Row)>> {

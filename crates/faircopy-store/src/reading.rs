@@ -227,8 +227,17 @@ pub struct Membership {
 }
 
 /// The columns of both lists, before what they show of the other side: name, address, slug, picture.
-const MEMBERSHIP: &str = "m.clerk_org_id, m.clerk_user_id, m.clerk_membership_id, m.role, {text m.permissions}, \
+pub(crate) const MEMBERSHIP: &str = "m.clerk_org_id, m.clerk_user_id, m.clerk_membership_id, m.role, {text m.permissions}, \
     m.provenance, {time m.created_at}, {time m.updated_at}";
+
+/// The columns of a [`UserRecord`].
+pub(crate) const USER: &str = "u.clerk_user_id, u.external_id, u.username, u.first_name, u.last_name, u.name, u.email, \
+    u.image_url, u.workspace_id, {text u.public_metadata}, u.banned, u.locked, u.provenance, {time u.created_at}, \
+    {time u.updated_at}";
+
+/// The columns of an [`OrganizationRecord`].
+pub(crate) const ORGANIZATION: &str = "o.clerk_org_id, o.name, o.slug, o.image_url, o.created_by, {text o.settings}, \
+    o.workspace_id, o.provenance, {time o.created_at}, {time o.updated_at}";
 
 /// The columns of a [`Person`].
 const PERSON: &str = "u.clerk_user_id, u.username, u.first_name, u.last_name, u.name, u.email, u.image_url, \
@@ -239,29 +248,10 @@ const PERSON: &str = "u.clerk_user_id, u.username, u.first_name, u.last_name, u.
 impl Store {
     /// The caller's own record.
     pub async fn user(&self, caller: &Caller) -> Result<Option<UserRecord>> {
-        let statement = "SELECT clerk_user_id, external_id, username, first_name, last_name, name, email, image_url, \
-            workspace_id, {text public_metadata}, banned, locked, provenance, {time created_at}, {time updated_at} \
-            FROM {s}users WHERE clerk_user_id = $1";
-        let rows = self.read_for(caller, statement, vec![caller.user.as_str().into()]).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        Ok(Some(UserRecord {
-            clerk_user_id: row.required(0)?,
-            external_id: row.text(1)?,
-            username: row.text(2)?,
-            first_name: row.text(3)?,
-            last_name: row.text(4)?,
-            name: row.text(5)?,
-            name_is_id: false,
-            email: row.text(6)?,
-            image_url: row.text(7)?,
-            workspace_id: row.text(8)?,
-            public_metadata: json(row, 9)?,
-            banned: row.bool(10)?,
-            locked: row.bool(11)?,
-            provenance: row.required(12)?,
-            created_at: row.text(13)?,
-            updated_at: row.text(14)?,
-        }))
+        static STATEMENT: LazyLock<String> =
+            LazyLock::new(|| format!("SELECT {USER} FROM {{s}}users u WHERE u.clerk_user_id = $1"));
+        let rows = self.read_for(caller, &STATEMENT, vec![caller.user.as_str().into()]).await?;
+        rows.first().map(user).transpose()
     }
 
     /// A user whom the caller may see: himself, or a member of an organization that he is a member of. Whoever may not be
@@ -300,25 +290,16 @@ impl Store {
 
     /// The caller's active organization, if he is a member of it; any other is `None`, as one that does not exist.
     pub async fn organization(&self, caller: &Caller) -> Result<Option<OrganizationRecord>> {
-        let statement = "SELECT o.clerk_org_id, o.name, o.slug, o.image_url, o.created_by, {text o.settings}, \
-            o.workspace_id, o.provenance, {time o.created_at}, {time o.updated_at} FROM {s}organizations o \
-            JOIN {s}organization_members m ON m.clerk_org_id = o.clerk_org_id \
-            WHERE o.clerk_org_id = $1 AND m.clerk_user_id = $2";
+        static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT {ORGANIZATION} FROM {{s}}organizations o \
+                 JOIN {{s}}organization_members m ON m.clerk_org_id = o.clerk_org_id \
+                 WHERE o.clerk_org_id = $1 AND m.clerk_user_id = $2"
+            )
+        });
         let Some(id) = &caller.organization else { return Ok(None) };
-        let rows = self.read_for(caller, statement, vec![id.as_str().into(), caller.user.as_str().into()]).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        Ok(Some(OrganizationRecord {
-            clerk_org_id: row.required(0)?,
-            name: row.text(1)?,
-            slug: row.text(2)?,
-            image_url: row.text(3)?,
-            created_by: row.text(4)?,
-            settings: json(row, 5)?,
-            workspace_id: row.text(6)?,
-            provenance: row.required(7)?,
-            created_at: row.text(8)?,
-            updated_at: row.text(9)?,
-        }))
+        let rows = self.read_for(caller, &STATEMENT, vec![id.as_str().into(), caller.user.as_str().into()]).await?;
+        rows.first().map(organization).transpose()
     }
 
     /// The workspace of the caller's active organization, if he is a member of it, with its channels and rooms. Where there is
@@ -445,7 +426,43 @@ fn below(table: &str, columns: &str) -> String {
     )
 }
 
-fn membership(row: &Row) -> Result<Membership> {
+pub(crate) fn user(row: &Row) -> Result<UserRecord> {
+    Ok(UserRecord {
+        clerk_user_id: row.required(0)?,
+        external_id: row.text(1)?,
+        username: row.text(2)?,
+        first_name: row.text(3)?,
+        last_name: row.text(4)?,
+        name: row.text(5)?,
+        name_is_id: false,
+        email: row.text(6)?,
+        image_url: row.text(7)?,
+        workspace_id: row.text(8)?,
+        public_metadata: json(row, 9)?,
+        banned: row.bool(10)?,
+        locked: row.bool(11)?,
+        provenance: row.required(12)?,
+        created_at: row.text(13)?,
+        updated_at: row.text(14)?,
+    })
+}
+
+pub(crate) fn organization(row: &Row) -> Result<OrganizationRecord> {
+    Ok(OrganizationRecord {
+        clerk_org_id: row.required(0)?,
+        name: row.text(1)?,
+        slug: row.text(2)?,
+        image_url: row.text(3)?,
+        created_by: row.text(4)?,
+        settings: json(row, 5)?,
+        workspace_id: row.text(6)?,
+        provenance: row.required(7)?,
+        created_at: row.text(8)?,
+        updated_at: row.text(9)?,
+    })
+}
+
+pub(crate) fn membership(row: &Row) -> Result<Membership> {
     Ok(Membership {
         clerk_org_id: row.required(0)?,
         clerk_user_id: row.required(1)?,

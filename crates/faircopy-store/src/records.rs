@@ -12,7 +12,7 @@ use crate::cascades::{self, Subject};
 use crate::changes::{Entity, Entry, Operation};
 use crate::engine::{Call, Connection, Row, Rows};
 use crate::error::Result;
-use crate::{Store, registers, workspaces};
+use crate::{Store, readings, registers, workspaces};
 
 /// How often an outcome was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
@@ -159,6 +159,12 @@ impl<'a> Writes<'a> {
     /// The statements, to be run; their answers go to [`Answers::read`].
     pub(crate) fn into_calls(self) -> (Vec<Call<'a>>, Answers) {
         (self.calls, Answers { says: self.says })
+    }
+
+    /// A statement whose rows say nothing.
+    fn quietly(&mut self, call: Call<'a>) {
+        self.calls.push(call);
+        self.says.push(Says::Nothing);
     }
 
     fn push(&mut self, says: Says, statement: &'a str, rows: Rows<'a>) {
@@ -432,8 +438,9 @@ impl<'a> Writes<'a> {
         self.push(Says::Changed(Entity::Invitation, Operation::Remove), invitations, ids());
         let organizations = "DELETE FROM {s}organizations WHERE clerk_org_id {any-of SELECT v.id FROM {rows} AS v} RETURNING clerk_org_id";
         self.push(Says::Changed(Entity::Organization, Operation::Remove), organizations, ids());
-        self.calls.push(registers::sweep_organizations(gone));
-        self.says.push(Says::Nothing);
+        self.quietly(registers::sweep_organizations(gone));
+        self.quietly(readings::erase_organizations(gone));
+        self.quietly(readings::erase_invitations(gone));
     }
 
     fn remove_users(&mut self, gone: &[&'a UserId]) {
@@ -444,8 +451,8 @@ impl<'a> Writes<'a> {
         let users =
             "DELETE FROM {s}users WHERE clerk_user_id {any-of SELECT v.id FROM {rows} AS v} RETURNING clerk_user_id";
         self.push(Says::Changed(Entity::User, Operation::Remove), users, ids());
-        self.calls.push(registers::sweep_users(gone));
-        self.says.push(Says::Nothing);
+        self.quietly(registers::sweep_users(gone));
+        self.quietly(readings::erase_users(gone));
     }
 
     /// Only the rows themselves: memberships and invitations speak for themselves.
@@ -511,8 +518,7 @@ impl<'a> Writes<'a> {
 
     /// The jobs that delete what hangs on those who are gone.
     fn begin_cascades(&mut self, kind: Subject, gone: impl ExactSizeIterator<Item = &'a str>, now: Millis) {
-        self.calls.push(cascades::begin(kind, gone, now));
-        self.says.push(Says::Nothing);
+        self.quietly(cascades::begin(kind, gone, now));
     }
 
     /// The workspaces of organizations that are gone, where no other takes them over.

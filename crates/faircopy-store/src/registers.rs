@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use faircopy_core::Millis;
-use faircopy_core::id::{InvitationId, MembershipId, OrganizationId, UserId};
+use faircopy_core::id::{MembershipId, OrganizationId, UserId};
 use faircopy_core::merge::{Key, Register, TokenWord};
 use faircopy_core::record::{Generation, Stamp};
 
@@ -117,7 +117,7 @@ fn organization_of<'a>(key: &'a Key, register: &'a Register) -> Option<&'a str> 
 pub(crate) fn read(row: &Row, first: usize) -> Result<(Key, Register)> {
     let subject = row.required(first)?;
     let corrupt = |column| Error::Corrupt { table: "registers", column, row: subject.clone() };
-    let key = read_key(&subject).ok_or_else(|| corrupt("subject"))?;
+    let key = Key::parse(&subject).ok_or_else(|| corrupt("subject"))?;
     let generation = match (row.int(first + 9)?, row.text(first + 10)?) {
         (Some(created_at), Some(id)) => Some(Generation {
             created_at: Millis(created_at),
@@ -150,20 +150,6 @@ fn read_stamp(row: &Row, at: usize) -> Result<Option<Stamp>> {
         }
         _ => None,
     })
-}
-
-fn read_key(subject: &str) -> Option<Key> {
-    if let Some((organization, user)) = subject.split_once('/') {
-        return Some(Key::Pair(OrganizationId::parse(organization).ok()?, UserId::parse(user).ok()?));
-    }
-    let (prefix, _) = subject.split_once('_')?;
-    match prefix {
-        "user" => UserId::parse(subject).ok().map(Key::User),
-        "org" => OrganizationId::parse(subject).ok().map(Key::Organization),
-        "orgmem" => MembershipId::parse(subject).ok().map(Key::Membership),
-        "orginv" => InvitationId::parse(subject).ok().map(Key::Invitation),
-        _ => None,
-    }
 }
 
 fn write_token(word: &TokenWord) -> String {

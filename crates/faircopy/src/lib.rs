@@ -11,6 +11,7 @@ pub mod cli;
 pub mod compare;
 pub mod config;
 pub mod embed;
+pub mod explain;
 mod holder;
 pub mod http;
 pub mod names;

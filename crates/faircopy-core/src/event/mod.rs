@@ -4,7 +4,7 @@ pub mod api;
 mod lenient;
 mod shape;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ProfileMode;
 use crate::id::{IdError, InvitationId, MAX_ID_LENGTH, MembershipId, OrganizationId, UserId};
@@ -27,8 +27,9 @@ pub struct Observation {
     pub fact: Fact,
 }
 
-/// The content of an [`Observation`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The content of an [`Observation`]. As JSON it is what is stored of a reading: the names of the kinds are there to stay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fact {
     /// A full snapshot of a user.
     User(User, Stamp),
@@ -64,6 +65,53 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// A stable word for the kind: that of the JSON.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::User(..) => "user",
+            Self::PartOfUser(..) => "part_of_user",
+            Self::NoUser(..) => "no_user",
+            Self::Organization(..) => "organization",
+            Self::PartOfOrganization(..) => "part_of_organization",
+            Self::NoOrganization(..) => "no_organization",
+            Self::Member(..) => "member",
+            Self::NoMember(..) => "no_member",
+            Self::NoMembership(..) => "no_membership",
+            Self::NotAMember(..) => "not_a_member",
+            Self::UserNotFound(..) => "user_not_found",
+            Self::OrganizationNotFound(..) => "organization_not_found",
+            Self::TokenMember(..) => "token_member",
+            Self::Invitation(..) => "invitation",
+            Self::NoInvitation(..) => "no_invitation",
+        }
+    }
+
+    /// What decides which of two snapshots is newer, where this is one.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        match self {
+            Self::User(_, stamp) | Self::PartOfUser(_, stamp) => Some(*stamp),
+            Self::Organization(_, stamp) | Self::PartOfOrganization(_, stamp) => Some(*stamp),
+            Self::Member(_, _, stamp) | Self::Invitation(_, stamp) => Some(*stamp),
+            _ => None,
+        }
+    }
+
+    /// When what it tells happened, was read or was issued.
+    #[must_use]
+    pub fn happened_at(&self) -> Millis {
+        match self {
+            Self::User(_, stamp) | Self::PartOfUser(_, stamp) => stamp.event_at,
+            Self::Organization(_, stamp) | Self::PartOfOrganization(_, stamp) => stamp.event_at,
+            Self::Member(_, _, stamp) | Self::Invitation(_, stamp) => stamp.event_at,
+            Self::NoUser(_, at) | Self::UserNotFound(_, at) => *at,
+            Self::NoOrganization(_, at) | Self::OrganizationNotFound(_, at) => *at,
+            Self::NoMember(_, _, _, at) | Self::NoMembership(_, at) | Self::NotAMember(_, _, at) => *at,
+            Self::TokenMember(_, at) | Self::NoInvitation(_, at) => *at,
+        }
+    }
+
     /// The id that Clerk's event names: of a membership its own, where it is known.
     #[must_use]
     pub fn subject(&self) -> &str {

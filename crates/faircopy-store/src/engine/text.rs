@@ -89,6 +89,9 @@ impl Dialect {
             (Self::Postgres, "as-time") => format!("({column})::timestamptz").into(),
             // The order of bytes, which is the same everywhere: a database's own may be that of a language.
             (Self::Postgres, "bytes") => format!("{column} COLLATE \"C\"").into(),
+            // A text without regard to case, as far as ASCII goes, in the order of bytes: what both databases can say alike.
+            (Self::Postgres, "fold") => format!("lower({column} COLLATE \"C\")").into(),
+            (Self::Sqlite, "fold") => format!("lower({column})").into(),
             // Milliseconds since 1970 of a time column.
             (Self::Postgres, "ms") => format!("CAST(extract(epoch FROM {column}) * 1000 AS bigint)").into(),
             (Self::Sqlite, "ms") => {

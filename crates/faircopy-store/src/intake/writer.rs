@@ -17,6 +17,7 @@ use crate::changes::Entry;
 use crate::engine::{self, Address, Begun, Call, Connection, Opening, Row};
 use crate::error::{Error, Result};
 use crate::leases::{self, Fence};
+use crate::readings::News;
 use crate::records::Writes;
 use crate::{changes, erasures, failpoint, records, registers};
 
@@ -315,6 +316,8 @@ async fn merge<B: Batch>(
         |arrival: &Arrival| erasures::person(&arrival.content.event).is_some_and(|user| workset.is_gone(&user));
     let erased: Vec<bool> = batch.iter().map(|input| input.delivery().is_some_and(is_erased)).collect();
     let changes = workset.finish();
+    let mut news = News::default();
+    batch.iter().zip(&verdicts).for_each(|(input, merged)| news.take(input, &merged.parts));
     let outcomes: Vec<Outcome> = verdicts.iter().map(|merged| merged.outcome).collect();
     let (seen, corrections) = lot.record.read(batch, &outcomes, &begun.before_pen)?;
     let (mut calls, answers) = Writes::of(&changes, mode, now).into_calls();
@@ -326,6 +329,7 @@ async fn merge<B: Batch>(
         .filter_map(|((input, seen), erased)| Some((input.delivery().filter(|_| *erased)?, !seen.before)))
         .collect();
     calls.extend(erasures::of_batch(&changes.registers, &late, now));
+    calls.push(news.record(&changes, now));
     let found = connection.run_all(calls).await?;
     let mut entries = Vec::new();
     let unsettled = answers.read(&found, &mut entries)?;

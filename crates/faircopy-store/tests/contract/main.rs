@@ -13,6 +13,7 @@
 //! | `rls` | who sees what on PostgreSQL, and does `rls check` find what is wrong? |
 //! | `rls_docs` | do the document's policies hold? |
 //! | `standing` | what the copy knows of a session, asked by many at once |
+//! | `explain` | what is stored of the past of a subject, and what an operator's lists and searches find |
 //! | `sweeps` | leases and their fences, what differs from Clerk's records, what a sweep has seen |
 //! | `text` | hostile text, and nothing personal in minimal mode |
 //! | `turns` | what is durable while one batch is committed and the next has begun? |
@@ -60,6 +61,7 @@ mod content;
 mod db;
 mod erasures;
 mod exact;
+mod explain;
 mod faults;
 mod findings;
 mod migrations;

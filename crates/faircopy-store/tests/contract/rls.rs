@@ -45,7 +45,7 @@ on_postgres!(
 );
 
 const TABLES: [&str; 4] = ["users", "organizations", "organization_members", "organization_invitations"];
-const OWN: [&str; 17] = [
+const OWN: [&str; 18] = [
     "webhook_deliveries",
     "registers",
     "changes",
@@ -63,6 +63,7 @@ const OWN: [&str; 17] = [
     "outbox",
     "erasures",
     "walks",
+    "readings",
 ];
 
 /// What hangs on a workspace, and the workspaces themselves.

@@ -9,6 +9,7 @@ mod completions;
 mod demo;
 mod endpoint;
 mod erasures;
+mod explain;
 mod migrate;
 mod output;
 mod reconcile;
@@ -74,6 +75,8 @@ enum Command {
     Erasures(erasures::Arguments),
     /// Apply stored deliveries again
     Replay(replay::Arguments),
+    /// Why the copy holds what it holds: all that came of a user, an organization or a member, what won, what lost and why
+    Explain(explain::Arguments),
     /// Show what the copy holds and what became of the deliveries
     Status(status::Arguments),
     /// How to create the webhook endpoint in Clerk's dashboard, step by step
@@ -169,6 +172,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cascade(arguments) => cascade::run(arguments, &global).await,
         Command::Erasures(arguments) => erasures::run(arguments, &global).await,
         Command::Replay(arguments) => replay::run(arguments, &global).await,
+        Command::Explain(arguments) => explain::run(arguments, &global).await,
         Command::Status(arguments) => status::run(arguments, &global).await,
         Command::Endpoint(arguments) => endpoint::run(arguments, &global).await,
         Command::Rls(arguments) => rls::run(arguments, &global).await,

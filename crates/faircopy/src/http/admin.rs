@@ -282,7 +282,7 @@ pub(super) fn page(limit: Option<i64>) -> Result<i64, Problem> {
     }
 }
 
-fn time(text: &str, name: &str) -> Result<Millis, Problem> {
+pub(super) fn time(text: &str, name: &str) -> Result<Millis, Problem> {
     let detail = || format!("`{name}` is not a time; expected 2026-01-31T12:00:00Z.");
     Millis::parse(text).ok_or_else(|| Problem::new("invalid-parameter", detail()))
 }
@@ -296,7 +296,7 @@ fn outcome(text: String) -> Result<String, Problem> {
 }
 
 /// A text without NUL, which PostgreSQL refuses even to compare with.
-fn plain(text: String, name: &str) -> Result<String, Problem> {
+pub(super) fn plain(text: String, name: &str) -> Result<String, Problem> {
     if text.contains('\0') {
         Err(Problem::new("invalid-parameter", format!("`{name}` holds a NUL.")))
     } else {

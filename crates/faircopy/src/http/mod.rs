@@ -3,8 +3,10 @@
 mod admin;
 mod body;
 mod cursor;
+mod directory;
 mod drift;
 mod erasures;
+mod explain;
 mod fresh;
 mod health;
 mod jobs;
@@ -60,6 +62,14 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/admin/v1/deliveries/{svix_id}", Access::Admin),
     ("POST", "/admin/v1/deliveries/{svix_id}/replay", Access::Admin),
     ("GET", "/admin/v1/changes", Access::Admin),
+    ("GET", "/admin/v1/explain/{subject}", Access::Admin),
+    ("GET", "/admin/v1/users", Access::Admin),
+    ("GET", "/admin/v1/users/{clerk_user_id}", Access::Admin),
+    ("GET", "/admin/v1/users/{clerk_user_id}/compare", Access::Admin),
+    ("GET", "/admin/v1/organizations", Access::Admin),
+    ("GET", "/admin/v1/organizations/{clerk_org_id}", Access::Admin),
+    ("GET", "/admin/v1/organizations/{clerk_org_id}/compare", Access::Admin),
+    ("GET", "/admin/v1/members", Access::Admin),
     ("GET", "/admin/v1/statistics", Access::Admin),
     ("GET", "/admin/v1/findings", Access::Admin),
     ("GET", "/admin/v1/drift", Access::Admin),
@@ -80,6 +90,14 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/deliveries/{svix_id}", get(admin::show).fallback(only_get))
         .route("/deliveries/{svix_id}/replay", post(admin::replay).fallback(only_post))
         .route("/changes", get(admin::changes).fallback(only_get))
+        .route("/explain/{subject}", get(explain::show).fallback(only_get))
+        .route("/users", get(directory::users).fallback(only_get))
+        .route("/users/{clerk_user_id}", get(directory::user).fallback(only_get))
+        .route("/users/{clerk_user_id}/compare", get(directory::compare_user).fallback(only_get))
+        .route("/organizations", get(directory::organizations).fallback(only_get))
+        .route("/organizations/{clerk_org_id}", get(directory::organization).fallback(only_get))
+        .route("/organizations/{clerk_org_id}/compare", get(directory::compare_organization).fallback(only_get))
+        .route("/members", get(directory::members).fallback(only_get))
         .route("/statistics", get(admin::statistics).fallback(only_get))
         .route("/findings", get(admin::findings).fallback(only_get))
         .route("/drift", get(drift::list).fallback(only_get))

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::problem::{CODES, Problem};
-use super::{Access, ROUTES, admin, drift, erasures, health, jobs, records, session, webhook};
+use super::{Access, ROUTES, admin, directory, drift, erasures, explain, health, jobs, records, session, webhook};
 
 /// Scalar's page, compressed: a third of the size, and every browser takes it (assets/README.md).
 const SCALAR: &[u8] = include_bytes!("../../assets/scalar.js.gz");
@@ -45,6 +45,14 @@ const SCRIPT_AGE: &str = "public, max-age=86400";
         admin::show,
         admin::replay,
         admin::changes,
+        explain::show,
+        directory::users,
+        directory::user,
+        directory::compare_user,
+        directory::organizations,
+        directory::organization,
+        directory::compare_organization,
+        directory::members,
         admin::statistics,
         admin::findings,
         drift::list,
@@ -76,8 +84,9 @@ struct Described;
 
 /// The members that are left out of an answer where they do not apply. All others are always there, `null` where nothing
 /// is known.
-const LEFT_OUT: [(&str, &str); 8] = [
+const LEFT_OUT: [(&str, &str); 9] = [
     ("Drift", "columns"),
+    ("ExplainedStep", "row_after"),
     ("Identity", "name_is_id"),
     ("Membership", "email"),
     ("Membership", "name_is_id"),
@@ -144,6 +153,12 @@ fn problems(operation: &str) -> Vec<&'static str> {
         "replayDelivery" => &[ADMIN, REFUSED, &["delivery-erased", "delivery-not-found", "invalid-parameter"]],
         "getStatistics" | "listFindings" => &[ADMIN],
         "listDriftReports" => &[ADMIN, &["invalid-parameter"]],
+        "listUsers" | "listOrganizations" | "listMemberships" => &[ADMIN, &["invalid-parameter"]],
+        "explain" => &[ADMIN, &["invalid-parameter", "record-not-found"]],
+        "getUserRecord" | "getOrganizationRecord" => &[ADMIN, &["record-not-found"]],
+        "compareUser" | "compareOrganization" => {
+            &[ADMIN, &["clerk-not-configured", "clerk-unavailable", "record-not-found"]]
+        }
         "listJobs" => &[ADMIN, &["invalid-parameter"]],
         "getDriftReport" | "getErasure" | "getJob" => &[ADMIN, &["record-not-found"]],
         "planJob" => &[ADMIN],

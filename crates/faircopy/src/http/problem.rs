@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::Refusal;
+use crate::upstream::clerk::Fault;
 
 /// Seconds after which a sender should try again: Svix's own shortest delay.
 pub(super) const RETRY_AFTER_SECONDS: &str = "5";
@@ -46,6 +47,8 @@ pub const CODES: &[(&str, StatusCode, &str)] = &[
     ("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
     ("body-too-slow", StatusCode::REQUEST_TIMEOUT, "The body came too slowly"),
     ("changes-forgotten", StatusCode::GONE, "The change feed begins later"),
+    ("clerk-not-configured", StatusCode::SERVICE_UNAVAILABLE, "Clerk cannot be asked"),
+    ("clerk-unavailable", StatusCode::SERVICE_UNAVAILABLE, "Clerk did not answer"),
     ("copy-behind", StatusCode::SERVICE_UNAVAILABLE, "The copy does not have the change yet"),
     ("copy-stale", StatusCode::SERVICE_UNAVAILABLE, "The copy is staler than asked"),
     ("credentials-ambiguous", StatusCode::BAD_REQUEST, "The credentials can be read in two ways"),
@@ -132,6 +135,12 @@ impl Problem {
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.code
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        Self::new("clerk-unavailable", format!("Clerk could not be read: {fault}."))
     }
 }
 

@@ -142,7 +142,7 @@ fn page(query: Result<Query<PageQuery>, QueryRejection>) -> Result<(i64, Option<
 }
 
 /// Cuts what was found to a page; one more than the page was asked for, to know whether there is a next one.
-fn paged<T>(mut found: Vec<T>, limit: i64, seal: impl Fn(&T) -> String) -> Page<T> {
+pub(super) fn paged<T>(mut found: Vec<T>, limit: i64, seal: impl Fn(&T) -> String) -> Page<T> {
     let limit = usize::try_from(limit).unwrap_or_default();
     let more = found.len() > limit;
     found.truncate(limit);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use faircopy_core::Millis;
-use faircopy_store::{RECEIPTS_KEPT_MS, Store, Writer};
+use faircopy_store::{READINGS_KEPT_MS, RECEIPTS_KEPT_MS, Store, Writer};
 
 use crate::app::Clock;
 use crate::config::Retention;
@@ -138,6 +138,7 @@ impl Janitor {
             Kind::Change => writer.forget_changes(now.plus(-kept.changes_ms), FORGET_AT_ONCE).await,
             Kind::Drift => writer.forget_sweeps(now.plus(-kept.drift_ms), FORGET_AT_ONCE).await,
             Kind::Erasure => writer.forget_erasures(now.plus(-kept.erasures_ms), FORGET_AT_ONCE).await,
+            Kind::Reading => writer.forget_readings(now.plus(-READINGS_KEPT_MS), FORGET_AT_ONCE).await,
             Kind::Tombstone => writer.forget_tombstones(now.plus(-kept.tombstones_ms), FORGET_AT_ONCE).await,
         }
     }
@@ -151,11 +152,13 @@ enum Kind {
     Change,
     Drift,
     Erasure,
+    Reading,
     Tombstone,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [Self::Cascade, Self::Delivery, Self::Change, Self::Drift, Self::Erasure, Self::Tombstone];
+    const ALL: [Self; 7] =
+        [Self::Cascade, Self::Delivery, Self::Change, Self::Drift, Self::Erasure, Self::Reading, Self::Tombstone];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -164,6 +167,7 @@ impl Kind {
             Self::Change => "change",
             Self::Drift => "drift",
             Self::Erasure => "erasure",
+            Self::Reading => "reading",
             Self::Tombstone => "tombstone",
         }
     }

@@ -390,3 +390,32 @@ async fn the_second_of_two_reconciles_waits_on_sqlite() {
 async fn the_second_of_two_reconciles_waits_on_postgres() {
     two_at_once(Place::postgres().await).await;
 }
+
+/// What no delivery told is explained by the read that found it.
+#[tokio::test]
+async fn explain_tells_what_reconcile_found() {
+    let (place, sandbox) = (Place::sqlite(), clerk(FEW, [0, 0]).await);
+    ends(&place, &sandbox, &["migrate"], 0).await;
+    ends(&place, &sandbox, &["backfill"], 0).await;
+    live(&sandbox, 200);
+    ends(&place, &sandbox, &["reconcile", "--grace", "0", "--force"], 0).await;
+    let twice = "SELECT count(*) FROM readings WHERE kind = 'user' AND subject IN \
+        (SELECT subject FROM readings WHERE kind = 'user' AND fact IS NOT NULL GROUP BY subject HAVING count(*) = 2)";
+    assert!(place.number(twice).await > 0, "somebody has changed");
+    let mut changed = 0;
+    for id in truth(&sandbox).users.keys() {
+        let explanation = ends(&place, &sandbox, &["explain", id, "--json"], 0).await.json();
+        assert_eq!((&explanation["verdict"], &explanation["is_complete"]), (&json!("agrees"), &json!(true)), "{id}");
+        let steps = explanation["steps"].as_array().expect("steps");
+        let own: Vec<&Value> = steps.iter().filter(|step| step["event_type"] == "user").collect();
+        assert!(own.iter().all(|step| step["source"] == "sweep" && step["svix_id"].is_null()), "{explanation:#}");
+        if let [first, second] = own[..] {
+            assert_eq!((&first["outcome"], &second["code"]), (&json!("won"), &json!("newer")), "{explanation:#}");
+            changed += 1;
+            if changed == 3 {
+                return;
+            }
+        }
+    }
+    assert!(changed > 0, "somebody has changed");
+}

@@ -15,6 +15,7 @@
 //! | [`input`] | what is sent: a storm of duplicates, poison, another instance's events |
 //! | [`process`] | the process's surroundings: SIGTERM, file descriptors, memory, senders that hang up |
 //! | [`embedded`] | nothing: an application with Faircopy inside |
+//! | [`explain`] | nothing: why the copy holds what it holds, and held it |
 //! | [`commands`] | the command line, by hand |
 //! | [`deploy`] | nothing: what docs/deploy.md tells an operator to do |
 //! | [`cascade`] | what goes with an organization, here and at Liveblocks, whoever is killed |
@@ -39,6 +40,7 @@ mod deploy;
 mod disk;
 mod embedded;
 mod erasure;
+mod explain;
 mod input;
 mod mounted;
 mod network;

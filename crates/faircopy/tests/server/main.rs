@@ -14,6 +14,7 @@
 //! | [`names`] | names for display in the minimal profile mode, which Clerk is asked for (C1, C2) |
 //! | [`corpus`] | tokens of every kind, judged as Clerk's own SDK judges them |
 //! | [`keys`] | the issuer's keys under fire (J1 to J5) |
+//! | [`explain`] | why the copy holds what it holds; users, organizations and members for the operator |
 //! | [`description`] | OpenAPI, and the page that shows it |
 //! | [`health`] | liveness, readiness and figures; a database that hangs or is gone (W30, D4) |
 //! | [`overload`] | bounded queues and memory |
@@ -40,6 +41,7 @@ mod content;
 mod corpus;
 mod description;
 mod events;
+mod explain;
 mod fresh;
 mod health;
 mod keys;
