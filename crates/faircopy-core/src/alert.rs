@@ -140,7 +140,7 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "undelivered",
         title: "Clerk changed, and no delivery told of it",
-        severity: Severity::Critical,
+        severity: Severity::Warning,
         advice: "Look at the endpoint in Clerk's dashboard: is it enabled, what do its attempts answer?",
     },
 ];

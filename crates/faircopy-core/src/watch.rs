@@ -31,10 +31,10 @@ const FAILING_MS: i64 = DAY_MS;
 const FAILING_LONG_MS: i64 = 3 * DAY_MS;
 /// Svix begins to count after failures that lie twelve hours apart. It tries a message again for 27 hours, so real ones do.
 const FAILURES_APART_MS: i64 = 12 * HOUR_MS;
-/// A disk is nearly full when less than a tenth of it and less than so much is free; and full soon, with a third of either.
-const FREE_PERCENT: u64 = 10;
+/// A disk is nearly full when less than a tenth of it and less than so much is free; and it is full soon with a third of both.
+const FREE_PART: u64 = 10;
 const FREE_BYTES: u64 = 1024 * 1024 * 1024;
-const NEARLY_NOTHING: u64 = 3;
+const SOON: u64 = 3;
 /// SQLite's log is cut back to 64 MiB when nobody reads the old; four times that means that somebody does.
 const LOG_BYTES: u64 = 256 * 1024 * 1024;
 /// Work that was due so long ago is done by nobody: a worker looks each second, and takes leases over within minutes.
@@ -229,10 +229,9 @@ pub fn disk(disk: Option<Disk>, window: &Answered, began: Millis, now: Millis) -
     }
     let Disk { free, size, log } = disk?;
     let mebi = |bytes: u64| bytes / (1024 * 1024);
-    // In thirds of a per cent and of a bound: no fractions.
-    let is_below = |parts: u64| free * 100 * 3 < size * FREE_PERCENT * parts && free * 3 < FREE_BYTES * parts;
-    if is_below(NEARLY_NOTHING) {
-        let severity = if is_below(1) { Severity::Critical } else { Severity::Warning };
+    let is_below = |part: u64| free < size / FREE_PART / part && free < FREE_BYTES / part;
+    if is_below(1) {
+        let severity = if is_below(SOON) { Severity::Critical } else { Severity::Warning };
         return found(severity, format!("{} MiB of {} MiB are free on the database's disk", mebi(free), mebi(size)));
     }
     if log >= LOG_BYTES {

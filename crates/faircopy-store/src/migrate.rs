@@ -37,6 +37,7 @@ migrations!(
     6 "findings" "0006_findings.sql",
     7 "workspaces" "0007_workspaces.sql",
     8 "cascades" "0008_cascades.sql",
+    11 "alerts" "0011_alerts.sql",
 );
 
 /// Any two processes that migrate at once take turns: the lock ends with the transaction, so poolers can carry it.
