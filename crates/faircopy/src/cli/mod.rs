@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 differences found.
 
+mod alerts;
 mod backfill;
 mod cascade;
 mod clerk;
@@ -69,6 +70,8 @@ enum Command {
     Reconcile(reconcile::Arguments),
     /// What goes with an organization or a user, and the deletions that are under way
     Cascade(cascade::Arguments),
+    /// What trouble was told, and to whom; try the targets
+    Alerts(alerts::Arguments),
     /// Apply stored deliveries again
     Replay(replay::Arguments),
     /// Show what the copy holds and what became of the deliveries
@@ -164,6 +167,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Backfill(arguments) => backfill::run(arguments, &global).await,
         Command::Reconcile(arguments) => reconcile::run(arguments, &global).await,
         Command::Cascade(arguments) => cascade::run(arguments, &global).await,
+        Command::Alerts(arguments) => alerts::run(arguments, &global).await,
         Command::Replay(arguments) => replay::run(arguments, &global).await,
         Command::Status(arguments) => status::run(arguments, &global).await,
         Command::Endpoint(arguments) => endpoint::run(arguments, &global).await,
