@@ -88,10 +88,11 @@ impl Store {
         Ok(oldest.map(|oldest| Quarantined { deliveries, oldest: Millis(oldest) }))
     }
 
-    /// Deletions that are due, and wait for nobody's word.
+    /// Deletions that are due, wait for nobody's word, and are worked on by nobody.
     pub async fn cascades_overdue(&self, now: Millis) -> Result<Option<Waiting>> {
         const STATEMENT: &str = "SELECT count(*), min(due_at) FROM {s}cascades \
-            WHERE due_at <= $1 AND state IN ('waiting', 'deleting', 'calling')";
+            WHERE due_at <= $1 AND state IN ('waiting', 'deleting', 'calling') \
+            AND NOT EXISTS (SELECT 1 FROM {s}leases l WHERE l.name = 'cascade' AND l.until_at > $1)";
         self.waiting(STATEMENT, vec![now.0.into()]).await
     }
 

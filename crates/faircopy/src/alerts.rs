@@ -11,7 +11,7 @@ use crate::upstream::alert::{Notice, Target, help};
 
 /// Alerts that are shown: the newest.
 pub const MAX_SHOWN: i64 = 100;
-/// Characters of the host that are told; the rest of an address may be a secret.
+/// What stands for the rest of an address: it may be a secret.
 const MASK: &str = "…";
 
 /// Who is told, and of what.
@@ -63,7 +63,7 @@ pub struct AlertShown {
     /// Since when it is, or was, so.
     #[schema(value_type = String, format = DateTime)]
     pub since: Millis,
-    /// When it was last seen to be otherwise than before.
+    /// When it was last seen.
     #[schema(value_type = String, format = DateTime)]
     pub seen_at: Millis,
     /// `raised` or `resolved`.
@@ -96,8 +96,14 @@ pub struct Tested {
 pub async fn overview(store: &Store, settings: &[AlertSettings]) -> Result<Overview, faircopy_store::Error> {
     let known = store.alert_targets().await?;
     let targets = settings.iter().map(|target| shown(target, &known)).collect();
-    let data = store.alerts(MAX_SHOWN).await?.into_iter().map(AlertShown::from).collect();
-    Ok(Overview { targets, data })
+    let findings = store.findings().await?;
+    let data = store.alerts(MAX_SHOWN).await?.into_iter().map(|alert| {
+        // What stands is seen again and again, and only its finding says when.
+        let seen = findings.iter().filter(|of| alert.standing.resolved_at.is_none() && of.name == alert.name);
+        let seen_at = seen.filter_map(|finding| Millis::parse(&finding.seen_at)).next().unwrap_or(alert.seen_at);
+        AlertShown::from(Alert { seen_at, ..alert })
+    });
+    Ok(Overview { targets, data: data.collect() })
 }
 
 fn shown(target: &AlertSettings, known: &[AlertTarget]) -> TargetShown {
