@@ -167,7 +167,9 @@ pub fn clocks(measured: &[Clock], window: &Answered, began: Millis, now: Millis)
             _ => (0, ""),
         };
         if number > 0 {
-            let detail = format!("{number} deliveries within 15 minutes were signed more than 300 s too {how}; none was accepted");
+            let detail = format!(
+                "{number} deliveries within 15 minutes were signed more than 300 s too {how}; none was accepted"
+            );
             return Some(Found { severity: Severity::Critical, since: began, detail });
         }
     }
@@ -175,8 +177,7 @@ pub fn clocks(measured: &[Clock], window: &Answered, began: Millis, now: Millis)
     let off_ms = worst.ahead_ms.unsigned_abs();
     (off_ms >= SKEWED_MS.unsigned_abs()).then(|| {
         let way = if worst.ahead_ms > 0 { "ahead of" } else { "behind" };
-        let severity =
-            if off_ms >= BADLY_SKEWED_MS.unsigned_abs() { Severity::Critical } else { Severity::Warning };
+        let severity = if off_ms >= BADLY_SKEWED_MS.unsigned_abs() { Severity::Critical } else { Severity::Warning };
         Found { severity, since: now, detail: format!("this clock is {} s {way} {}", off_ms / 1000, worst.other) }
     })
 }
@@ -198,7 +199,8 @@ pub fn endpoint(failed: Option<Failed>, undelivered: Option<Millis>, now: Millis
     let answered = failed.filter(|of| of.last.0 - of.first.0 >= FAILURES_APART_MS).map(|of| {
         (of.first, format!("each of {} attempts since {} was answered with an error", of.attempts, of.first))
     });
-    let unheard = undelivered.map(|since| (since, format!("Clerk has changed since {since}, and no delivery was accepted")));
+    let unheard =
+        undelivered.map(|since| (since, format!("Clerk has changed since {since}, and no delivery was accepted")));
     let (since, what) = answered.into_iter().chain(unheard).min_by_key(|(since, _)| *since)?;
     let lasts_ms = now.0 - since.0;
     (lasts_ms >= FAILING_MS).then(|| {
@@ -224,7 +226,8 @@ pub struct Disk {
 pub fn disk(disk: Option<Disk>, window: &Answered, began: Millis, now: Millis) -> Option<Found> {
     let found = |severity, detail| Some(Found { severity, since: now, detail });
     if window.disk_full > 0 {
-        let detail = format!("the database has said {} times within 15 minutes that its disk is full", window.disk_full);
+        let detail =
+            format!("the database has said {} times within 15 minutes that its disk is full", window.disk_full);
         return Some(Found { severity: Severity::Critical, since: began, detail });
     }
     let Disk { free, size, log } = disk?;
@@ -235,7 +238,8 @@ pub fn disk(disk: Option<Disk>, window: &Answered, began: Millis, now: Millis) -
         return found(severity, format!("{} MiB of {} MiB are free on the database's disk", mebi(free), mebi(size)));
     }
     if log >= LOG_BYTES {
-        let detail = format!("the write-ahead log has {} MiB: a reader holds it, and it grows until that ends", mebi(log));
+        let detail =
+            format!("the write-ahead log has {} MiB: a reader holds it, and it grows until that ends", mebi(log));
         return found(Severity::Warning, detail);
     }
     None

@@ -100,7 +100,8 @@ impl Store {
 
     /// How the targets answered that were ever told something.
     pub async fn alert_targets(&self) -> Result<Vec<AlertTarget>> {
-        const STATEMENT: &str = "SELECT name, failures, due_at, last_ok_at, last_error FROM {s}alert_targets ORDER BY name";
+        const STATEMENT: &str =
+            "SELECT name, failures, due_at, last_ok_at, last_error FROM {s}alert_targets ORDER BY name";
         let rows = self.readers.read(STATEMENT, vec![]).await?;
         rows.iter()
             .map(|row| {
@@ -193,7 +194,8 @@ impl Writer {
         let old: Vec<String> = found.iter().flatten().map(|row| row.required(0)).collect::<Result<_>>()?;
         if !old.is_empty() {
             let list = serde_json::to_string(&old).unwrap_or_default();
-            let forget = ["DELETE FROM {s}alerts_told WHERE alert IN {list $1}", "DELETE FROM {s}alerts WHERE id IN {list $1}"];
+            let forget =
+                ["DELETE FROM {s}alerts_told WHERE alert IN {list $1}", "DELETE FROM {s}alerts WHERE id IN {list $1}"];
             let calls = forget.map(|statement| Call::new(statement, vec![list.as_str().into()]));
             self.run_beside(Some(fence), calls.into()).await?;
         }

@@ -47,9 +47,7 @@ impl Store {
     /// What the endpoint answered from this slot on, all replicas together.
     pub async fn tallies(&self, from: i64) -> Result<Vec<Tally>> {
         const STATEMENT: &str = "SELECT slot, kind, number FROM {s}tallies WHERE slot >= $1 ORDER BY slot, kind";
-        let tally = |row: &Row| {
-            Ok(Tally { slot: number(row, 0)?, kind: row.required(1)?, number: number(row, 2)? })
-        };
+        let tally = |row: &Row| Ok(Tally { slot: number(row, 0)?, kind: row.required(1)?, number: number(row, 2)? });
         self.readers.read(STATEMENT, vec![from.into()]).await?.iter().map(tally).collect()
     }
 
@@ -194,10 +192,7 @@ impl Writer {
         // Up to the slot of the row after so many: a slot has a few rows.
         let far = self.run_beside(None, vec![Call::new(OLD, vec![before.into(), FORGET_AT_ONCE.into()])]).await?;
         let until = far.iter().flatten().next().map_or(Ok(None), |row| row.int(0))?.unwrap_or(before);
-        let calls = vec![
-            Call::new(FORGET, vec![until.into()]),
-            Call::new(UNMEASURE, vec![measured_before.0.into()]),
-        ];
+        let calls = vec![Call::new(FORGET, vec![until.into()]), Call::new(UNMEASURE, vec![measured_before.0.into()])];
         Ok(self.run_beside(None, calls).await?.iter().any(|rows| !rows.is_empty()))
     }
 }

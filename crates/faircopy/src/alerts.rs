@@ -33,7 +33,7 @@ pub struct TargetShown {
     #[schema(example = "slack")]
     pub format: String,
     /// Its host, and no more of its address.
-    #[schema(example = "https://hooks.slack.com/…")]
+    #[schema(example = "hooks.slack.com/…")]
     pub url: String,
     /// `warning` or `critical`: nothing that is less bad is told.
     #[schema(example = "warning")]

@@ -715,7 +715,10 @@ mod tests {
         let file = parse_file(&plain, Path::new("faircopy.example.toml")).unwrap();
         let debug = format!("{file:?}");
         assert!(!debug.contains("None"), "a key is missing from faircopy.example.toml: {debug}");
-        assert!(!file.content.is_empty() && !file.step.is_empty() && !file.alert.is_empty(), "what may be there several times is there once");
+        assert!(
+            !file.content.is_empty() && !file.step.is_empty() && !file.alert.is_empty(),
+            "what may be there several times is there once"
+        );
         let unknown = parse_file("listne = 'x'", Path::new("faircopy.toml")).unwrap_err().to_string();
         assert!(unknown.contains("listne") && unknown.contains("listen"), "{unknown}");
     }

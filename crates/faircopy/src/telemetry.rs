@@ -61,6 +61,16 @@ impl Metrics {
 
     /// A reconcile has ended: what differed, and when it last went well.
     pub fn swept(&self, report: &Report, now: Millis) {
+        self.drift(report);
+        metrics::counter!("faircopy_sweeps_total", "outcome" => report.outcome.map_or("failed", Ending::as_str))
+            .increment(1);
+        if report.outcome.is_some_and(|ending| ending != Ending::Differences) && report.kind == "reconcile" {
+            self.reconciled_at(now);
+        }
+    }
+
+    /// What the last reconcile found, of whichever replica.
+    pub fn drift(&self, report: &Report) {
         for (kind, tally) in &report.kinds {
             for (difference, rows) in [
                 ("missing", tally.missing),
@@ -72,11 +82,6 @@ impl Metrics {
                 metrics::gauge!("faircopy_drift_rows", "kind" => kind.as_str(), "difference" => difference)
                     .set(rows as f64);
             }
-        }
-        metrics::counter!("faircopy_sweeps_total", "outcome" => report.outcome.map_or("failed", Ending::as_str))
-            .increment(1);
-        if report.outcome.is_some_and(|ending| ending != Ending::Differences) && report.kind == "reconcile" {
-            self.reconciled_at(now);
         }
     }
 
@@ -289,6 +294,9 @@ fn recorder() -> PrometheusHandle {
     }
     for reason in ["database-unavailable", "overloaded", "no-signing-secret"] {
         metrics::counter!("faircopy_deliveries_refused_total", "reason" => reason).increment(0);
+    }
+    for (kind, event) in alert::KINDS.iter().flat_map(|kind| [(kind, Event::Raised), (kind, Event::Resolved)]) {
+        metrics::counter!("faircopy_alerts_total", "name" => kind.name, "event" => event.as_str()).increment(0);
     }
     metrics::gauge!("faircopy_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     handle

@@ -84,13 +84,7 @@ fn describe(overview: &Overview) -> String {
     text
 }
 
-async fn test(
-    config: &Config,
-    store: &Store,
-    only: Option<&str>,
-    now: Millis,
-    global: &Global,
-) -> Result<(), Failure> {
+async fn test(config: &Config, store: &Store, only: Option<&str>, now: Millis, global: &Global) -> Result<(), Failure> {
     let targets = Target::all(&config.alerts, &Metrics::install());
     let wanted: Vec<_> = targets.iter().filter(|target| only.is_none_or(|name| target.name() == name)).collect();
     if wanted.is_empty() {
@@ -121,6 +115,8 @@ async fn acknowledge(store: &Store, now: Millis, global: &Global) -> Result<(), 
     if global.json {
         return output::json(&json!({ "until": until }));
     }
-    anstream::eprintln!("Quarantined deliveries that arrived before {until} are known; `faircopy replay --failed` still finds them.");
+    anstream::eprintln!(
+        "Quarantined deliveries that arrived before {until} are known; `faircopy replay --failed` still finds them."
+    );
     Ok(())
 }

@@ -94,9 +94,8 @@ pub(super) fn alerts(files: &[AlertFile], sources: &Sources<'_>) -> Result<Vec<A
 impl AlertFile {
     fn read(&self, sources: &Sources<'_>) -> Result<AlertSettings, ConfigError> {
         let name = self.name.as_deref().filter(|name| is_name(name));
-        let name = name.ok_or_else(|| {
-            wrong("alert.name", "is not a name; expected 1 to 32 small letters, digits, `_` and `-`")
-        })?;
+        let name = name
+            .ok_or_else(|| wrong("alert.name", "is not a name; expected 1 to 32 small letters, digits, `_` and `-`"))?;
         let (url_variable, secret_variable) = (variable_of(name, "URL"), variable_of(name, "SECRET"));
         let missing = || wrong(&url_variable, "is not set; expected `https://hooks.example.com/alerts`");
         let url = sources.first(None, &[&url_variable], self.url.clone())?.ok_or_else(missing)?.read(url_of)?;
@@ -107,8 +106,7 @@ impl AlertFile {
             Some(_) => return Err(wrong("alert.format", "is unknown; expected `json` or `slack`")),
         };
         let minimum = Severity::parse(self.minimum.as_deref().unwrap_or(Severity::Warning.as_str()));
-        let minimum =
-            minimum.ok_or_else(|| wrong("alert.minimum", "is unknown; expected `warning` or `critical`"))?;
+        let minimum = minimum.ok_or_else(|| wrong("alert.minimum", "is unknown; expected `warning` or `critical`"))?;
         let repeat = self.repeat_hours.unwrap_or(DEFAULT_REPEAT_HOURS);
         if repeat > MAX_REPEAT_HOURS {
             let fault = format!("is {repeat}; expected hours, at most {MAX_REPEAT_HOURS}, or 0 for once");
@@ -193,7 +191,9 @@ mod tests {
         check("url = 'https://a.example/canary'", "alert.name");
         check("name = 'A'\nurl = 'https://a.example/'", "alert.name");
         check("name = 'a'", "FAIRCOPY_ALERT_A_URL is not set");
-        for url in ["http://a.example/", "https://10.0.0.1/canary", "https://u:canary@a.example/", "https://a.example/#x"] {
+        for url in
+            ["http://a.example/", "https://10.0.0.1/canary", "https://u:canary@a.example/", "https://a.example/#x"]
+        {
             check(&format!("name = 'a'\nurl = '{url}'"), "FAIRCOPY_ALERT_A_URL is not an address");
         }
         check(&whole("format = 'xml'"), "alert.format");

@@ -68,7 +68,8 @@ impl About {
     /// What is known of a finding's name, and this of the finding itself.
     #[must_use]
     pub fn new(id: &str, name: &str, severity: Severity, detail: &str, since: Millis) -> Self {
-        let (title, advice) = alert::kind(name).map_or((name, "See the documentation."), |kind| (kind.title, kind.advice));
+        let (title, advice) =
+            alert::kind(name).map_or((name, "See the documentation."), |kind| (kind.title, kind.advice));
         Self {
             id: id.to_owned(),
             name: name.to_owned(),
@@ -290,7 +291,10 @@ mod tests {
         let slack: serde_json::Value = serde_json::from_str(&notice.body(AlertFormat::Slack)).unwrap();
         let text = slack["text"].as_str().unwrap();
         assert!(text.starts_with(":warning: *Faircopy: No delivery"), "{text}");
-        assert!(text.contains("none since &lt;then&gt; &amp; now") && text.contains("docs/errors.md#silence"), "{text}");
+        assert!(
+            text.contains("none since &lt;then&gt; &amp; now") && text.contains("docs/errors.md#silence"),
+            "{text}"
+        );
         let over = About { resolved_at: Some(Millis(1_760_000_060_000)), ..about() };
         let text = Notice::new(Event::Resolved, 2, "ops", over).text();
         assert!(text.contains("resolved") && text.ends_with("to 2025-10-09T08:54:20.000Z."), "{text}");

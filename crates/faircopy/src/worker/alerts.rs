@@ -166,7 +166,13 @@ impl Away {
         Self { since: now, detail, is_over: false, told: HashMap::new(), failing: HashMap::new() }
     }
 
-    async fn tell(&mut self, targets: &[Arc<Target>], holder: &str, clock: &dyn Clock, chance: &(dyn Fn() -> u64 + Sync)) {
+    async fn tell(
+        &mut self,
+        targets: &[Arc<Target>],
+        holder: &str,
+        clock: &dyn Clock,
+        chance: &(dyn Fn() -> u64 + Sync),
+    ) {
         let now = clock.now();
         let over = self.is_over.then_some(now);
         let alert = Alert {

@@ -42,8 +42,11 @@ const TICK: Duration = Duration::from_secs(1);
 const MEASURED_MS: i64 = 10 * 60_000;
 
 /// The clocks that ours is compared with: as the gauge is called, and whose it is.
-const CLOCKS: [(&str, &str); 3] =
-    [("clock:clerk", "Clerk's"), ("clock:database", "the database's"), ("clock:svix", "that of whoever signs deliveries")];
+const CLOCKS: [(&str, &str); 3] = [
+    ("clock:clerk", "Clerk's"),
+    ("clock:database", "the database's"),
+    ("clock:svix", "that of whoever signs deliveries"),
+];
 
 /// What there is to compare with Clerk, and how often that is done.
 #[derive(Debug, Clone, Copy)]
@@ -264,6 +267,9 @@ impl Watch {
         let findings = self.store.findings().await?;
         for name in FINDINGS {
             self.metrics.finding(name, findings.iter().any(|finding| finding.name == name));
+        }
+        if let Some(last) = self.store.last_sweep(Kind::Reconcile.as_str()).await? {
+            self.metrics.drift(&serde_json::from_str(&last.report).unwrap_or_default());
         }
         if let Some(last) = self.store.last_success(Kind::Reconcile.as_str()).await? {
             self.metrics.reconciled_at(last);

@@ -18,7 +18,11 @@ use crate::events::{THEN, event, user, user_created};
 
 /// The route of the table as a path that can be called.
 fn path_of(route: &str) -> String {
-    route.replace("{id}", "1").replace("{svix_id}", "msg_1").replace("{clerk_user_id}", "user_1")
+    route
+        .replace("{id}", "1")
+        .replace("{svix_id}", "msg_1")
+        .replace("{clerk_user_id}", "user_1")
+        .replace("{target}", "ops")
 }
 
 /// A sweep that is begun and not gone on with. Returns its number.
@@ -46,7 +50,8 @@ fn admin_routes() -> impl Iterator<Item = (&'static str, String)> {
 
 #[tokio::test]
 async fn the_router_and_the_route_table_are_the_same() {
-    let app = TestApp::build().sessions().start().await;
+    let nobody = "name = 'ops'\nurl = 'http://127.0.0.1:9/'";
+    let app = TestApp::build().sessions().alert(nobody).start().await;
     app.outcome("msg_1", user_created("user_1")).await;
     let token = app.token("user_1", Some(("org_1", "admin")));
     begin_sweep(&app, "backfill").await;
