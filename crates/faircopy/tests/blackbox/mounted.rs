@@ -166,7 +166,7 @@ async fn a_full_tablespace_sends_deliveries_back_until_there_is_space() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_is_nearly_full_is_told() {
     const MIB: usize = 1024 * 1024;
-    let disk = SmallDisk::mount(64);
+    let disk = SmallDisk::mount(96);
     let receiver = Receiver::start().await;
     let place = Place::at(format!("sqlite://{}", disk.path().join("copy.db").display()));
     let folder = tempfile::tempdir().expect("a folder");
@@ -191,10 +191,10 @@ async fn a_disk_that_is_nearly_full_is_told() {
         about.map(|it| format!("{} {}", it["type"], it["alert"]["severity"]).replace('"', "")).collect::<Vec<_>>()
     };
     assert_eq!(told(3).await, [] as [&str; 0]);
-    let ballast = disk.fill(disk.bytes - 5 * MIB);
+    let ballast = disk.fill(disk.bytes - 7 * MIB);
     assert_eq!(told(3).await, ["alert.raised warning"]);
-    fs::write(disk.path().join("more"), vec![1; 3 * MIB]).expect("it fits");
+    fs::write(disk.path().join("more"), vec![1; 7 * MIB / 2]).expect("it fits");
     assert_eq!(told(3).await, ["alert.raised warning", "alert.raised critical"]);
     fs::remove_file(&ballast).expect("remove the ballast");
-    assert_eq!(told(8).await, ["alert.raised warning", "alert.raised critical", "alert.resolved warning"]);
+    assert_eq!(told(8).await, ["alert.raised warning", "alert.raised critical", "alert.resolved critical"]);
 }
