@@ -67,7 +67,8 @@ pub(super) async fn receive(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Result<Json<Acknowledged>, Problem> {
-    let is_signed = [SVIX_HEADERS[0], SVIX_HEADERS[2]].iter().all(|name| request.headers().contains_key(*name));
+    let has = |names: &[&str; 3]| names.iter().all(|name| request.headers().contains_key(*name));
+    let is_signed = has(&SVIX_HEADERS) || has(&WEBHOOK_HEADERS);
     let answer = take(&app, &memory, peer, request).await;
     match &answer {
         Ok(_) => app.traffic.count(Count::Accepted),

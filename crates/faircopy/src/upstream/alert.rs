@@ -17,6 +17,8 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::exchange::{self, Fault};
+/// Why a target did not take a message.
+pub use super::exchange::Fault as NotTaken;
 use crate::config::{AlertFormat, AlertSettings};
 use crate::telemetry::Metrics;
 
@@ -167,9 +169,6 @@ impl Notice {
     }
 }
 
-/// Why a target did not take a message.
-pub use super::exchange::Fault as NotTaken;
-
 /// One configured target.
 pub struct Target {
     client: reqwest::Client,
@@ -194,7 +193,7 @@ impl Target {
         let client = match exchange::client(&url, HeaderMap::new(), AT_ONCE) {
             Ok(client) => client,
             Err(error) => {
-                tracing::error!(%error, target = settings.name, "nobody can be told: there is no TLS");
+                tracing::error!(%error, to = settings.name, "nobody can be told: there is no TLS");
                 return None;
             }
         };

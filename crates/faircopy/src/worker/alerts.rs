@@ -289,7 +289,7 @@ async fn tell_one(
         let sent = target.send(&notice, clock.now()).await;
         answered(&mut heard.target, &sent, chance(), clock.now());
         if let Err(error) = sent {
-            tracing::warn!(target = target.name(), %error, code = "alert-not-told", "an alert was not taken; it is told again");
+            tracing::warn!(to = target.name(), %error, code = "alert-not-told", "an alert was not taken; it is told again");
             break;
         }
         heard.told.push((alert.id.clone(), Told { event, severity: alert.severity, at: now, number }));

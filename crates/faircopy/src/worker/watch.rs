@@ -151,8 +151,7 @@ impl Watch {
             add("clock:clerk", ahead);
         }
         for gauge in &gauges {
-            let name = CLOCKS.iter().find(|(name, _)| *name == gauge.name).map_or("", |(name, _)| name);
-            self.metrics.clock_lead(name.trim_start_matches("clock:"), gauge.value);
+            self.metrics.clock_lead(gauge.name.trim_start_matches("clock:"), gauge.value);
         }
         Ok(gauges)
     }
@@ -199,7 +198,7 @@ impl Watch {
     async fn clocks(&self, window: &Answered, began: Millis, now: Millis) -> Result<Option<Found>, Error> {
         let measured = self.store.gauges(now.plus(-MEASURED_MS)).await?;
         let compared = measured.iter().filter_map(|gauge| {
-            let (_, other) = CLOCKS.iter().find(|(name, _)| *name == gauge.name)?;
+            let (_, other) = *CLOCKS.iter().find(|(name, _)| *name == gauge.name)?;
             Some(Compared { other, ahead_ms: gauge.value })
         });
         Ok(watch::clocks(&compared.collect::<Vec<_>>(), window, began, now))
@@ -284,7 +283,7 @@ impl Watch {
 fn answered(tallies: &[Tally]) -> Answered {
     let sum = |what: Count| {
         let of = tallies.iter().filter(|tally| tally.kind == what.as_str());
-        of.map(|tally| tally.number.unsigned_abs()).sum()
+        of.map(|tally| tally.number.unsigned_abs()).sum::<u64>()
     };
     Answered {
         accepted: sum(Count::Accepted),
