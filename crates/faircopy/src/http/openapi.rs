@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::problem::{CODES, Problem};
-use super::{Access, ROUTES, admin, drift, health, jobs, records, session, webhook};
+use super::{Access, ROUTES, admin, alerts, drift, health, jobs, records, session, webhook};
 
 /// Scalar's page, compressed: a third of the size, and every browser takes it (assets/README.md).
 const SCALAR: &[u8] = include_bytes!("../../assets/scalar.js.gz");

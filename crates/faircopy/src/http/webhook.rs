@@ -67,8 +67,7 @@ pub(super) async fn receive(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Result<Json<Acknowledged>, Problem> {
-    let has = |names: &[&str; 3]| names.iter().all(|name| request.headers().contains_key(*name));
-    let is_signed = has(&SVIX_HEADERS) || has(&WEBHOOK_HEADERS);
+    let is_signed = looks_signed(request.headers());
     let answer = take(&app, &memory, peer, request).await;
     match &answer {
         Ok(_) => app.traffic.count(Count::Accepted),
@@ -153,6 +152,12 @@ fn read(app: &App, bytes: &[u8], signed_at: faircopy_core::Millis) -> Content {
     let context = app.context(signed_at);
     std::panic::catch_unwind(AssertUnwindSafe(|| Content::read(bytes, &context)))
         .unwrap_or_else(|_| Content { payload: None, event: Event::unreadable("a panic while reading; this is a bug") })
+}
+
+/// Whether somebody meant to deliver something.
+fn looks_signed(headers: &HeaderMap) -> bool {
+    let has = |names: [&str; 3]| names.iter().all(|name| headers.contains_key(*name));
+    has(SVIX_HEADERS) || has(WEBHOOK_HEADERS)
 }
 
 fn signed_headers(headers: &HeaderMap) -> SignedHeaders<'_> {

@@ -16,9 +16,9 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::exchange::{self, Fault};
 /// Why a target did not take a message.
 pub use super::exchange::Fault as NotTaken;
+use super::exchange::{self, Fault};
 use crate::config::{AlertFormat, AlertSettings};
 use crate::telemetry::Metrics;
 

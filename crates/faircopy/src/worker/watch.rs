@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use faircopy_core::Millis;
+use faircopy_core::alert::Severity;
 use faircopy_core::watch::{self, Answered, Clock as Compared, Failed, Found, KEPT_SLOTS, WINDOW_SLOTS};
 use faircopy_store::{Error, Fence, Finding, Gauge, Store, Tally, UNDELIVERED, Writer};
 
@@ -120,7 +121,7 @@ impl Watch {
         if let Some(fence) = &fence {
             self.judge(fence, now).await?;
         }
-        self.show(now).await?;
+        show(&self.store, &self.metrics, now).await?;
         Ok(is_ours)
     }
 
@@ -134,7 +135,7 @@ impl Watch {
     }
 
     /// Compares this process's clock with others.
-    async fn measure(&self) -> Result<Vec<Gauge>, Error> {
+    async fn measure(&mut self) -> Result<Vec<Gauge>, Error> {
         let mut gauges = Vec::with_capacity(CLOCKS.len());
         let mut add = |name: &str, value: i64| gauges.push(Gauge { name: name.to_owned(), value });
         let before = self.clock.now();
@@ -175,11 +176,11 @@ impl Watch {
         let tallies = self.store.tallies(first).await?;
         let (window, began) = (answered(&tallies), began(&tallies, first));
         let found = [
-            self.clocks(&window, began, now).await?,
+            clocks(&self.store, &window, began, now).await?,
             watch::disk(self.store.disk(), &window, began, now),
             self.drift(now).await?,
-            self.endpoint(&known, now).await?,
-            self.failures(&window, began).await?,
+            endpoint(&self.store, &known, now).await?,
+            failures(&self.store, &window, began).await?,
             watch::jobs(self.store.cascades_overdue(now).await?, self.store.steps_overdue().await?, now),
             watch::signatures(&window, began),
         ];
@@ -195,32 +196,6 @@ impl Watch {
         Ok(())
     }
 
-    async fn clocks(&self, window: &Answered, began: Millis, now: Millis) -> Result<Option<Found>, Error> {
-        let measured = self.store.gauges(now.plus(-MEASURED_MS)).await?;
-        let compared = measured.iter().filter_map(|gauge| {
-            let (_, other) = *CLOCKS.iter().find(|(name, _)| *name == gauge.name)?;
-            Some(Compared { other, ahead_ms: gauge.value })
-        });
-        Ok(watch::clocks(&compared.collect::<Vec<_>>(), window, began, now))
-    }
-
-    async fn endpoint(&self, known: &[Finding], now: Millis) -> Result<Option<Found>, Error> {
-        let failed = self.store.tallies_since_last(Count::Failed.as_str(), Count::Accepted.as_str()).await?;
-        let failed = failed.map(|of| Failed {
-            first: watch::slot_began(of.first),
-            last: watch::slot_began(of.last),
-            attempts: of.number.unsigned_abs(),
-        });
-        let undelivered = known.iter().find(|finding| finding.name == UNDELIVERED);
-        let undelivered = undelivered.and_then(|finding| Millis::parse(&finding.since));
-        Ok(watch::endpoint(failed, undelivered, now))
-    }
-
-    async fn failures(&self, window: &Answered, began: Millis) -> Result<Option<Found>, Error> {
-        let known_up_to = self.store.mark(ACKNOWLEDGED).await?.unwrap_or_default();
-        Ok(watch::failures(self.store.quarantined_after(known_up_to).await?, window, began))
-    }
-
     /// What the last reconcile left, or that there was none for too long.
     async fn drift(&mut self, now: Millis) -> Result<Option<Found>, Error> {
         let kind = Kind::Reconcile.as_str();
@@ -229,7 +204,7 @@ impl Watch {
         {
             let since = last.finished_at.as_deref().and_then(Millis::parse).unwrap_or(now);
             let report = serde_json::from_str::<Report>(&last.report).unwrap_or_default();
-            let severity = faircopy_core::alert::Severity::Warning;
+            let severity = Severity::Warning;
             return Ok(Some(Found { severity, since, detail: left(&report) }));
         }
         let bound_ms = match self.comparing.every {
@@ -246,7 +221,7 @@ impl Watch {
         };
         let hours = (now.0 - last.0) / 3_600_000;
         Ok((now.0 - last.0 > bound_ms).then(|| Found {
-            severity: faircopy_core::alert::Severity::Warning,
+            severity: Severity::Warning,
             since: last,
             detail: format!("the copy was not compared with Clerk to the end for {hours} hours"),
         }))
@@ -260,23 +235,49 @@ impl Watch {
         self.writer.set_mark(WATCHED_SINCE, now).await?;
         Ok(now)
     }
+}
 
-    /// Figures that every replica shows, whoever found out.
-    async fn show(&self, now: Millis) -> Result<(), Error> {
-        let findings = self.store.findings().await?;
-        for name in FINDINGS {
-            self.metrics.finding(name, findings.iter().any(|finding| finding.name == name));
-        }
-        if let Some(last) = self.store.last_sweep(Kind::Reconcile.as_str()).await? {
-            self.metrics.drift(&serde_json::from_str(&last.report).unwrap_or_default());
-        }
-        if let Some(last) = self.store.last_success(Kind::Reconcile.as_str()).await? {
-            self.metrics.reconciled_at(last);
-        }
-        self.metrics.database(self.store.database_bytes().await?, self.store.disk().map(|disk| disk.free));
-        self.metrics.watched_at(now);
-        Ok(())
+async fn clocks(store: &Store, window: &Answered, began: Millis, now: Millis) -> Result<Option<Found>, Error> {
+    let measured = store.gauges(now.plus(-MEASURED_MS)).await?;
+    let compared = measured.iter().filter_map(|gauge| {
+        let (_, other) = *CLOCKS.iter().find(|(name, _)| *name == gauge.name)?;
+        Some(Compared { other, ahead_ms: gauge.value })
+    });
+    Ok(watch::clocks(&compared.collect::<Vec<_>>(), window, began, now))
+}
+
+async fn endpoint(store: &Store, known: &[Finding], now: Millis) -> Result<Option<Found>, Error> {
+    let failed = store.tallies_since_last(Count::Failed.as_str(), Count::Accepted.as_str()).await?;
+    let failed = failed.map(|of| Failed {
+        first: watch::slot_began(of.first),
+        last: watch::slot_began(of.last),
+        attempts: of.number.unsigned_abs(),
+    });
+    let undelivered = known.iter().find(|finding| finding.name == UNDELIVERED);
+    let undelivered = undelivered.and_then(|finding| Millis::parse(&finding.since));
+    Ok(watch::endpoint(failed, undelivered, now))
+}
+
+async fn failures(store: &Store, window: &Answered, began: Millis) -> Result<Option<Found>, Error> {
+    let known_up_to = store.mark(ACKNOWLEDGED).await?.unwrap_or_default();
+    Ok(watch::failures(store.quarantined_after(known_up_to).await?, window, began))
+}
+
+/// Figures that every replica shows, whoever found out.
+async fn show(store: &Store, metrics: &Metrics, now: Millis) -> Result<(), Error> {
+    let findings = store.findings().await?;
+    for name in FINDINGS {
+        metrics.finding(name, findings.iter().any(|finding| finding.name == name));
     }
+    if let Some(last) = store.last_sweep(Kind::Reconcile.as_str()).await? {
+        metrics.drift(&serde_json::from_str(&last.report).unwrap_or_default());
+    }
+    if let Some(last) = store.last_success(Kind::Reconcile.as_str()).await? {
+        metrics.reconciled_at(last);
+    }
+    metrics.database(store.database_bytes().await?, store.disk().map(|disk| disk.free));
+    metrics.watched_at(now);
+    Ok(())
 }
 
 /// What the endpoint answered within these slots.
