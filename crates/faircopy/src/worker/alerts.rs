@@ -357,7 +357,9 @@ mod tests {
         assert_eq!(rests(NotTaken::Unreachable("no connection")), 20_000);
         assert_eq!(rests(NotTaken::Limited { retry_after_ms: Some(300_000) }), 300_000);
         assert_eq!(rests(NotTaken::Limited { retry_after_ms: Some(86_400_000) }), MAX_QUIET_MS);
-        (0..9).for_each(|_| drop(rests(NotTaken::Refused(401))));
+        for _ in 0..9 {
+            rests(NotTaken::Refused(401));
+        }
         assert_eq!(rests(NotTaken::Refused(401)), BACKOFF.cap_ms);
         answered(&mut target, &Ok(204), 0, NOW);
         assert_eq!((target.failures, target.last_error, target.last_ok_at), (0, None, Some(NOW)));

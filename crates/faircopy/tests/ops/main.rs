@@ -50,8 +50,10 @@ fn named(text: &str) -> BTreeSet<String> {
 fn expressions() -> String {
     let rules = text("prometheus/rules.yml");
     let dashboard: Value = serde_json::from_str(&text("grafana/dashboard.json")).unwrap();
-    let of_panels =
-        panels(&dashboard).iter().flat_map(targets).filter_map(|target| target["expr"].as_str().map(ToOwned::to_owned));
+    let of_panels = panels(&dashboard)
+        .into_iter()
+        .flat_map(|panel| targets(&panel))
+        .filter_map(|target| target["expr"].as_str().map(ToOwned::to_owned));
     let mut all: Vec<String> = of_panels.collect();
     all.push(rules);
     all.join("\n")
