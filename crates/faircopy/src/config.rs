@@ -644,6 +644,7 @@ mod tests {
         check("CLERK_API_URL", "http://api.test");
         check("FAIRCOPY_LOG_FORMAT", "xml");
         check("FAIRCOPY_PROBE", "yes");
+        check("FAIRCOPY_WATCH", "yes");
         check("LIVEBLOCKS_SECRET_KEY", "pk_dev_publishable");
         check("LIVEBLOCKS_SECRET_KEY", "sk_two words");
         check("LIVEBLOCKS_API_URL", "http://api.test");
