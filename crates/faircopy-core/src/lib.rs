@@ -10,8 +10,10 @@
 //! [`retry`] says when what failed is tried again, and [`courier`] when a service outside may be called at all.
 //! [`sweep`] decides how lists of Clerk's are read from end to end, and what may be concluded from what they lack.
 //! [`explain`] says of everything that was learned of a subject what the merge made of it.
+//! [`watch`] says what numbers mean, and [`alert`] what is said about it, and when.
 //! [`cascade`] says what goes with an organization or a user, in which order, and what one such deletion waits for.
 
+pub mod alert;
 pub mod cascade;
 pub mod courier;
 pub mod event;
@@ -27,6 +29,7 @@ pub mod signature;
 pub mod sweep;
 pub mod time;
 pub mod token;
+pub mod watch;
 
 pub use event::Observation;
 pub use id::{InvitationId, MembershipId, OrganizationId, UserId};

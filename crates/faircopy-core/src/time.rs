@@ -41,6 +41,13 @@ impl Millis {
     pub fn parse(text: &str) -> Option<Self> {
         text.parse::<jiff::Timestamp>().ok().map(|at| Self(at.as_millisecond()))
     }
+
+    /// Reads the `Date` of an HTTP answer, which is whole seconds: `Sun, 06 Nov 1994 08:49:37 GMT`.
+    #[must_use]
+    pub fn parse_http_date(text: &str) -> Option<Self> {
+        let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+        Some(Self(at.as_millisecond()))
+    }
 }
 
 /// RFC 3339 in UTC with exactly three decimals, so that text order is time order: `2024-05-28T08:00:00.000Z`.
@@ -85,6 +92,12 @@ mod tests {
         check(-1, None);
         check(i64::MIN, None);
         check(i64::MAX, None);
+    }
+
+    #[test]
+    fn the_date_of_an_answer_is_read() {
+        assert_eq!(Millis::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Millis(784_111_777_000)));
+        assert_eq!(Millis::parse_http_date("yesterday"), None);
     }
 
     #[test]

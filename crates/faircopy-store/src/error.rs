@@ -51,6 +51,12 @@ impl Error {
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Busy(_) | Self::Unavailable(_))
     }
+
+    /// Whether the text of an error ends with the code for a disk that is full: PostgreSQL's 53100, or SQLite's 13.
+    #[must_use]
+    pub fn says_disk_full(text: &str) -> bool {
+        text.ends_with("(53100)") || text.ends_with("(13)")
+    }
 }
 
 impl From<tokio_postgres::Error> for Error {

@@ -1,8 +1,9 @@
 //! Troubles that are known now: found by one replica, told by all of them (docs/errors.md).
 
 use faircopy_core::Millis;
+use faircopy_core::alert::{self, Severity};
 
-use crate::engine::{Call, Row};
+use crate::engine::{Call, Row, Value};
 use crate::error::Result;
 use crate::leases::Fence;
 use crate::{Store, Writer};
@@ -19,6 +20,9 @@ pub struct Finding {
     /// Its name: a section of `docs/errors.md`.
     #[schema(example = "silence")]
     pub name: String,
+    /// How bad it is: `warning` or `critical`.
+    #[schema(example = "warning")]
+    pub severity: String,
     /// Since when it is so, as far as is known.
     #[schema(format = DateTime)]
     pub since: String,
@@ -32,13 +36,14 @@ pub struct Finding {
 impl Store {
     /// The troubles that are known now, in the order of their names.
     pub async fn findings(&self) -> Result<Vec<Finding>> {
-        let statement = "SELECT name, {time since}, {time seen_at}, detail FROM {s}findings ORDER BY name";
+        let statement = "SELECT name, {time since}, {time seen_at}, detail, severity FROM {s}findings ORDER BY name";
         self.readers.read(statement, vec![]).await?.iter().map(finding).collect()
     }
 }
 
 impl Writer {
-    /// Says that a trouble is there, since then. Where it was known, `since` stays what it was. Returns whether it is new.
+    /// Says that a trouble is there, since then, and as bad as its name. Where it was known, `since` stays what it was. Returns
+    /// whether it is new.
     pub async fn raise_finding(
         &mut self,
         name: &str,
@@ -47,11 +52,25 @@ impl Writer {
         now: Millis,
         fence: &Fence,
     ) -> Result<bool> {
+        self.raise_finding_as(name, None, since, detail, now, fence).await
+    }
+
+    /// As [`Writer::raise_finding`], and this bad.
+    pub async fn raise_finding_as(
+        &mut self,
+        name: &str,
+        severity: Option<Severity>,
+        since: Millis,
+        detail: &str,
+        now: Millis,
+        fence: &Fence,
+    ) -> Result<bool> {
         const KNOWN: &str = "SELECT name FROM {s}findings WHERE name = $1";
-        const RAISE: &str = "INSERT INTO {s}findings (name, since, seen_at, detail) \
-            VALUES ($1, {as-time $2}, {as-time $3}, $4) \
-            ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at, detail = excluded.detail";
-        let scalars = vec![name.into(), since.into(), now.into(), detail.into()];
+        const RAISE: &str = "INSERT INTO {s}findings (name, since, seen_at, detail, severity) \
+            VALUES ($1, {as-time $2}, {as-time $3}, $4, $5) ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at, \
+            detail = excluded.detail, severity = excluded.severity";
+        let severity = Value::Text(severity.map(|severity| severity.as_str().to_owned()));
+        let scalars = vec![name.into(), since.into(), now.into(), detail.into(), severity];
         let calls = vec![Call::new(KNOWN, vec![name.into()]), Call::new(RAISE, scalars)];
         let answers = self.run_under(Some(fence), calls).await?;
         Ok(answers.first().is_none_or(Vec::is_empty))
@@ -66,5 +85,8 @@ impl Writer {
 }
 
 fn finding(row: &Row) -> Result<Finding> {
-    Ok(Finding { name: row.required(0)?, since: row.required(1)?, seen_at: row.required(2)?, detail: row.required(3)? })
+    let name = row.required(0)?;
+    let by_name = || alert::kind(&name).map_or(Severity::Warning, |kind| kind.severity);
+    let severity = row.text(4)?.unwrap_or_else(|| by_name().as_str().to_owned());
+    Ok(Finding { severity, since: row.required(1)?, seen_at: row.required(2)?, detail: row.required(3)?, name })
 }

@@ -5,6 +5,7 @@
 //! connection inside an open one. The rows follow from `faircopy_core::merge`; this crate loads what the merge needs to
 //! know and writes what it decides, together with the change feed and the delivery records, in one transaction.
 
+mod alerts;
 mod caller;
 mod cascades;
 mod changes;
@@ -37,8 +38,10 @@ mod server;
 mod standing;
 mod sweeps;
 mod validate;
+mod watch;
 mod workspaces;
 
+pub use alerts::{ALERTS_KEPT, Alert, AlertTarget};
 pub use caller::{Caller, READER_ROLE};
 pub use cascades::{Cascade, CascadesStanding, RECEIPTS_KEPT_MS, Removed, Subject};
 pub use changes::Entry;
@@ -65,6 +68,7 @@ pub use server::Server;
 pub use standing::{Basis, Freshness, Member, Standing};
 pub use sweeps::{Absence, Part, Progress, Sweep, Swept, Unseen};
 pub use validate::Validated;
+pub use watch::{Gauge, Stretch, Tally};
 pub use workspaces::Settled;
 
 use engine::Readers;

@@ -39,6 +39,7 @@ migrations!(
     8 "cascades" "0008_cascades.sql",
     9 "erasure" "0009_erasure.sql",
     10 "explain" "0010_explain.sql",
+    11 "alerts" "0011_alerts.sql",
 );
 
 /// Any two processes that migrate at once take turns: the lock ends with the transaction, so poolers can carry it.

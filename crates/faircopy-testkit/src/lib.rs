@@ -11,6 +11,7 @@
 //! | [`node`] | programs of npm packages, installed from a committed lock file |
 //! | [`seed`] | the seed of a random test, told when the test fails |
 //! | [`clerk`] | a small Clerk Backend API that can be made to fail, lag and lie |
+//! | [`receiver`] | somebody who is told something by POST, takes it or does not, and remembers it |
 //! | [`client`] | the small HTTP client beneath `server` and `sender`: one connection, one request at a time |
 //! | [`port`] | ports that no two tests of this machine hold at once |
 //!
@@ -28,6 +29,7 @@ pub mod pgbouncer;
 pub mod port;
 pub mod postgres;
 pub mod proxy;
+pub mod receiver;
 pub mod seed;
 pub mod sender;
 pub mod server;

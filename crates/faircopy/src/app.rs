@@ -17,14 +17,18 @@ use crate::outside::{Courier, Target};
 use crate::refresh::{Reader, Refresh};
 use crate::sweep::{Order, Patience, Sweeper};
 use crate::telemetry::Metrics;
+use crate::traffic::Traffic;
+use crate::upstream::alert::Target as AlertTarget;
 use crate::upstream::clerk::{Clerk, Share};
 use crate::upstream::keys::KeySet;
+use crate::worker::alerts::Alerts;
 use crate::worker::cascade::{Caller, Cascader, Outside};
 use crate::worker::confirm::Confirm;
 use crate::worker::intake::{self, Intake};
 use crate::worker::janitor::Janitor;
 use crate::worker::probe::Probe;
 use crate::worker::reconcile::Reconciler;
+use crate::worker::watch::{Comparing, Watch};
 
 /// How long the last commits may take once every connection has ended: nobody waits for an outcome any more, so what is
 /// given up was not acknowledged. With the connections' own 12 s it stays within the 15 s in which the service must end.
@@ -138,6 +142,10 @@ pub struct App {
     pub reconcile_soon: Arc<Notify>,
     /// Told when a deletion was let go on: it is looked at at once.
     pub cascades: Arc<Notify>,
+    /// What the webhook endpoint answers.
+    pub traffic: Arc<Traffic>,
+    /// Who is told of trouble.
+    pub alert_targets: Arc<[Arc<AlertTarget>]>,
     /// The figures.
     pub metrics: Metrics,
 }
@@ -154,6 +162,7 @@ pub struct Workers {
     wall: tokio::task::JoinHandle<()>,
     names: tokio::task::JoinHandle<()>,
     cascade: [tokio::task::JoinHandle<()>; 2],
+    watch: Option<[tokio::task::JoinHandle<()>; 2]>,
 }
 
 impl App {
@@ -195,6 +204,23 @@ impl App {
         });
         let cascades = Arc::new(Notify::new());
         let (cascader, caller) = cascade(&config, &store, clerk.as_ref(), &clock, &metrics, &cascades);
+        let traffic = Arc::new(Traffic::default());
+        let alert_targets = AlertTarget::all(&config.alerts, &metrics);
+        let watch = config.watch.then(|| {
+            let comparing = Comparing { has_key: clerk.is_some(), every: config.reconcile.every };
+            let (holder, chance): (Arc<str>, _) = (holder().into(), Arc::new(any_number));
+            let (store, clock, metrics) = (store.clone(), clock.clone(), metrics.clone());
+            let alerts = Alerts::new(
+                store.clone(),
+                alert_targets.clone(),
+                clock.clone(),
+                metrics.clone(),
+                holder.clone(),
+                chance,
+            );
+            let watch = Watch::new(store, clerk.clone(), traffic.clone(), clock, metrics, holder, comparing);
+            [tokio::spawn(watch.run()), tokio::spawn(alerts.run())]
+        });
         let refresh = reader.map(|reader| Refresh::new(reader, clock.clone()));
         let names = Names::new(&config, clerk.as_ref(), &store, &clock, &metrics);
         let workers = Workers {
@@ -207,6 +233,7 @@ impl App {
             wall: tokio::spawn(look_for_second_wall(store.clone())),
             names: tokio::spawn(names.clone().run()),
             cascade: [tokio::spawn(cascader.run()), tokio::spawn(caller.run())],
+            watch,
         };
         let verified = Verified::default();
         let app = Self {
@@ -223,6 +250,8 @@ impl App {
             provisional,
             reconcile_soon,
             cascades,
+            traffic,
+            alert_targets,
             metrics,
         };
         (Arc::new(app), workers)
@@ -311,7 +340,7 @@ impl Workers {
         }
         self.wall.abort();
         self.names.abort();
-        self.cascade.iter().for_each(tokio::task::JoinHandle::abort);
+        self.cascade.iter().chain(self.watch.iter().flatten()).for_each(tokio::task::JoinHandle::abort);
         match tokio::time::timeout(FINISH_DEADLINE, &mut self.intake).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => tracing::error!("the intake ended badly"),

@@ -3,6 +3,7 @@
 //! Whatever is unknown or cannot be parsed is refused at start, with the key's name and the expected form, and never with
 //! the value: it may be a secret.
 
+mod alert;
 mod cascade;
 mod clerk;
 mod outside;
@@ -21,6 +22,8 @@ use serde::Deserialize;
 
 use crate::http::{Access, ROUTES};
 use crate::sweep::{DEFAULT_GRACE_MS, MAX_GRACE_SECONDS};
+use alert::AlertFile;
+pub use alert::{AlertFormat, AlertSettings};
 pub use cascade::Cascade;
 use cascade::{CascadeFile, ContentFile};
 use clerk::ClerkFile;
@@ -86,6 +89,10 @@ pub struct Config {
     pub cascade: Cascade,
     /// How long each kind of thing is kept.
     pub retention: Retention,
+    /// `FAIRCOPY_WATCH`: whether `serve` looks each minute for trouble, and tells of it.
+    pub watch: bool,
+    /// Who is told of trouble.
+    pub alerts: Vec<AlertSettings>,
     /// Start although the database may lose what it acknowledged.
     pub allow_unsafe_durability: bool,
 }
@@ -184,6 +191,7 @@ struct File {
     names_ttl_seconds: Option<i64>,
     log: Option<String>,
     log_format: Option<String>,
+    watch: Option<String>,
     allow_unsafe_durability: Option<bool>,
     #[serde(default)]
     clerk: ClerkFile,
@@ -203,6 +211,8 @@ struct File {
     retention: RetentionFile,
     #[serde(default)]
     content: Vec<ContentFile>,
+    #[serde(default)]
+    alert: Vec<AlertFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -295,6 +305,7 @@ impl Config {
         let every = sources.first(None, &["FAIRCOPY_RECONCILE_EVERY"], file.reconcile.every)?;
         let grace = sources.first(None, &["FAIRCOPY_RECONCILE_GRACE_SECONDS"], file.reconcile.grace_seconds)?;
         let steps = outside::steps(&file.step, &sources)?;
+        let watch = sources.first(None, &["FAIRCOPY_WATCH"], file.watch)?;
         let log = sources.first(None, &["FAIRCOPY_LOG"], file.log)?;
         let log_format = sources.first(None, &["FAIRCOPY_LOG_FORMAT"], file.log_format)?;
         Ok(Self {
@@ -328,6 +339,8 @@ impl Config {
             },
             cascade: file.cascade.read(&file.content, &steps, &sources)?,
             retention: file.retention.read()?,
+            watch: watch.map_or(Ok(true), |watch| watch.read(switch_of))?,
+            alerts: alert::alerts(&file.alert, &sources)?,
             steps,
             log: log.map_or_else(|| "info".into(), |log| log.value),
             log_format: log_format.map_or(Ok(LogFormat::Text), |format| {
@@ -339,6 +352,14 @@ impl Config {
             })?,
             allow_unsafe_durability: flags.allow_unsafe_durability || file.allow_unsafe_durability == Some(true),
         })
+    }
+}
+
+fn switch_of(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("is unknown; expected `on` or `off`"),
     }
 }
 
@@ -631,6 +652,7 @@ mod tests {
         check("CLERK_API_URL", "http://api.test");
         check("FAIRCOPY_LOG_FORMAT", "xml");
         check("FAIRCOPY_PROBE", "yes");
+        check("FAIRCOPY_WATCH", "yes");
         check("LIVEBLOCKS_SECRET_KEY", "pk_dev_publishable");
         check("LIVEBLOCKS_SECRET_KEY", "sk_two words");
         check("LIVEBLOCKS_API_URL", "http://api.test");
@@ -702,7 +724,10 @@ mod tests {
         let file = parse_file(&plain, Path::new("faircopy.example.toml")).unwrap();
         let debug = format!("{file:?}");
         assert!(!debug.contains("None"), "a key is missing from faircopy.example.toml: {debug}");
-        assert!(!file.content.is_empty() && !file.step.is_empty(), "what may be there several times is there once");
+        assert!(
+            !file.content.is_empty() && !file.step.is_empty() && !file.alert.is_empty(),
+            "what may be there several times is there once"
+        );
         let unknown = parse_file("listne = 'x'", Path::new("faircopy.toml")).unwrap_err().to_string();
         assert!(unknown.contains("listne") && unknown.contains("listen"), "{unknown}");
     }

@@ -5,6 +5,7 @@
 //! [`app`] puts the parts together and is the only place that makes time and chance. [`http`] answers requests, [`worker`]
 //! writes; they do not import each other and meet in [`app`] and in the store.
 
+pub mod alerts;
 pub mod app;
 pub mod cascade;
 pub mod cli;
@@ -20,5 +21,6 @@ pub mod refresh;
 pub mod replay;
 pub mod sweep;
 pub mod telemetry;
+pub mod traffic;
 pub mod upstream;
 pub mod worker;

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use faircopy_core::Millis;
+use faircopy_core::alert::{self, Event};
 use faircopy_store::{Outcome, Receipt};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -60,6 +61,16 @@ impl Metrics {
 
     /// A reconcile has ended: what differed, and when it last went well.
     pub fn swept(&self, report: &Report, now: Millis) {
+        self.drift(report);
+        metrics::counter!("faircopy_sweeps_total", "outcome" => report.outcome.map_or("failed", Ending::as_str))
+            .increment(1);
+        if report.outcome.is_some_and(|ending| ending != Ending::Differences) && report.kind == "reconcile" {
+            self.reconciled_at(now);
+        }
+    }
+
+    /// What the last reconcile found, of whichever replica.
+    pub fn drift(&self, report: &Report) {
         for (kind, tally) in &report.kinds {
             for (difference, rows) in [
                 ("missing", tally.missing),
@@ -72,12 +83,12 @@ impl Metrics {
                     .set(rows as f64);
             }
         }
-        metrics::counter!("faircopy_sweeps_total", "outcome" => report.outcome.map_or("failed", Ending::as_str))
-            .increment(1);
-        if report.outcome.is_some_and(|ending| ending != Ending::Differences) && report.kind == "reconcile" {
-            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^53")]
-            metrics::gauge!("faircopy_reconcile_last_success_timestamp_seconds").set(now.0 as f64 / 1000.0);
-        }
+    }
+
+    /// A reconcile, of whichever replica, ended well then.
+    pub fn reconciled_at(&self, at: Millis) {
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^53")]
+        metrics::gauge!("faircopy_reconcile_last_success_timestamp_seconds").set(at.0 as f64 / 1000.0);
     }
 
     /// A sweep could not be finished.
@@ -111,6 +122,39 @@ impl Metrics {
     /// Whether a trouble is known (docs/errors.md).
     pub fn finding(&self, name: &'static str, is_known: bool) {
         metrics::gauge!("faircopy_finding", "name" => name).set(f64::from(u8::from(is_known)));
+    }
+
+    /// An alert was raised, or is over.
+    pub fn alert(&self, name: &str, event: Event) {
+        let name = alert::kind(name).map_or("other", |kind| kind.name);
+        metrics::counter!("faircopy_alerts_total", "name" => name, "event" => event.as_str()).increment(1);
+    }
+
+    /// Somebody was told of trouble: the status, or why there was none. Targets are those of the settings.
+    pub fn alert_post(&self, target: &str, result: &'static str) {
+        metrics::counter!("faircopy_alert_posts_total", "target" => target.to_owned(), "result" => result).increment(1);
+    }
+
+    /// By how much this process's clock is ahead of another one.
+    pub fn clock_lead(&self, of: &str, ahead_ms: i64) {
+        #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
+        metrics::gauge!("faircopy_clock_lead_seconds", "of" => of.to_owned()).set(ahead_ms as f64 / 1000.0);
+    }
+
+    /// How large the database is, and how much room there is beside it, where that can be seen.
+    pub fn database(&self, bytes: u64, free: Option<u64>) {
+        #[expect(clippy::cast_precision_loss, reason = "figures to look at")]
+        let (bytes, free) = (bytes as f64, free.map(|free| free as f64));
+        metrics::gauge!("faircopy_database_bytes").set(bytes);
+        if let Some(free) = free {
+            metrics::gauge!("faircopy_database_free_bytes").set(free);
+        }
+    }
+
+    /// The worker that looks for trouble has looked.
+    pub fn watched_at(&self, now: Millis) {
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^53")]
+        metrics::gauge!("faircopy_watched_timestamp_seconds").set(now.0 as f64 / 1000.0);
     }
 
     /// A probe counted the rows of a kind.
@@ -248,6 +292,16 @@ fn recorder() -> PrometheusHandle {
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_err() {
         tracing::warn!("another metrics recorder is installed; /metrics stays empty");
+    }
+    // A rule about what increases must know that it was nothing: what has not happened yet is shown as 0.
+    for reason in ["no_match", "timestamp"] {
+        metrics::counter!("faircopy_signature_failures_total", "reason" => reason).increment(0);
+    }
+    for reason in ["database-unavailable", "overloaded", "no-signing-secret"] {
+        metrics::counter!("faircopy_deliveries_refused_total", "reason" => reason).increment(0);
+    }
+    for (kind, event) in alert::KINDS.iter().flat_map(|kind| [(kind, Event::Raised), (kind, Event::Resolved)]) {
+        metrics::counter!("faircopy_alerts_total", "name" => kind.name, "event" => event.as_str()).increment(0);
     }
     metrics::gauge!("faircopy_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     handle

@@ -21,7 +21,13 @@ const MINUTE: i64 = 60_000;
 
 fn finding(name: &str, since: i64, seen_at: i64, detail: &str) -> Finding {
     let at = |millis: i64| NOW.plus(millis).to_string();
-    Finding { name: name.into(), since: at(since), seen_at: at(seen_at), detail: detail.into() }
+    Finding {
+        name: name.into(),
+        severity: "warning".into(),
+        since: at(since),
+        seen_at: at(seen_at),
+        detail: detail.into(),
+    }
 }
 
 async fn a_trouble_is_told_until_it_is_over(db: &Db) {

@@ -21,6 +21,7 @@
 //! | `erasures` | do deleted users leave the stored deliveries, and is what is old forgotten? |
 //! | `content` | is a tree of content held against the database, and counted? |
 //! | `findings` | are troubles kept, cleared, and written under a fence alone? |
+//! | `alerts` | what was told is remembered and forgotten, and replicas' counts add up |
 //! | `validate` | does `status --check` find each planted fault, and nothing else? |
 //! | `workspaces` | whose a workspace is, in each mode and after a change of it, and what may be written below it |
 //! | `faults` | dropped calls, an application's foreign keys, a lock held by somebody else |
@@ -56,6 +57,7 @@ macro_rules! on_postgres {
     };
 }
 
+mod alerts;
 mod cascades;
 mod content;
 mod db;

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 differences found.
 
+mod alerts;
 mod backfill;
 mod cascade;
 mod clerk;
@@ -73,6 +74,8 @@ enum Command {
     Cascade(cascade::Arguments),
     /// Receipts of what left with deleted users
     Erasures(erasures::Arguments),
+    /// What trouble was told, and to whom; try the targets
+    Alerts(alerts::Arguments),
     /// Apply stored deliveries again
     Replay(replay::Arguments),
     /// Why the copy holds what it holds: all that came of a user, an organization or a member, what won, what lost and why
@@ -171,6 +174,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Reconcile(arguments) => reconcile::run(arguments, &global).await,
         Command::Cascade(arguments) => cascade::run(arguments, &global).await,
         Command::Erasures(arguments) => erasures::run(arguments, &global).await,
+        Command::Alerts(arguments) => alerts::run(arguments, &global).await,
         Command::Replay(arguments) => replay::run(arguments, &global).await,
         Command::Explain(arguments) => explain::run(arguments, &global).await,
         Command::Status(arguments) => status::run(arguments, &global).await,

@@ -7,7 +7,7 @@ use reqwest::Url;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{ConfigError, Sources};
+use super::{ConfigError, Sources, switch_of};
 use crate::upstream::address::is_public;
 
 /// Clerk's Backend API, unless set.
@@ -98,7 +98,7 @@ impl ClerkFile {
         Ok(BackendApi {
             secret_key: secret_key.map(|key| key.read(secret_key_of)).transpose()?,
             url: url.map_or(Ok(DEFAULT_API_URL.into()), |url| url.read(api_url_of))?,
-            probe: probe.map_or(Ok(true), |probe| probe.read(probe_of))?,
+            probe: probe.map_or(Ok(true), |probe| probe.read(switch_of))?,
         })
     }
 }
@@ -108,14 +108,6 @@ fn issuer_of(text: &str) -> Result<String, &'static str> {
     const FORM: &str = "is not an issuer; expected `https://clerk.example.com` (plain http only on loopback)";
     let whole = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
     address(&whole).ok_or(FORM)
-}
-
-fn probe_of(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err("is unknown; expected `on` or `off`"),
-    }
 }
 
 fn api_url_of(text: &str) -> Result<String, &'static str> {

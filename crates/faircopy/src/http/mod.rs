@@ -1,6 +1,7 @@
 //! The route table: every name that the service answers to, and who may call it.
 
 mod admin;
+mod alerts;
 mod body;
 mod cursor;
 mod directory;
@@ -72,6 +73,9 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/admin/v1/members", Access::Admin),
     ("GET", "/admin/v1/statistics", Access::Admin),
     ("GET", "/admin/v1/findings", Access::Admin),
+    ("GET", "/admin/v1/alerts", Access::Admin),
+    ("POST", "/admin/v1/alerts/acknowledge", Access::Admin),
+    ("POST", "/admin/v1/alerts/{target}/test", Access::Admin),
     ("GET", "/admin/v1/drift", Access::Admin),
     ("GET", "/admin/v1/drift/{id}", Access::Admin),
     ("GET", "/admin/v1/erasures", Access::Admin),
@@ -100,6 +104,9 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/members", get(directory::members).fallback(only_get))
         .route("/statistics", get(admin::statistics).fallback(only_get))
         .route("/findings", get(admin::findings).fallback(only_get))
+        .route("/alerts", get(alerts::list).fallback(only_get))
+        .route("/alerts/acknowledge", post(alerts::acknowledge).fallback(only_post))
+        .route("/alerts/{target}/test", post(alerts::test).fallback(only_post))
         .route("/drift", get(drift::list).fallback(only_get))
         .route("/drift/{id}", get(drift::show).fallback(only_get))
         .route("/erasures", get(erasures::list).fallback(only_get))

@@ -14,7 +14,9 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::problem::{CODES, Problem};
-use super::{Access, ROUTES, admin, directory, drift, erasures, explain, health, jobs, records, session, webhook};
+use super::{
+    Access, ROUTES, admin, alerts, directory, drift, erasures, explain, health, jobs, records, session, webhook,
+};
 
 /// Scalar's page, compressed: a third of the size, and every browser takes it (assets/README.md).
 const SCALAR: &[u8] = include_bytes!("../../assets/scalar.js.gz");
@@ -55,6 +57,9 @@ const SCRIPT_AGE: &str = "public, max-age=86400";
         directory::members,
         admin::statistics,
         admin::findings,
+        alerts::list,
+        alerts::test,
+        alerts::acknowledge,
         drift::list,
         drift::show,
         erasures::list,
@@ -151,7 +156,8 @@ fn problems(operation: &str) -> Vec<&'static str> {
         "listChanges" => &[ADMIN, &["changes-forgotten", "invalid-parameter"]],
         "getDelivery" => &[ADMIN, &["delivery-not-found"]],
         "replayDelivery" => &[ADMIN, REFUSED, &["delivery-erased", "delivery-not-found", "invalid-parameter"]],
-        "getStatistics" | "listFindings" => &[ADMIN],
+        "getStatistics" | "listFindings" | "listAlerts" | "acknowledgeQuarantined" => &[ADMIN],
+        "testAlertTarget" => &[ADMIN, &["record-not-found"]],
         "listDriftReports" => &[ADMIN, &["invalid-parameter"]],
         "listUsers" | "listOrganizations" | "listMemberships" => &[ADMIN, &["invalid-parameter"]],
         "explain" => &[ADMIN, &["invalid-parameter", "record-not-found"]],

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{ConnectInfo, Request, State};
 use faircopy_core::event::Event;
 use faircopy_core::signature::{self, SVIX_HEADERS, SignedHeaders, WEBHOOK_HEADERS};
-use faircopy_store::{Arrival, Content, Outcome, failpoint};
+use faircopy_store::{Arrival, Content, Error, Outcome, failpoint};
 use http::HeaderMap;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -17,6 +17,7 @@ use super::body;
 use super::problem::Problem;
 use crate::app::App;
 use crate::config::Webhook;
+use crate::traffic::Count;
 
 /// The endpoint, at all of its paths.
 #[derive(Clone)]
@@ -66,6 +67,28 @@ pub(super) async fn receive(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Result<Json<Acknowledged>, Problem> {
+    let is_signed = looks_signed(request.headers());
+    let answer = take(&app, &memory, peer, request).await;
+    match &answer {
+        Ok(_) => app.traffic.count(Count::Accepted),
+        // What carries no such headers is nobody's attempt to deliver.
+        Err(problem) if is_signed => {
+            app.traffic.count(Count::Failed);
+            if problem.status() == http::StatusCode::SERVICE_UNAVAILABLE {
+                app.traffic.count(Count::Refused);
+            }
+        }
+        Err(_) => {}
+    }
+    answer
+}
+
+async fn take(
+    app: &App,
+    memory: &body::Memory,
+    peer: SocketAddr,
+    request: Request,
+) -> Result<Json<Acknowledged>, Problem> {
     failpoint::step("recv");
     let received_at = app.clock.now();
     let (parts, content) = request.into_parts();
@@ -80,11 +103,13 @@ pub(super) async fn receive(
     let headers = signed_headers(&parts.headers);
     let rejected = |rejection: signature::Rejection| {
         app.metrics.signature_failure(rejection.reason());
+        app.traffic.count(rejection.into());
         Problem::from(rejection)
     };
     let claim = signature::claim(&headers, settings.header_names, received_at).map_err(|r| rejected(r).closing())?;
-    let body::Whole { bytes, memory: _memory } = body::read(content, settings.max_body_bytes, &memory).await?;
+    let body::Whole { bytes, memory: _memory } = body::read(content, settings.max_body_bytes, memory).await?;
     claim.verify(&bytes, &settings.secrets).map_err(rejected)?;
+    app.traffic.arrived(received_at.0 - claim.signed_at.0);
     failpoint::step("verified");
 
     let arrival = Arrival {
@@ -92,7 +117,7 @@ pub(super) async fn receive(
         signed_at: claim.signed_at,
         received_at,
         body_hash: Arrival::hash(&bytes),
-        content: read(&app, &bytes, claim.signed_at),
+        content: read(app, &bytes, claim.signed_at),
     };
     // What is stored of it is a copy of its own; its share of the memory is held until the commit.
     drop(bytes);
@@ -103,6 +128,9 @@ pub(super) async fn receive(
         Ok(receipt) => receipt,
         Err(refusal) => {
             tracing::warn!(svix_id = id, reason = %refusal, "a delivery was sent back");
+            if Error::says_disk_full(&refusal.to_string()) {
+                app.traffic.count(Count::DiskFull);
+            }
             let problem = Problem::from(refusal);
             app.metrics.refused(problem.code());
             return Err(problem);
@@ -124,6 +152,12 @@ fn read(app: &App, bytes: &[u8], signed_at: faircopy_core::Millis) -> Content {
     let context = app.context(signed_at);
     std::panic::catch_unwind(AssertUnwindSafe(|| Content::read(bytes, &context)))
         .unwrap_or_else(|_| Content { payload: None, event: Event::unreadable("a panic while reading; this is a bug") })
+}
+
+/// Whether somebody meant to deliver something.
+fn looks_signed(headers: &HeaderMap) -> bool {
+    let has = |names: [&str; 3]| names.iter().all(|name| headers.contains_key(*name));
+    has(SVIX_HEADERS) || has(WEBHOOK_HEADERS)
 }
 
 fn signed_headers(headers: &HeaderMap) -> SignedHeaders<'_> {

@@ -1,8 +1,11 @@
 //! What runs in the background: each worker owns its connection, and no request waits in one but for its own outcome.
 
+pub mod alerts;
 pub mod cascade;
 pub mod confirm;
 pub mod intake;
 pub mod janitor;
 pub mod probe;
 pub mod reconcile;
+mod settle;
+pub mod watch;

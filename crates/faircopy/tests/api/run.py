@@ -28,10 +28,10 @@ READY_WITHIN_SECONDS = 30
 TOKEN_LIFE_SECONDS = 1800
 
 
-# Deletions apart, with a service of their own: each operation is tried with a wrong token too, and the admin API takes ten from
-# one address in a minute.
-JOBS = "^/admin/v1/jobs"
-RUNS = (("--exclude-path-regex", JOBS), ("--include-path-regex", JOBS))
+# Deletions and alerts apart, with a service of their own: each operation is tried with a wrong token too, and the admin API takes
+# ten from one address in a minute.
+APART = "^/admin/v1/(jobs|alerts)"
+RUNS = (("--exclude-path-regex", APART), ("--include-path-regex", APART))
 
 
 def main():

@@ -6,9 +6,18 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Instant;
 
+use faircopy::app::{self, Clock, ManualClock};
+use faircopy::config::{Config, Environment, Every, Flags};
+use faircopy::telemetry::Metrics;
+use faircopy::upstream::alert::Target;
+use faircopy::worker::alerts::Alerts;
+use faircopy::worker::watch::{Comparing, Watch};
+use faircopy_core::Millis;
 use faircopy_testkit::postgres::Postgres;
+use faircopy_testkit::receiver::Receiver;
 use faircopy_testkit::seed::Seed;
 use tempfile::TempDir;
 
@@ -150,4 +159,42 @@ async fn a_full_tablespace_sends_deliveries_back_until_there_is_space() {
     sent.add(&sender(&server).send_all(deliveries, 8, PATIENCE).await);
     assert!(server.is_running(), "it healed without a restart");
     check(&place, &server, &history, &sent).await;
+}
+
+/// The alarm for a disk that is nearly full comes while there is still room to write it down, gets worse with it, and is over when there
+/// is room. The workers are those of the service; the turns and the clock are the test's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_nearly_full_is_told() {
+    const MIB: usize = 1024 * 1024;
+    let disk = SmallDisk::mount(96);
+    let receiver = Receiver::start().await;
+    let place = Place::at(format!("sqlite://{}", disk.path().join("copy.db").display()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("faircopy.toml");
+    fs::write(&file, format!("[[alert]]\nname = 'ops'\nurl = '{}'\n", receiver.url())).expect("its settings");
+    let flags = Flags { config: Some(file), database_url: Some(place.url().to_owned()), ..Flags::default() };
+    let config = Config::load(&flags, &Environment::default()).expect("usable settings");
+    let (store, metrics, clock) = (config.store(), Metrics::install(), ManualClock::at(Millis(1_760_000_000_000)));
+    app::prepare(&config, &store, clock.now(), true).await.expect("a database");
+    let targets = Target::all(&config.alerts, &metrics);
+    let comparing = Comparing { has_key: false, every: Every::Never };
+    let (shared, traffic): (Arc<dyn Clock>, _) = (Arc::new(clock.clone()), Arc::default());
+    let mut watch = Watch::new(store.clone(), None, traffic, shared.clone(), metrics.clone(), "one".into(), comparing);
+    let mut alerts = Alerts::new(store, targets, shared, metrics, "one".into(), Arc::new(|| 0));
+    let mut told = async |turns: usize| {
+        for _ in 0..turns {
+            watch.step().await.expect("a look");
+            alerts.step().await.expect("a turn");
+            clock.advance(60_000);
+        }
+        let about = receiver.taken().into_iter().map(|post| post.json()).filter(|it| it["alert"]["name"] == "disk");
+        about.map(|it| format!("{} {}", it["type"], it["alert"]["severity"]).replace('"', "")).collect::<Vec<_>>()
+    };
+    assert_eq!(told(3).await, [] as [&str; 0]);
+    let ballast = disk.fill(disk.bytes - 7 * MIB);
+    assert_eq!(told(3).await, ["alert.raised warning"]);
+    fs::write(disk.path().join("more"), vec![1; 7 * MIB / 2]).expect("it fits");
+    assert_eq!(told(3).await, ["alert.raised warning", "alert.raised critical"]);
+    fs::remove_file(&ballast).expect("remove the ballast");
+    assert_eq!(told(8).await, ["alert.raised warning", "alert.raised critical", "alert.resolved critical"]);
 }

@@ -19,6 +19,7 @@ use crate::events::{THEN, event, user, user_created};
 /// The route of the table as a path that can be called.
 fn path_of(route: &str) -> String {
     let path = route.replace("{id}", "1").replace("{svix_id}", "msg_1").replace("{clerk_user_id}", "user_1");
+    let path = path.replace("{target}", "ops");
     let path = path.replace("{clerk_org_id}", "org_1").replace("{subject}", "user_1");
     // Whose members are listed is always said.
     path.replace("/members", if path.starts_with("/admin/") { "/members?user=user_1" } else { "/members" })
@@ -57,7 +58,8 @@ fn admin_routes() -> impl Iterator<Item = (&'static str, String)> {
 
 #[tokio::test]
 async fn the_router_and_the_route_table_are_the_same() {
-    let app = TestApp::build().sessions().start().await;
+    let nobody = "name = 'ops'\nurl = 'http://127.0.0.1:9/'";
+    let app = TestApp::build().sessions().alert(nobody).start().await;
     app.outcome("msg_1", user_created("user_1")).await;
     let token = app.token("user_1", Some(("org_1", "admin")));
     let one = json!({ "id": "org_1", "name": "One", "created_at": THEN, "updated_at": THEN });

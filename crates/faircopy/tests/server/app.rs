@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use faircopy::app::{self, App, Clock, ManualClock, SystemClock};
-use faircopy::config::{Config, Environment, Flags};
+use faircopy::config::{Config, Environment, Every, Flags};
 use faircopy::http;
 use faircopy::sweep::{Glimpse, Order, Patience, Report, Sweeper};
 use faircopy::upstream::clerk::Share;
+use faircopy::worker::alerts::Alerts;
 use faircopy::worker::probe::Probe;
+use faircopy::worker::watch::{Comparing, Watch};
 use faircopy_core::Millis;
 use faircopy_testkit::clerk::{self, Clerk};
 use faircopy_testkit::client::{self, Response};
@@ -47,6 +49,7 @@ pub(crate) struct Builder {
     listen: &'static str,
     variables: HashMap<String, String>,
     webhook: Vec<String>,
+    alerts: Vec<String>,
     clock: Option<ManualClock>,
     migrate: bool,
     unsafe_durability: bool,
@@ -69,11 +72,12 @@ pub(crate) struct TestApp {
 
 impl TestApp {
     pub(crate) fn build() -> Builder {
-        // Tests probe by hand: a worker that does so by itself would ask at times of its own.
+        // Tests probe and watch by hand: a worker that does so by itself would look at times of its own.
         let variables = [
             ("CLERK_WEBHOOK_SIGNING_SECRET", SECRET),
             ("FAIRCOPY_ADMIN_TOKEN", ADMIN_TOKEN),
             ("FAIRCOPY_PROBE", "off"),
+            ("FAIRCOPY_WATCH", "off"),
         ];
         Builder {
             postgres: false,
@@ -81,6 +85,7 @@ impl TestApp {
             listen: "127.0.0.1:0",
             variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             webhook: Vec::new(),
+            alerts: Vec::new(),
             clock: None,
             migrate: true,
             unsafe_durability: false,
@@ -207,6 +212,18 @@ impl TestApp {
         (Probe::new(app.store.clone(), sweeper, clock, metrics, holder.into(), soon.clone(), 0), soon)
     }
 
+    /// A worker that watches, and one that tells, as this service or a replica of it has them. No chance: the longest pauses.
+    pub(crate) fn watchers(&self, holder: &str) -> (Watch, Alerts) {
+        let app = self.app.upgrade().expect("a running service");
+        let (store, clock, metrics) = (app.store.clone(), app.clock.clone(), app.metrics.clone());
+        let comparing = Comparing { has_key: app.clerk.is_some(), every: Every::Auto };
+        let (targets, holder): (_, Arc<str>) = (app.alert_targets.clone(), holder.into());
+        let alerts =
+            Alerts::new(store.clone(), targets, clock.clone(), metrics.clone(), holder.clone(), Arc::new(|| u64::MAX));
+        let watch = Watch::new(store, app.clerk.clone(), app.traffic.clone(), clock, metrics, holder, comparing);
+        (watch, alerts)
+    }
+
     /// Tells the service to stop, without waiting until it has.
     pub(crate) fn tell_to_stop(&mut self) {
         drop(self.stop.take());
@@ -313,6 +330,22 @@ impl Builder {
         self
     }
 
+    /// An `[[alert]]` of `faircopy.toml`: its lines.
+    pub(crate) fn alert(mut self, lines: &str) -> Self {
+        self.alerts.push(format!("[[alert]]\n{lines}\n"));
+        self
+    }
+
+    /// Probes, watches and tells by itself.
+    pub(crate) fn by_itself(self) -> Self {
+        self.variable("FAIRCOPY_PROBE", "on").variable("FAIRCOPY_WATCH", "on")
+    }
+
+    /// A secret key for Liveblocks, and where that is.
+    pub(crate) fn liveblocks(self, url: &str) -> Self {
+        self.variable("LIVEBLOCKS_SECRET_KEY", "sk_test_liveblocks").variable("LIVEBLOCKS_API_URL", url)
+    }
+
     pub(crate) fn clock(mut self, clock: &ManualClock) -> Self {
         self.clock = Some(clock.clone());
         self
@@ -321,6 +354,15 @@ impl Builder {
     pub(crate) fn without_migrations(mut self) -> Self {
         self.migrate = false;
         self
+    }
+
+    /// The workers alone, as of a service whose endpoint nobody can reach.
+    pub(crate) async fn start_unreachable(self, database_url: &str) -> (Arc<App>, app::Workers) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = self.config(&folder, database_url);
+        let store = config.store();
+        let clock = self.clock.clone().expect("a clock of the test's own");
+        App::start(config, store, Arc::new(clock))
     }
 
     pub(crate) async fn start(self) -> TestApp {
@@ -374,9 +416,13 @@ impl Builder {
         }
     }
 
+    fn file(&self) -> String {
+        format!("[webhook]\n{}\n{}", self.webhook.join("\n"), self.alerts.concat())
+    }
+
     fn config(&self, folder: &tempfile::TempDir, database_url: &str) -> Config {
         let file = folder.path().join("faircopy.toml");
-        std::fs::write(&file, format!("[webhook]\n{}\n", self.webhook.join("\n"))).expect("write faircopy.toml");
+        std::fs::write(&file, self.file()).expect("write faircopy.toml");
         let flags = Flags {
             config: Some(file),
             database_url: Some(database_url.to_owned()),

@@ -11,6 +11,7 @@
 //! | [`mint`], [`sessions`] | session tokens, their stories, who may see what |
 //! | [`confirm`], [`fresh`] | Clerk's Backend API: provisional rows, reads no staler than asked (C1 to C4), whose key it is |
 //! | [`probe`] | counts, silence and what was never delivered: found, kept, told, over |
+//! | [`alerts`] | each alarm, raised and resolved by breaking the thing itself; who is told, and how often |
 //! | [`names`] | names for display in the minimal profile mode, which Clerk is asked for (C1, C2) |
 //! | [`corpus`] | tokens of every kind, judged as Clerk's own SDK judges them |
 //! | [`keys`] | the issuer's keys under fire (J1 to J5) |
@@ -33,6 +34,7 @@
 #![allow(clippy::large_futures, reason = "a test's future holds its whole story")]
 
 mod admin;
+mod alerts;
 mod answers;
 mod app;
 mod clock;

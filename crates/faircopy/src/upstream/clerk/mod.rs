@@ -13,13 +13,14 @@ mod pace;
 mod people;
 mod portal;
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use faircopy_core::event::api::{self, Context, Item, Kind, NotTheApi, Page};
 use faircopy_core::id::{InvitationId, OrganizationId, UserId};
 use faircopy_core::{Millis, ProfileMode};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
@@ -49,6 +50,8 @@ const BACKGROUND_PATIENCE: Duration = Duration::from_secs(5);
 const FOREGROUND_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the pace is looked at while waiting: a pause that ends is seen this late at most.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Nothing is known of Clerk's clock.
+const UNMEASURED: i64 = i64::MIN;
 /// Clerk's word for what does not exist.
 const NOT_FOUND: &str = "resource_not_found";
 /// Clerk's word for an instance whose webhooks nobody has ever opened.
@@ -164,6 +167,8 @@ pub struct Clerk {
     pace: Mutex<Pace>,
     places: Semaphore,
     ownership: instance::Ownership,
+    /// By how much our clock was ahead of Clerk's at the newest answer, in milliseconds; [`UNMEASURED`] before any.
+    clock_lead: AtomicI64,
 }
 
 impl Clerk {
@@ -188,6 +193,7 @@ impl Clerk {
             pace: Mutex::new(Pace::new(key.starts_with("sk_live_"))),
             places: Semaphore::new(MAX_UNDER_WAY),
             ownership: instance::Ownership::new(config, keys),
+            clock_lead: AtomicI64::new(UNMEASURED),
         }))
     }
 
@@ -225,6 +231,12 @@ impl Clerk {
             self.found_ours();
         }
         Ok(Answer { asked_at, found })
+    }
+
+    /// By how much our clock is ahead of Clerk's, in milliseconds, as the newest answer since this was last asked showed.
+    #[must_use]
+    pub fn take_clock_lead(&self) -> Option<i64> {
+        Some(self.clock_lead.swap(UNMEASURED, Ordering::Relaxed)).filter(|ahead| *ahead != UNMEASURED)
     }
 
     /// How long Clerk wants quiet, in milliseconds.
@@ -306,6 +318,10 @@ impl Clerk {
     async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<String, Fault> {
         let mut response = request.send().await.map_err(|error| fault(&error))?;
         let status = response.status();
+        let date = response.headers().get(DATE).and_then(|date| Millis::parse_http_date(date.to_str().ok()?));
+        if let Some(date) = date {
+            self.clock_lead.store(self.clock.now().0 - date.0, Ordering::Relaxed);
+        }
         if status == StatusCode::TOO_MANY_REQUESTS {
             return Err(self.limited(response.headers()));
         }

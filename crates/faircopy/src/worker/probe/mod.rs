@@ -18,6 +18,7 @@ use faircopy_core::merge::Key;
 use faircopy_store::{Arrived, COUNTS_DIFFER, Error, Fence, Finding, Store, Swept, UNDELIVERED, Writer};
 use tokio::sync::Notify;
 
+use super::settle::{Trouble, settle};
 use crate::app::Clock;
 use crate::sweep::{Kind, Sweeper};
 use crate::telemetry::Metrics;
@@ -302,16 +303,8 @@ impl Turn<'_> {
 
     /// Raises a finding, keeps it or clears it, and says so once.
     async fn settle(&mut self, name: &'static str, found: Option<(Millis, &str)>) -> Result<(), Error> {
-        let Some((since, detail)) = found else {
-            if self.knows(name).is_some() && self.writer.clear_finding(name, &self.fence).await? {
-                tracing::info!(code = name, "what was found is over");
-            }
-            return Ok(());
-        };
-        if self.writer.raise_finding(name, since, detail, self.now, &self.fence).await? {
-            tracing::warn!(%since, detail, code = name, "found: see docs/errors.md");
-        }
-        Ok(())
+        let found = found.map(|(since, detail)| Trouble { severity: None, since, detail });
+        settle(self.writer, &self.fence, &self.known, name, found, self.now).await
     }
 
     /// What was changed at Clerk and is `missing` in the copy. It is over once a delivery tells of something later.
