@@ -11,6 +11,7 @@ use faircopy_store::{Address, Store, Writer};
 use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
+use crate::doctor::Checkup;
 use crate::holder;
 use crate::names::Names;
 use crate::outside::{Courier, Target};
@@ -138,6 +139,8 @@ pub struct App {
     pub reconcile_soon: Arc<Notify>,
     /// Told when a deletion was let go on: it is looked at at once.
     pub cascades: Arc<Notify>,
+    /// The doctor's last report.
+    pub checkup: Checkup,
     /// The figures.
     pub metrics: Metrics,
 }
@@ -223,6 +226,7 @@ impl App {
             provisional,
             reconcile_soon,
             cascades,
+            checkup: Checkup::default(),
             metrics,
         };
         (Arc::new(app), workers)

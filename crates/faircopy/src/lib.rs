@@ -10,6 +10,7 @@ pub mod cascade;
 pub mod cli;
 pub mod compare;
 pub mod config;
+pub mod doctor;
 pub mod embed;
 mod holder;
 pub mod http;

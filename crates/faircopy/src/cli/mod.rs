@@ -7,6 +7,7 @@ mod cascade;
 mod clerk;
 mod completions;
 mod demo;
+mod doctor;
 mod endpoint;
 mod migrate;
 mod output;
@@ -73,6 +74,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Show what the copy holds and what became of the deliveries
     Status(status::Arguments),
+    /// What is wrong, and how to mend it: settings, database, Clerk, endpoint
+    Doctor(doctor::Arguments),
     /// How to create the webhook endpoint in Clerk's dashboard, step by step
     Endpoint(endpoint::Arguments),
     /// Row-level security on PostgreSQL: does it hold?
@@ -90,6 +93,8 @@ enum Failure {
     Usage(String),
     /// Everything else: exit code 1.
     Failed(String),
+    /// It was told on standard output already: exit code 1.
+    Told,
     /// Differences were found and left: exit code 3.
     Different,
 }
@@ -166,6 +171,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cascade(arguments) => cascade::run(arguments, &global).await,
         Command::Replay(arguments) => replay::run(arguments, &global).await,
         Command::Status(arguments) => status::run(arguments, &global).await,
+        Command::Doctor(arguments) => doctor::run(arguments, &global).await,
         Command::Endpoint(arguments) => endpoint::run(arguments, &global).await,
         Command::Rls(arguments) => rls::run(arguments, &global).await,
         Command::Migrate(arguments) => migrate::run(arguments, &global).await,
@@ -183,6 +189,7 @@ fn report(failure: Failure) -> ExitCode {
             anstream::eprintln!("error: {text}");
             ExitCode::from(1)
         }
+        Failure::Told => ExitCode::from(1),
         Failure::Different => ExitCode::from(3),
     }
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod body;
 mod cursor;
+mod doctor;
 mod drift;
 mod fresh;
 mod health;
@@ -61,6 +62,7 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/admin/v1/changes", Access::Admin),
     ("GET", "/admin/v1/statistics", Access::Admin),
     ("GET", "/admin/v1/findings", Access::Admin),
+    ("GET", "/admin/v1/doctor", Access::Admin),
     ("GET", "/admin/v1/drift", Access::Admin),
     ("GET", "/admin/v1/drift/{id}", Access::Admin),
     ("GET", "/admin/v1/jobs", Access::Admin),
@@ -79,6 +81,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/changes", get(admin::changes).fallback(only_get))
         .route("/statistics", get(admin::statistics).fallback(only_get))
         .route("/findings", get(admin::findings).fallback(only_get))
+        .route("/doctor", get(doctor::report).fallback(only_get))
         .route("/drift", get(drift::list).fallback(only_get))
         .route("/drift/{id}", get(drift::show).fallback(only_get))
         .route("/jobs", get(jobs::list).fallback(only_get))

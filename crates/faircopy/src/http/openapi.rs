@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::problem::{CODES, Problem};
-use super::{Access, ROUTES, admin, drift, health, jobs, records, session, webhook};
+use super::{Access, ROUTES, admin, doctor, drift, health, jobs, records, session, webhook};
 
 /// Scalar's page, compressed: a third of the size, and every browser takes it (assets/README.md).
 const SCALAR: &[u8] = include_bytes!("../../assets/scalar.js.gz");
@@ -47,6 +47,7 @@ const SCRIPT_AGE: &str = "public, max-age=86400";
         admin::changes,
         admin::statistics,
         admin::findings,
+        doctor::report,
         drift::list,
         drift::show,
         jobs::list,
@@ -120,6 +121,7 @@ const WEBHOOK: &[&str] = &[
     "body-too-slow",
     "encoding-not-supported",
     "no-signing-secret",
+    "probe-verified",
     "request-ambiguous",
     "sender-not-allowed",
     "signature-invalid",
@@ -139,7 +141,7 @@ fn problems(operation: &str) -> Vec<&'static str> {
         "listDeliveries" | "listChanges" => &[ADMIN, &["invalid-parameter"]],
         "getDelivery" => &[ADMIN, &["delivery-not-found"]],
         "replayDelivery" => &[ADMIN, REFUSED, &["delivery-not-found", "invalid-parameter"]],
-        "getStatistics" | "listFindings" => &[ADMIN],
+        "getStatistics" | "listFindings" | "getDoctor" => &[ADMIN],
         "listDriftReports" => &[ADMIN, &["invalid-parameter"]],
         "listJobs" => &[ADMIN, &["invalid-parameter"]],
         "getDriftReport" | "getJob" => &[ADMIN, &["record-not-found"]],

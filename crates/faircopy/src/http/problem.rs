@@ -61,6 +61,7 @@ pub const CODES: &[(&str, StatusCode, &str)] = &[
     ("not-found", StatusCode::NOT_FOUND, "There is nothing here"),
     ("not-permitted", StatusCode::FORBIDDEN, "The caller may not do this"),
     ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "Too much is waiting"),
+    ("probe-verified", StatusCode::UNPROCESSABLE_ENTITY, "The signature fits, and a probe is not stored"),
     ("record-not-found", StatusCode::NOT_FOUND, "There is no such record"),
     ("request-ambiguous", StatusCode::BAD_REQUEST, "The request can be read in two ways"),
     ("sender-not-allowed", StatusCode::FORBIDDEN, "The sender is not allowed"),

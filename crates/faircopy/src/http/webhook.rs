@@ -17,6 +17,7 @@ use super::body;
 use super::problem::Problem;
 use crate::app::App;
 use crate::config::Webhook;
+use crate::doctor::PROBE_PREFIX;
 
 /// The endpoint, at all of its paths.
 #[derive(Clone)]
@@ -85,6 +86,9 @@ pub(super) async fn receive(
     let claim = signature::claim(&headers, settings.header_names, received_at).map_err(|r| rejected(r).closing())?;
     let body::Whole { bytes, memory: _memory } = body::read(content, settings.max_body_bytes, &memory).await?;
     claim.verify(&bytes, &settings.secrets).map_err(rejected)?;
+    if claim.id.starts_with(PROBE_PREFIX) {
+        return Err(Problem::new("probe-verified", "A probe of the doctor: the signature fits. It is not stored."));
+    }
     failpoint::step("verified");
 
     let arrival = Arrival {

@@ -7,7 +7,8 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use faircopy_core::Millis;
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 
 use super::address::{self, NotPublic};
@@ -151,6 +152,18 @@ fn retry_after_ms(headers: &HeaderMap) -> Option<i64> {
     (seconds >= 0).then(|| seconds.min(MAX_RETRY_AFTER_S) * 1000)
 }
 
+/// When the answer was made, as its `Date` says to the second: taken as the middle of that second.
+pub(super) fn date(headers: &HeaderMap) -> Option<Millis> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    let since = date.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Millis(i64::try_from(since.as_millis()).ok()? + 500))
+}
+
+/// How far our clock is ahead of whoever answered then, taken for the middle between question and answer.
+pub(super) fn ahead_ms(date: Millis, asked_at: Millis, answered_at: Millis) -> i64 {
+    asked_at.0.midpoint(answered_at.0) - date.0
+}
+
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
@@ -182,6 +195,16 @@ pub(super) fn reason(error: &reqwest::Error) -> Option<&'static str> {
 mod tests {
     use super::*;
     use reqwest::header::HeaderValue;
+
+    #[test]
+    fn a_date_says_how_far_we_are_ahead() {
+        let headers = HeaderMap::from_iter([(DATE, HeaderValue::from_static("Thu, 09 Oct 2025 08:53:20 GMT"))]);
+        let date = date(&headers).unwrap();
+        assert_eq!(date, Millis(1_760_000_000_500));
+        assert_eq!(ahead_ms(date, Millis(1_760_000_000_000), Millis(1_760_000_001_000)), 0);
+        assert_eq!(ahead_ms(date, Millis(1_760_000_060_500), Millis(1_760_000_060_500)), 60_000);
+        assert_eq!(super::date(&HeaderMap::new()), None);
+    }
 
     #[test]
     fn retry_after_is_a_bounded_number_of_seconds() {

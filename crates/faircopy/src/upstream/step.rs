@@ -133,6 +133,16 @@ impl Step {
         }
     }
 
+    /// Whether anything answers at the address: its status. Asked with `HEAD`, which must change nothing anywhere.
+    pub async fn answers(&self) -> Result<u16, Fault> {
+        match exchange::exchange(self.client.head(self.url.clone()), 0, |_| false).await {
+            Ok(answer) => Ok(answer.status.as_u16()),
+            Err(Fault::Refused(status)) => Ok(status),
+            Err(Fault::Limited { .. }) => Ok(StatusCode::TOO_MANY_REQUESTS.as_u16()),
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// Its name in the settings.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -164,6 +164,8 @@ pub struct Clerk {
     pace: Mutex<Pace>,
     places: Semaphore,
     ownership: instance::Ownership,
+    /// How far our clock was ahead of Clerk's at the last answer.
+    ahead_ms: Mutex<Option<i64>>,
 }
 
 impl Clerk {
@@ -188,6 +190,7 @@ impl Clerk {
             pace: Mutex::new(Pace::new(key.starts_with("sk_live_"))),
             places: Semaphore::new(MAX_UNDER_WAY),
             ownership: instance::Ownership::new(config, keys),
+            ahead_ms: Mutex::new(None),
         }))
     }
 
@@ -231,6 +234,13 @@ impl Clerk {
     #[must_use]
     pub fn quiet_ms(&self) -> i64 {
         self.pace().quiet_ms(self.clock.now())
+    }
+
+    /// How far our clock was ahead of Clerk's at the last answer, in milliseconds: true to half a second, and half of the way there and
+    /// back.
+    #[must_use]
+    pub fn ahead_ms(&self) -> Option<i64> {
+        *self.ahead_ms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn object(
@@ -304,7 +314,12 @@ impl Clerk {
     }
 
     async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<String, Fault> {
+        let asked_at = self.clock.now();
         let mut response = request.send().await.map_err(|error| fault(&error))?;
+        if let Some(date) = exchange::date(response.headers()) {
+            let ahead_ms = exchange::ahead_ms(date, asked_at, self.clock.now());
+            *self.ahead_ms.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead_ms);
+        }
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
             return Err(self.limited(response.headers()));
