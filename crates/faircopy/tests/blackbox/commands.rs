@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::support::{ADMIN_TOKEN, History, Output, PATIENCE, Place, SECRET, admin, faircopy, post, sender};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "demo",
     "serve",
     "sandbox",
@@ -21,6 +21,7 @@ const COMMANDS: [&str; 13] = [
     "cascade",
     "replay",
     "status",
+    "doctor",
     "endpoint",
     "rls",
     "migrate",

@@ -16,6 +16,7 @@
 //! | [`process`] | the process's surroundings: SIGTERM, file descriptors, memory, senders that hang up |
 //! | [`embedded`] | nothing: an application with Faircopy inside |
 //! | [`commands`] | the command line, by hand |
+//! | [`doctor`] | settings, keys and the endpoint, for `faircopy doctor` to find |
 //! | [`cascade`] | what goes with an organization, here and at Liveblocks, whoever is killed |
 //! | [`clerk_side`] | backfill and reconcile: killed, interrupted, refused, held back; the sandbox as a command |
 //!
@@ -34,6 +35,7 @@ mod clerk_side;
 mod commands;
 mod contention;
 mod disk;
+mod doctor;
 mod embedded;
 mod input;
 mod mounted;

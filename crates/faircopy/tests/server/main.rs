@@ -14,6 +14,7 @@
 //! | [`names`] | names for display in the minimal profile mode, which Clerk is asked for (C1, C2) |
 //! | [`corpus`] | tokens of every kind, judged as Clerk's own SDK judges them |
 //! | [`keys`] | the issuer's keys under fire (J1 to J5) |
+//! | [`doctor`] | each trouble made, and recognised by its code |
 //! | [`description`] | OpenAPI, and the page that shows it |
 //! | [`health`] | liveness, readiness and figures; a database that hangs or is gone (W30, D4) |
 //! | [`overload`] | bounded queues and memory |
@@ -39,6 +40,7 @@ mod confirm;
 mod content;
 mod corpus;
 mod description;
+mod doctor;
 mod events;
 mod fresh;
 mod health;
