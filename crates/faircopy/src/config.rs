@@ -6,6 +6,7 @@
 mod cascade;
 mod clerk;
 mod outside;
+mod traces;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ use clerk::ClerkFile;
 pub use clerk::{BackendApi, Sessions};
 pub use outside::{LIVEBLOCKS, LiveblocksApi, StepSettings};
 use outside::{LiveblocksFile, StepFile};
+pub use traces::Traces;
 
 /// The shortest admin token: 32 characters cannot be guessed within the life of a server.
 pub const MIN_ADMIN_TOKEN: usize = 32;
@@ -88,6 +90,10 @@ pub struct Config {
     pub log: String,
     /// `FAIRCOPY_LOG_FORMAT`.
     pub log_format: LogFormat,
+    /// `FAIRCOPY_LOG_REQUESTS`: which requests and deliveries have a line.
+    pub log_requests: LogRequests,
+    /// Where traces go; nothing is traced without.
+    pub traces: Option<Traces>,
     /// When `serve` reconciles by itself.
     pub reconcile: Reconcile,
     /// What goes with an organization or a user.
@@ -154,6 +160,18 @@ pub enum LogFormat {
     Json,
 }
 
+/// Which requests and deliveries have a line of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogRequests {
+    /// Up to a number in each second.
+    #[default]
+    Auto,
+    /// Each.
+    All,
+    /// None.
+    Off,
+}
+
 /// A secret by its name, and by what a person tells it from others by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct KnownSecret {
@@ -201,6 +219,7 @@ struct File {
     names_ttl_seconds: Option<i64>,
     log: Option<String>,
     log_format: Option<String>,
+    log_requests: Option<String>,
     allow_unsafe_durability: Option<bool>,
     #[serde(default)]
     clerk: ClerkFile,
@@ -313,6 +332,7 @@ impl Config {
         let steps = outside::steps(&file.step, &sources)?;
         let log = sources.first(None, &["FAIRCOPY_LOG"], file.log)?;
         let log_format = sources.first(None, &["FAIRCOPY_LOG_FORMAT"], file.log_format)?;
+        let log_requests = sources.first(None, &["FAIRCOPY_LOG_REQUESTS"], file.log_requests)?;
         Ok(Self {
             file: read,
             overshadowed: overshadowed.map(|(name, alias)| (alias, name)).collect(),
@@ -354,6 +374,8 @@ impl Config {
                     _ => Err("is unknown; expected `text` or `json`"),
                 })
             })?,
+            log_requests: log_requests.map_or(Ok(LogRequests::Auto), |wanted| wanted.read(log_requests_of))?,
+            traces: traces::read(&sources)?,
             allow_unsafe_durability: flags.allow_unsafe_durability || file.allow_unsafe_durability == Some(true),
         })
     }
@@ -503,6 +525,15 @@ fn app_database_of(url: &str) -> Result<Database, String> {
     match database_of(url)? {
         Database(Address::Sqlite(_)) => Err("is not PostgreSQL; expected `postgres://user@host/database`".into()),
         database => Ok(database),
+    }
+}
+
+fn log_requests_of(text: &str) -> Result<LogRequests, &'static str> {
+    match text {
+        "auto" => Ok(LogRequests::Auto),
+        "all" => Ok(LogRequests::All),
+        "off" => Ok(LogRequests::Off),
+        _ => Err("is unknown; expected `auto`, `all` or `off`"),
     }
 }
 
@@ -676,6 +707,7 @@ mod tests {
         check("CLERK_SECRET_KEY", "pk_test_publishable");
         check("CLERK_API_URL", "http://api.test");
         check("FAIRCOPY_LOG_FORMAT", "xml");
+        check("FAIRCOPY_LOG_REQUESTS", "some");
         check("FAIRCOPY_PROBE", "yes");
         check("LIVEBLOCKS_SECRET_KEY", "pk_dev_publishable");
         check("LIVEBLOCKS_SECRET_KEY", "sk_two words");

@@ -13,6 +13,7 @@ pub mod problem;
 mod records;
 pub mod server;
 pub(crate) mod session;
+mod told;
 pub(crate) mod waiting;
 mod webhook;
 
@@ -119,7 +120,11 @@ pub fn router(app: &Arc<App>) -> Router {
         let receive = on(MethodFilter::POST, webhook::receive).fallback(only_post).with_state(endpoint.clone());
         router = router.route(path, receive);
     }
-    router.layer(axum::middleware::map_response(harden)).with_state(app.clone())
+    let teller = app.clone();
+    router
+        .layer(axum::middleware::from_fn(move |request, next| told::tell(Some(teller.clone()), request, next)))
+        .layer(axum::middleware::map_response(harden))
+        .with_state(app.clone())
 }
 
 /// Headers that every answer carries.

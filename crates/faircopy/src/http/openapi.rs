@@ -75,13 +75,14 @@ struct Described;
 
 /// The members that are left out of an answer where they do not apply. All others are always there, `null` where nothing
 /// is known.
-const LEFT_OUT: [(&str, &str); 8] = [
+const LEFT_OUT: [(&str, &str); 9] = [
     ("Drift", "columns"),
     ("Identity", "name_is_id"),
     ("Membership", "email"),
     ("Membership", "name_is_id"),
     ("Membership", "slug"),
     ("Person", "name_is_id"),
+    ("Problem", "instance"),
     ("Tally", "hold"),
     ("UserRecord", "name_is_id"),
 ];
@@ -355,7 +356,7 @@ mod tests {
             .flat_map(|operation| problems(operation.operation_id.as_deref().unwrap_or_default()))
             .collect();
         // What is answered where there is no operation, and by an application that Faircopy is embedded in.
-        told.extend(["method-not-allowed", "not-found", "not-permitted"]);
+        told.extend(["internal-error", "method-not-allowed", "not-found", "not-permitted"]);
         told.sort_unstable();
         told.dedup();
         assert_eq!(told, CODES.iter().map(|(code, ..)| *code).collect::<Vec<_>>());

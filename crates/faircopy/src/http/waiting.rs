@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::problem::Problem;
-use super::{harden, health, only_get, server};
+use super::{harden, health, only_get, server, told};
 
 /// Answers on the address of a service that has not started yet.
 pub(crate) struct Waiting {
@@ -42,6 +42,7 @@ fn router() -> Router {
     Router::new()
         .route("/healthz", get(health::live).fallback(only_get))
         .fallback(not_yet)
+        .layer(axum::middleware::from_fn(|request, next| told::tell(None, request, next)))
         .layer(axum::middleware::map_response(harden))
 }
 

@@ -10,8 +10,10 @@ use std::time::Duration;
 use faircopy_core::Millis;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
+use tracing::Span;
 
 use super::address::{self, NotPublic};
+use crate::telemetry::traces::{self, CLIENT, LATER, TRACE};
 
 /// How long making the connection may take (faults.md).
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
@@ -150,6 +152,20 @@ async fn send(
 fn retry_after_ms(headers: &HeaderMap) -> Option<i64> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse::<i64>().ok()?;
     (seconds >= 0).then(|| seconds.min(MAX_RETRY_AFTER_S) * 1000)
+}
+
+/// The span of one question to somebody else.
+pub(super) fn span(service: &'static str, call: &str) -> Span {
+    tracing::info_span!(target: TRACE, "outside", faircopy.service = service, faircopy.call = call, trace.kind = CLIENT,
+        faircopy.status = LATER, trace.failed = LATER)
+}
+
+/// What came of it.
+pub(super) fn ended(span: &Span, status: &'static str, is_fine: bool) {
+    span.record("faircopy.status", status);
+    if !is_fine {
+        traces::failed(span);
+    }
 }
 
 /// When the answer was made, as its `Date` says to the second: taken as the middle of that second.

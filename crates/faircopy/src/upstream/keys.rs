@@ -10,6 +10,7 @@ use std::time::Duration;
 use faircopy_core::Millis;
 use faircopy_core::token::{Ignored, JwksError, Key, KeyCache, Keys, Kid, Lookup, MAX_DOCUMENT, Rejection};
 use tokio::sync::{Semaphore, watch};
+use tracing::Instrument as _;
 
 use crate::app::Clock;
 use crate::config::Sessions;
@@ -188,7 +189,9 @@ impl KeySet {
 
     async fn fetch(&self) {
         let Some(source) = &self.source else { return };
-        let fetched = tokio::time::timeout(FETCH_DEADLINE, source.fetch()).await;
+        let span = exchange::span("issuer", "keys");
+        let fetched = tokio::time::timeout(FETCH_DEADLINE, source.fetch()).instrument(span.clone()).await;
+        exchange::ended(&span, "ended", matches!(fetched, Ok(Ok(_))));
         match fetched.unwrap_or(Err(Fault::Request("no answer within 5 s"))) {
             Ok(Fetched { keys, ignored, .. }) => {
                 for entry in &ignored {

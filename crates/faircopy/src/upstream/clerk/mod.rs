@@ -23,6 +23,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_A
 use reqwest::{StatusCode, Url};
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 use super::address::NotPublic;
 use super::exchange::{self, EXCHANGE_DEADLINE};
@@ -283,9 +284,12 @@ impl Clerk {
         let _place = self.places.acquire().await.map_err(|_| Fault::Unreachable("the service is stopping"))?;
         self.turn(share).await?;
         let asked_at = self.clock.now();
-        let exchanged = tokio::time::timeout(EXCHANGE_DEADLINE, self.exchange(request)).await;
+        let span = exchange::span("clerk", endpoint);
+        let exchanged = tokio::time::timeout(EXCHANGE_DEADLINE, self.exchange(request)).instrument(span.clone()).await;
         let answer = exchanged.unwrap_or(Err(Fault::Unreachable("no answer within 10 s")));
-        self.metrics.clerk_request(endpoint, answer.as_ref().map_or_else(Fault::kind, |_| "200"));
+        let status = answer.as_ref().map_or_else(Fault::kind, |_| "200");
+        exchange::ended(&span, status, answer.is_ok() || answer == Err(Fault::NotFound));
+        self.metrics.clerk_request(endpoint, status);
         match answer {
             Ok(body) => Ok((asked_at, Some(body))),
             Err(Fault::NotFound) => Ok((asked_at, None)),
