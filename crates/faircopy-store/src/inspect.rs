@@ -2,7 +2,7 @@
 
 use faircopy_core::Millis;
 
-use crate::engine::Value;
+use crate::engine::{self, Value};
 use crate::error::{Error, Result};
 use crate::server::{OLDEST, open_advisories};
 use crate::{Address, Store, Swept, Writer};
@@ -53,7 +53,8 @@ impl Store {
     pub async fn inspect_server(&self) -> Result<Option<ServerState>> {
         const SERVER: &str = "SELECT current_setting('server_version'), current_setting('server_version_num')::bigint, \
             current_setting('transaction_read_only'), current_user::text, r.rolsuper OR r.rolbypassrls, \
-            (SELECT pg_has_role(current_user, relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('faircopy.users')), \
+            (SELECT pg_has_role(current_user, c.relowner, 'USAGE') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                WHERE n.nspname = 'faircopy' AND c.relname = 'users'), \
             has_database_privilege(current_database(), 'CREATE'), \
             (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), \
             current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint \
@@ -155,10 +156,10 @@ impl Writer {
     /// Begins to write and stops: whether the database takes changes now.
     pub async fn try_writing(&mut self) -> Result<()> {
         let connection = self.fresh().await?;
-        let tried = async {
+        let tried = engine::complete(connection.dialect(), async {
             connection.begin_beside_pen(vec![]).await?;
             connection.rollback().await
-        };
+        });
         let tried = tried.await;
         self.settle(tried).await
     }

@@ -9,7 +9,6 @@ use std::sync::OnceLock;
 use faircopy_core::Millis;
 use faircopy_store::{Outcome, Receipt};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tracing::Metadata;
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -288,7 +287,7 @@ pub fn start(config: &Config) -> Result<Option<Exporter>, String> {
 fn install(filter: &str, format: LogFormat, collect: Option<Collect>) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("FAIRCOPY_LOG cannot be used: {error}"))?;
     // Lines hold what they say themselves: no span is made for them.
-    let lines = filter.and(filter_fn(Metadata::is_event));
+    let lines = filter.and(filter_fn(|metadata| metadata.is_event()));
     let writer = tracing_subscriber::fmt::layer().with_writer(anstream::stderr);
     let writer: Box<dyn Layer<Registry> + Send + Sync> = match format {
         LogFormat::Text => {

@@ -176,7 +176,7 @@ fn judge(url: &Url, target: &Target, seen: &Seen) -> Answer {
     };
     // Only words of ours are repeated: what somebody else answers may hold anything.
     let ours = told.as_ref().and_then(|(code, detail)| {
-        let (code, ..) = CODES.iter().find(|(known, ..)| known == code)?;
+        let (code, ..) = CODES.iter().find(|(known, ..)| *known == code.as_str())?;
         Some((*code, detail.as_str()))
     });
     match (status, ours) {

@@ -20,6 +20,8 @@ mod webhook;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::Next;
 use axum::routing::{MethodFilter, get, on, post};
 
 use crate::app::App;
@@ -122,7 +124,9 @@ pub fn router(app: &Arc<App>) -> Router {
     }
     let teller = app.clone();
     router
-        .layer(axum::middleware::from_fn(move |request, next| told::tell(Some(teller.clone()), request, next)))
+        .layer(axum::middleware::from_fn(move |request: Request, next: Next| {
+            told::tell(Some(teller.clone()), request, next)
+        }))
         .layer(axum::middleware::map_response(harden))
         .with_state(app.clone())
 }

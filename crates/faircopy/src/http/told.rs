@@ -130,7 +130,7 @@ mod tests {
         let router = Router::new()
             .route("/broken", get(broken))
             .fallback(|| async { Problem::new("not-found", "No route has this path.") })
-            .layer(axum::middleware::from_fn(|request, next| tell(None, request, next)));
+            .layer(axum::middleware::from_fn(|request: Request, next: Next| tell(None, request, next)));
         let mut request = Request::builder().uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);

@@ -4,6 +4,8 @@
 use std::os::fd::AsFd as _;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::Next;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -42,7 +44,7 @@ fn router() -> Router {
     Router::new()
         .route("/healthz", get(health::live).fallback(only_get))
         .fallback(not_yet)
-        .layer(axum::middleware::from_fn(|request, next| told::tell(None, request, next)))
+        .layer(axum::middleware::from_fn(|request: Request, next: Next| told::tell(None, request, next)))
         .layer(axum::middleware::map_response(harden))
 }
 

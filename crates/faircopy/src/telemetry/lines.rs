@@ -2,7 +2,7 @@
 //!
 //! A line is cheap and a flood of them is not: see [`LINES_A_SECOND`].
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use faircopy_core::Millis;
@@ -112,10 +112,7 @@ impl Told {
 
 impl Visit for Told {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let mut text = String::new();
-        // Writing into a text does not fail.
-        drop(write!(text, "{value:?}"));
-        self.0.push((field.name(), text));
+        self.0.push((field.name(), format!("{value:?}")));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {

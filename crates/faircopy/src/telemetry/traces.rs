@@ -424,7 +424,7 @@ impl Message {
             self.0.push((number & 0x7f) as u8 | 0x80);
             number >>= 7;
         }
-        self.0.push(number as u8);
+        self.0.push((number & 0x7f) as u8);
     }
 
     fn number(&mut self, field: u64, number: u64) {

@@ -191,7 +191,8 @@ impl KeySet {
         let Some(source) = &self.source else { return };
         let span = exchange::span("issuer", "keys");
         let fetched = tokio::time::timeout(FETCH_DEADLINE, source.fetch()).instrument(span.clone()).await;
-        exchange::ended(&span, "ended", matches!(fetched, Ok(Ok(_))));
+        let is_fine = matches!(fetched, Ok(Ok(_)));
+        exchange::ended(&span, if is_fine { "loaded" } else { "failed" }, is_fine);
         match fetched.unwrap_or(Err(Fault::Request("no answer within 5 s"))) {
             Ok(Fetched { keys, ignored, .. }) => {
                 for entry in &ignored {

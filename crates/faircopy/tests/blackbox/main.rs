@@ -17,6 +17,7 @@
 //! | [`embedded`] | nothing: an application with Faircopy inside |
 //! | [`commands`] | the command line, by hand |
 //! | [`doctor`] | settings, keys and the endpoint, for `faircopy doctor` to find |
+//! | [`telling`] | nothing: what is told meanwhile, as lines and as traces |
 //! | [`cascade`] | what goes with an organization, here and at Liveblocks, whoever is killed |
 //! | [`clerk_side`] | backfill and reconcile: killed, interrupted, refused, held back; the sandbox as a command |
 //!
@@ -48,3 +49,4 @@ mod shuffle;
 mod sqlite;
 mod steps;
 mod support;
+mod telling;

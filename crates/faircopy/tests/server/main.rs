@@ -16,6 +16,7 @@
 //! | [`keys`] | the issuer's keys under fire (J1 to J5) |
 //! | [`doctor`] | each trouble made, and recognised by its code |
 //! | [`description`] | OpenAPI, and the page that shows it |
+//! | [`figures`] | figures: those of docs/observability.md, and no label an id |
 //! | [`health`] | liveness, readiness and figures; a database that hangs or is gone (W30, D4) |
 //! | [`overload`] | bounded queues and memory |
 //! | [`clock`] | a clock that is wrong and jumps (P6) |
@@ -42,6 +43,7 @@ mod corpus;
 mod description;
 mod doctor;
 mod events;
+mod figures;
 mod fresh;
 mod health;
 mod keys;

@@ -32,6 +32,7 @@ use crate::app::Clock;
 use crate::config::Config;
 use crate::telemetry::Metrics;
 pub use list::{Cut, List, MAX_NAMED, MAX_PAGE, Start};
+pub use instance::Verdict;
 use pace::Pace;
 pub use pace::Share;
 pub use people::People;
