@@ -10,10 +10,12 @@ use crate::config::{Config, Environment};
 use crate::doctor::{Doctor, Name, Report, Status, Target};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  faircopy doctor\n  faircopy doctor --url https://app.example.com/webhooks/clerk\n  \
+#[command(
+    after_help = "Examples:\n  faircopy doctor\n  faircopy doctor --url https://app.example.com/webhooks/clerk\n  \
     faircopy doctor --only clock api-key --json\n\n\
     Changes nothing. Exit codes: 0 all is well, or there are warnings only; 1 something failed; 2 bad usage.\n\
-    docs/errors.md has a section for each code.")]
+    docs/errors.md has a section for each code."
+)]
 pub(super) struct Arguments {
     /// Where Clerk delivers to: the endpoint is tried there [default: the address it listens on]
     #[arg(long)]
@@ -66,7 +68,10 @@ fn describe(report: &Report) -> String {
         let (icon, word, colour) = face(check.status);
         let style = Style::new().fg_color(Some(colour.into()));
         let code = check.code.map_or(String::new(), |code| format!(" [{code}]"));
-        text.push_str(&format!("{style}{icon} {word:<7}{style:#}  {:<width$}  {}{code}\n", check.title, check.evidence));
+        text.push_str(&format!(
+            "{style}{icon} {word:<7}{style:#}  {:<width$}  {}{code}\n",
+            check.title, check.evidence
+        ));
         if let Some(remedy) = &check.remedy {
             text.push_str(&format!("{:11}{:<width$}  → {remedy}\n", "", ""));
         }

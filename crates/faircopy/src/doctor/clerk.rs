@@ -59,17 +59,21 @@ impl Doctor {
 
     fn judge_fault(&self, fault: Fault, verdict: Verdict, environment: &str) -> Answer {
         match fault {
-            Fault::Refused(_) => {
-                Answer::failed("clerk-key-refused", fault.to_string(), "Copy the key anew from Clerk's dashboard (API keys).")
-            }
+            Fault::Refused(_) => Answer::failed(
+                "clerk-key-refused",
+                fault.to_string(),
+                "Copy the key anew from Clerk's dashboard (API keys).",
+            ),
             Fault::WrongInstance => {
                 let pinned = match (&self.config.instance_id, &self.config.sessions.issuer) {
                     (Some(instance), _) => format!("CLERK_INSTANCE_ID ({instance})"),
                     (None, Some(issuer)) => format!("the issuer's ({issuer})"),
                     (None, None) => "the one that is copied".to_owned(),
                 };
-                let evidence = format!("the {environment} key belongs to another instance than {pinned}; nothing is read with it");
-                let remedy = "Take key, issuer and signing secret from one instance: Development and Production are two.";
+                let evidence =
+                    format!("the {environment} key belongs to another instance than {pinned}; nothing is read with it");
+                let remedy =
+                    "Take key, issuer and signing secret from one instance: Development and Production are two.";
                 Answer::failed("clerk-wrong-instance", evidence, remedy)
             }
             Fault::UnknownInstance if verdict == Verdict::Unproven => Answer::warning(
@@ -145,12 +149,16 @@ impl Doctor {
         };
         if let Some(keys) = fetched {
             tried += 1;
-            faults.extend(judge_forgery(token::verify(&forged(keys, now), now, keys, &self.config.sessions.policy()).err()));
+            faults.extend(judge_forgery(
+                token::verify(&forged(keys, now), now, keys, &self.config.sessions.policy()).err(),
+            ));
         }
         match (tried, faults.first()) {
             (0, _) => Answer::skipped("there is neither a signing secret nor a key to try"),
             (_, None) => Answer::ok(format!("{tried} tried: what is right passes, and what is forged does not")),
-            (_, Some(fault)) => Answer::failed("self-test-failed", *fault, "Stop the service: this build must not be used. Report it."),
+            (_, Some(fault)) => {
+                Answer::failed("self-test-failed", *fault, "Stop the service: this build must not be used. Report it.")
+            }
         }
     }
 
@@ -216,11 +224,15 @@ fn judge_forgery(refused: Option<Rejection>) -> Option<&'static str> {
 fn judge_clocks(clocks: &[(&str, i64)]) -> Answer {
     const REMEDY: &str = "Let the machine keep its time (`timedatectl set-ntp true`, or chrony).";
     let Some(worst) = clocks.iter().map(|(_, ahead_ms)| ahead_ms.abs()).max() else {
-        return Answer::skipped("there is nobody to compare with: no answer of Clerk's or the issuer's, and SQLite has no time");
+        return Answer::skipped(
+            "there is nobody to compare with: no answer of Clerk's or the issuer's, and SQLite has no time",
+        );
     };
     let shown: Vec<String> = clocks
         .iter()
-        .map(|(whose, ahead_ms)| format!("{} ms {} {whose}", ahead_ms.abs(), if *ahead_ms < 0 { "behind" } else { "ahead of" }))
+        .map(|(whose, ahead_ms)| {
+            format!("{} ms {} {whose}", ahead_ms.abs(), if *ahead_ms < 0 { "behind" } else { "ahead of" })
+        })
         .collect();
     let evidence = shown.join(", ");
     if worst > TOLERANCE_SECONDS * 1000 {

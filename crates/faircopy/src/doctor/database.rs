@@ -103,7 +103,9 @@ impl Doctor {
     pub(super) async fn durability(&self) -> Answer {
         if self.file().is_some() {
             return match self.store.journal_mode().await {
-                Ok(Some(mode)) if mode == "wal" => Answer::ok("journal_mode wal, synchronous full: a commit is on the disk"),
+                Ok(Some(mode)) if mode == "wal" => {
+                    Answer::ok("journal_mode wal, synchronous full: a commit is on the disk")
+                }
                 Ok(mode) => Answer::warning(
                     "database-not-durable",
                     format!("journal_mode {}", mode.unwrap_or_default()),
@@ -147,11 +149,17 @@ impl Doctor {
         }
         let folder = path.parent().and_then(|folder| std::fs::metadata(folder).ok());
         if folder.is_some_and(|folder| folder.permissions().mode() & OPEN_TO_OTHERS == 0) {
-            return Answer::ok(format!("{} has the mode {mode:03o}, in a folder that is closed to others", path.display()));
+            return Answer::ok(format!(
+                "{} has the mode {mode:03o}, in a folder that is closed to others",
+                path.display()
+            ));
         }
         Answer::warning(
             "database-exposed",
-            format!("{} has the mode {mode:03o}: other users of this machine can open it and read everybody", path.display()),
+            format!(
+                "{} has the mode {mode:03o}: other users of this machine can open it and read everybody",
+                path.display()
+            ),
             format!("chmod 600 {0} {0}-wal {0}-shm, and run the service with umask 077.", path.display()),
         )
     }
@@ -225,9 +233,11 @@ impl Doctor {
             return self.own_wall().await;
         }
         match self.store.check_row_level_security(&application).await {
-            Ok(report) if report.findings() == 0 => {
-                Answer::ok(format!("tried to cross as {}: {} questions, nothing found", report.role, report.checks.len()))
-            }
+            Ok(report) if report.findings() == 0 => Answer::ok(format!(
+                "tried to cross as {}: {} questions, nothing found",
+                report.role,
+                report.checks.len()
+            )),
             Ok(report) => {
                 let first = report.checks.iter().find(|check| check.verdict == Verdict::Finding);
                 let first = first.map_or(String::new(), |check| format!("{}: {}", check.object, check.detail));

@@ -169,7 +169,8 @@ fn judge(url: &Url, target: &Target, seen: &Seen) -> Answer {
             return Answer::failed("endpoint-unreachable", format!("{url}: {why}"), remedy);
         }
         Seen::Nothing(why) => {
-            let remedy = "Start `faircopy serve`, or name the public address: --url https://app.example.com/webhooks/clerk.";
+            let remedy =
+                "Start `faircopy serve`, or name the public address: --url https://app.example.com/webhooks/clerk.";
             return Answer::warning("endpoint-unreachable", format!("{url}: {why}"), remedy);
         }
         Seen::Status(status, told) => (*status, told),
@@ -204,15 +205,25 @@ fn judge(url: &Url, target: &Target, seen: &Seen) -> Answer {
 /// An answer that is none of Faircopy's.
 fn judge_stranger(url: &Url, status: u16) -> Answer {
     let (what, remedy) = match status {
-        200..=299 => ("something else takes it: what Clerk sends there is lost", "Route the path to faircopy, or correct the address."),
-        300..=399 => ("it redirects, which Svix does not follow", "Enter the final address at Clerk, with https and the exact path."),
+        200..=299 => (
+            "something else takes it: what Clerk sends there is lost",
+            "Route the path to faircopy, or correct the address.",
+        ),
+        300..=399 => (
+            "it redirects, which Svix does not follow",
+            "Enter the final address at Clerk, with https and the exact path.",
+        ),
         401 | 403 | 407 => (
             "something before it asks for credentials",
             "Let the path through without a login: the signature is the credential.",
         ),
-        404 | 405 => ("there is no endpoint", "Correct the path at Clerk, or `webhook.paths`; the proxy must pass POST."),
+        404 | 405 => {
+            ("there is no endpoint", "Correct the path at Clerk, or `webhook.paths`; the proxy must pass POST.")
+        }
         413 => ("the body is refused as too large", "Let the proxy pass bodies of 1 MiB."),
-        500..=599 => ("the proxy cannot reach the service", "Start the service, and check where the proxy sends the path."),
+        500..=599 => {
+            ("the proxy cannot reach the service", "Start the service, and check where the proxy sends the path.")
+        }
         _ => ("that is no answer of Faircopy's", "Route the path to faircopy, or correct the address."),
     };
     let known = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("unknown");
@@ -265,8 +276,16 @@ mod tests {
             assert_eq!((answer.status, answer.code), expected, "{status}: {answer:?}");
         };
         check(422, Some(("probe-verified", "")), (Status::Ok, None));
-        check(400, Some(("signature-invalid", "No signature fits the body (no_match).")), (Status::Failed, Some("endpoint-refuses")));
-        check(400, Some(("signature-invalid", "The timestamp is too old (timestamp).")), (Status::Failed, Some("clock-skewed")));
+        check(
+            400,
+            Some(("signature-invalid", "No signature fits the body (no_match).")),
+            (Status::Failed, Some("endpoint-refuses")),
+        );
+        check(
+            400,
+            Some(("signature-invalid", "The timestamp is too old (timestamp).")),
+            (Status::Failed, Some("clock-skewed")),
+        );
         check(403, Some(("sender-not-allowed", "")), (Status::Skipped, None));
         check(503, Some(("database-unavailable", "")), (Status::Failed, Some("endpoint-refuses")));
         check(404, Some(("not-found", "")), (Status::Failed, Some("endpoint-refuses")));

@@ -238,17 +238,7 @@ impl Doctor {
         let keys = KeySet::new(&config.sessions, clock.clone(), metrics.clone());
         let clerk = Clerk::new(&config, keys.clone(), clock.clone(), metrics.clone());
         let store = config.store();
-        Self {
-            config,
-            store,
-            clock,
-            keys,
-            clerk,
-            metrics,
-            target,
-            asked: OnceCell::new(),
-            published: OnceCell::new(),
-        }
+        Self { config, store, clock, keys, clerk, metrics, target, asked: OnceCell::new(), published: OnceCell::new() }
     }
 
     /// A doctor for a running service, who shares what it has.
@@ -319,7 +309,11 @@ impl Doctor {
 async fn within(deadline: Duration, check: impl Future<Output = Answer>) -> Answer {
     let late = |_| {
         let evidence = format!("no result within {} s", deadline.as_secs_f32());
-        Answer::failed("check-unfinished", evidence, "Look whether what it asks answers at all, and run it alone (--only).")
+        Answer::failed(
+            "check-unfinished",
+            evidence,
+            "Look whether what it asks answers at all, and run it alone (--only).",
+        )
     };
     tokio::time::timeout(deadline, check).await.unwrap_or_else(late)
 }

@@ -53,11 +53,14 @@ impl Doctor {
         let silent: Vec<String> = steps
             .iter()
             .zip(&seen)
-            .filter_map(|(step, seen)| seen.as_ref().err().map(|fault| format!("`{}` ({}): {fault}", step.name, step.url)))
+            .filter_map(|(step, seen)| {
+                seen.as_ref().err().map(|fault| format!("`{}` ({}): {fault}", step.name, step.url))
+            })
             .collect();
         if silent.is_empty() {
             let shown = steps.iter().zip(&seen).filter_map(|(step, seen)| Some((step, seen.as_ref().ok()?)));
-            let shown: Vec<String> = shown.map(|(step, status)| format!("`{}` answers {status} to HEAD", step.name)).collect();
+            let shown: Vec<String> =
+                shown.map(|(step, status)| format!("`{}` answers {status} to HEAD", step.name)).collect();
             return Answer::ok(shown.join(", "));
         }
         Answer::failed(
@@ -72,4 +75,3 @@ impl Doctor {
         step.answers().await
     }
 }
-

@@ -39,7 +39,10 @@ pub(super) fn configuration(config: &Config) -> Answer {
     if let (Some(path), Some(mode)) = (&config.file, config.file.as_ref().and_then(is_open)) {
         return Answer::warning(
             "secrets-readable",
-            format!("{} holds secrets and has the mode {mode:03o}: every user of this machine can read it", path.display()),
+            format!(
+                "{} holds secrets and has the mode {mode:03o}: every user of this machine can read it",
+                path.display()
+            ),
             format!("chmod 600 {}", path.display()),
         );
     }

@@ -52,8 +52,13 @@ impl Doctor {
             return Answer::skipped("without CLERK_SECRET_KEY nothing is compared: see `api-key`");
         }
         let Ok(last) = self.store.last_sweep("reconcile").await else { return unreadable() };
-        let ended = last.and_then(|sweep| Some((Millis::parse(&sweep.finished_at?)?, sweep.outcome.unwrap_or_default())));
-        judge_reconcile(ended.as_ref().map(|(at, outcome)| (*at, outcome.as_str())), self.config.reconcile.every, self.clock.now())
+        let ended =
+            last.and_then(|sweep| Some((Millis::parse(&sweep.finished_at?)?, sweep.outcome.unwrap_or_default())));
+        judge_reconcile(
+            ended.as_ref().map(|(at, outcome)| (*at, outcome.as_str())),
+            self.config.reconcile.every,
+            self.clock.now(),
+        )
     }
 }
 
@@ -86,7 +91,8 @@ fn judge_deliveries(last: Option<&str>, told: &Told) -> Answer {
             "Tick them at the endpoint in Clerk's dashboard (`faircopy endpoint` lists all 12), then `faircopy reconcile`.",
         );
     }
-    let unseen: Vec<&str> = mirrored_types().filter(|mirrored| told.types.iter().all(|seen| seen != mirrored)).collect();
+    let unseen: Vec<&str> =
+        mirrored_types().filter(|mirrored| told.types.iter().all(|seen| seen != mirrored)).collect();
     let unseen = if unseen.is_empty() { "all 12 types".to_owned() } else { format!("not seen: {}", unseen.join(", ")) };
     Answer::ok(format!("the last one arrived {last}; among the newest {among}: {unseen}"))
 }
@@ -143,7 +149,10 @@ mod tests {
         check(100, &["user.updated", "organizationMembership.deleted"], &[users, members], None);
         // A kind's name is not the beginning of another's.
         check(100, &["organizationMembership.created"], &[Swept::Organization], Some("events-unticked"));
-        assert_eq!(judge_deliveries(None, &Told { deliveries: 0, types: vec![], held: vec![] }).code, Some("no-delivery-yet"));
+        assert_eq!(
+            judge_deliveries(None, &Told { deliveries: 0, types: vec![], held: vec![] }).code,
+            Some("no-delivery-yet")
+        );
     }
 
     #[test]

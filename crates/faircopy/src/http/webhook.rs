@@ -127,7 +127,8 @@ pub(super) async fn receive(
     let outcome = receipt.outcome.as_str();
     span.record("faircopy.outcome", outcome);
     // `data.id` may hold anything; only what has an id's letters is known to name nobody.
-    let entity_id = entity.filter(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')));
+    let entity_id =
+        entity.filter(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')));
     if tracing::enabled!(target: DELIVERY, Level::INFO) && app.lines.take(received_at) {
         let (duration_ms, request_id, trace_id) = (watch.tenths_of_ms(), &*marks.request_id, marks.trace_id());
         tracing::info!(target: DELIVERY, svix_id = id, event_type, entity_id, outcome, duration_ms, lag_ms, request_id, trace_id,

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use faircopy_core::Millis;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::fmt::format::{Format, FormatEvent, FormatFields, Full, Writer};
 use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{Format, FormatEvent, FormatFields, Full, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::app::{Clock as _, SystemClock};
@@ -52,7 +52,10 @@ impl Lines {
             let left_out = self.left_out.swap(0, Ordering::Relaxed);
             if left_out > 0 {
                 metrics::counter!("faircopy_log_lines_left_out_total").increment(left_out);
-                tracing::info!(lines = left_out, "more requests and deliveries than lines (log_requests = \"all\" writes each)");
+                tracing::info!(
+                    lines = left_out,
+                    "more requests and deliveries than lines (log_requests = \"all\" writes each)"
+                );
             }
         }
         let is_within = self.written.fetch_add(1, Ordering::Relaxed) < LINES_A_SECOND;
@@ -150,7 +153,13 @@ mod tests {
         let line = delivery.delivery();
         let parts: Vec<&str> = line.split("  ").map(str::trim).filter(|part| !part.is_empty()).collect();
         assert_eq!(parts, ["user.updated", "user_29w83sxmDNGwOuEthce5gg56FcC", "stale", "3.1 ms", "newer copy kept"]);
-        let request = told(&[("method", "GET"), ("route", "/v1/me"), ("status", "200"), ("duration_ms", "1.2"), ("request_id", "a1")]);
+        let request = told(&[
+            ("method", "GET"),
+            ("route", "/v1/me"),
+            ("status", "200"),
+            ("duration_ms", "1.2"),
+            ("request_id", "a1"),
+        ]);
         let line = request.request();
         let parts: Vec<&str> = line.split("  ").map(str::trim).filter(|part| !part.is_empty()).collect();
         assert_eq!(parts, ["GET /v1/me", "200", "1.2 ms", "request a1"]);

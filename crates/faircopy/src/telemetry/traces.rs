@@ -69,7 +69,13 @@ impl Parent {
         };
         let is_nothing = |text: &str| text.bytes().all(|byte| byte == b'0');
         let fits = is_hex(version, 2) && version != "ff" && (version != "00" || parts.len() == 4);
-        if !fits || !is_hex(trace, 32) || !is_hex(span, 16) || !is_hex(flags, 2) || is_nothing(trace) || is_nothing(span) {
+        if !fits
+            || !is_hex(trace, 32)
+            || !is_hex(span, 16)
+            || !is_hex(flags, 2)
+            || is_nothing(trace)
+            || is_nothing(span)
+        {
             return None;
         }
         let flags = u8::from_str_radix(flags, 16).ok()?;
@@ -219,9 +225,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Collect {
         let Some(span) = context.span(id) else { return };
         let mut fields = Fields::default();
         attributes.record(&mut fields);
-        let above = span.parent().and_then(|parent| {
-            parent.extensions().get::<Span>().map(|parent| (parent.place, parent.is_sampled))
-        });
+        let above = span
+            .parent()
+            .and_then(|parent| parent.extensions().get::<Span>().map(|parent| (parent.place, parent.is_sampled)));
         let trace = fields.trace.or(above.map(|(place, _)| place.trace)).unwrap_or_else(random_bytes);
         let made = Span {
             name: span.name(),
@@ -341,7 +347,11 @@ async fn send(client: reqwest::Client, settings: Traces, queue: Arc<Queue>, stop
                 && !has_failed
             {
                 let status = error.status().map(|status| status.as_u16());
-                tracing::warn!(status, code = "traces-not-taken", "the collector does not take spans; told once until it does");
+                tracing::warn!(
+                    status,
+                    code = "traces-not-taken",
+                    "the collector does not take spans; told once until it does"
+                );
             }
             has_failed = sent.is_err();
         }
@@ -469,11 +479,7 @@ mod tests {
         let trace = "0af7651916cd43dd8448eb211c80319c";
         let check = |header: &str, expected: Option<(Option<&str>, bool)>| {
             let read = Parent::read(header);
-            assert_eq!(
-                read.as_ref().map(|parent| (parent.span.as_deref(), parent.is_sampled)),
-                expected,
-                "{header}"
-            );
+            assert_eq!(read.as_ref().map(|parent| (parent.span.as_deref(), parent.is_sampled)), expected, "{header}");
             assert!(read.is_none_or(|parent| parent.trace == trace));
         };
         check(&format!("00-{trace}-b7ad6b7169203331-01"), Some((Some("b7ad6b7169203331"), true)));

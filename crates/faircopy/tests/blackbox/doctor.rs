@@ -97,12 +97,17 @@ async fn what_fails_is_told_with_what_to_do() {
     settings.succeed(&["migrate"]).await;
     // Warnings alone are no failure.
     let warned = settings.succeed(&["doctor", "--only", "endpoint", "deliveries", "--json"]).await.json();
-    assert_eq!((&warned["status"], warned["checks"].as_array().map(Vec::len)), (&json!("warning"), Some(2)), "{warned}");
+    assert_eq!(
+        (&warned["status"], warned["checks"].as_array().map(Vec::len)),
+        (&json!("warning"), Some(2)),
+        "{warned}"
+    );
 
     let ill = settings.set("CLERK_INSTANCE_ID", "ins_another");
     let told = ill.run(&["doctor", "--only", "api-key,clock"]).await;
     assert_eq!(told.code, Some(1), "{told:?}");
-    for part in ["✗ failed ", "[clerk-wrong-instance]", "→ Take key, issuer", "1 failed, 0 warning, 1 ok, 0 skipped"] {
+    for part in ["✗ failed ", "[clerk-wrong-instance]", "→ Take key, issuer", "1 failed, 0 warning, 1 ok, 0 skipped"]
+    {
         assert!(told.stdout.contains(part), "{part}: {told:?}");
     }
     // Settings that no command starts with are a finding like any other.

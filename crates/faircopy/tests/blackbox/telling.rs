@@ -98,7 +98,9 @@ async fn people_read_a_column_for_each() {
     get(&server, "/nowhere/canary@example.com", &[]).await;
     let started = Instant::now();
     let has_said = |parts: &[&str]| server.stderr().lines().any(|line| parts.iter().all(|part| line.contains(part)));
-    while !(has_said(&["user.created", "user_told", "applied", " ms"]) && has_said(&["GET unmatched", "404", "request "])) {
+    while !(has_said(&["user.created", "user_told", "applied", " ms"])
+        && has_said(&["GET unmatched", "404", "request "]))
+    {
         assert!(started.elapsed() < PATIENCE, "{}", server.stderr());
         tokio::time::sleep(POLL).await;
     }
@@ -225,7 +227,8 @@ impl Collector {
                         let head = bytes.windows(4).position(|four| four == b"\r\n\r\n");
                         if let Some(head) = head {
                             let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
-                            let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+                            let length =
+                                text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
                             let end = head + 4 + length.unwrap_or(0);
                             if bytes.len() >= end {
                                 taken.0.lock().expect("the list").push((text, bytes[head + 4..end].to_vec()));
@@ -298,10 +301,18 @@ async fn a_delivery_is_traced(place: Place) {
     get(&server, "/openapi.json", &[]).await;
     assert!(server.terminate().await.success());
     let requests = collector.0.lock().expect("the list").clone();
-    assert!(collector.spans().iter().any(|span| span.attributes.get("http.route").is_some_and(|route| route == "/openapi.json")));
+    assert!(
+        collector
+            .spans()
+            .iter()
+            .any(|span| span.attributes.get("http.route").is_some_and(|route| route == "/openapi.json"))
+    );
     assert!(collector.spans().iter().all(|span| !span.trace.starts_with("1af")), "what nobody sampled is not sent");
     for (head, body) in requests {
-        assert!(head.starts_with("post /v1/traces ") && head.contains("content-type: application/x-protobuf"), "{head}");
+        assert!(
+            head.starts_with("post /v1/traces ") && head.contains("content-type: application/x-protobuf"),
+            "{head}"
+        );
         assert!(head.contains("x-api-key: collector-key"), "{head}");
         let service = all(all(all(&body, 1)[0], 1)[0], 1)[0];
         assert_eq!((text(service, 1), text(all(service, 2)[0], 1)), ("service.name".into(), "copy".into()));

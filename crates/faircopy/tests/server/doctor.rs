@@ -131,8 +131,7 @@ impl Patient {
     }
 
     async fn sql(&self, statement: &str) {
-        let mut connection =
-            SqliteConnection::connect(&format!("sqlite://{}", self.path().display())).await.unwrap();
+        let mut connection = SqliteConnection::connect(&format!("sqlite://{}", self.path().display())).await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
     }
@@ -455,8 +454,7 @@ async fn what_deletions_need() {
     liveblocks(&stranger(404).await).fails(Name::Liveblocks, "outside-unreachable", "404").await;
     liveblocks(&nobody().await).fails(Name::Liveblocks, "outside-unreachable", "no connection").await;
 
-    let step =
-        |url: &str| format!("[[step]]\nname = 'search'\nurl = '{url}/deleted'\nsecret = '{SECRET}'\n");
+    let step = |url: &str| format!("[[step]]\nname = 'search'\nurl = '{url}/deleted'\nsecret = '{SECRET}'\n");
     Patient::new().file(&step(&stranger(405).await), 0o600).passes(Name::Steps, "answers 405").await;
     let silent = Patient::new().file(&step(&nobody().await), 0o600);
     silent.fails(Name::Steps, "outside-unreachable", "`search`").await;
@@ -485,12 +483,12 @@ async fn the_dashboard_is_told_the_same() {
     assert_eq!((&clock_check["status"], &clock_check["code"]), (&json!("failed"), &json!("clock-skewed")));
     let known: Vec<(&Value, &Value)> =
         report["secrets"].as_array().unwrap().iter().map(|secret| (&secret["name"], &secret["last_four"])).collect();
-    let expected = [
-        ("CLERK_WEBHOOK_SIGNING_SECRET", "LaSw"),
-        ("FAIRCOPY_ADMIN_TOKEN", "ers!"),
-        ("CLERK_SECRET_KEY", "ests"),
-    ];
-    assert_eq!(known, expected.map(|(name, last)| (json!(name), json!(last))).each_ref().map(|(name, last)| (name, last)));
+    let expected =
+        [("CLERK_WEBHOOK_SIGNING_SECRET", "LaSw"), ("FAIRCOPY_ADMIN_TOKEN", "ers!"), ("CLERK_SECRET_KEY", "ests")];
+    assert_eq!(
+        known,
+        expected.map(|(name, last)| (json!(name), json!(last))).each_ref().map(|(name, last)| (name, last))
+    );
     for secret in [SECRET, ADMIN_TOKEN, KEY, &SECRET[6..]] {
         assert!(!report.to_string().contains(secret), "{report}");
     }

@@ -34,7 +34,8 @@ fn documented() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 #[test]
 fn every_figure_that_is_made_is_documented_and_no_other() {
     let made = SOURCES.iter().flat_map(|source| source.split('"').filter(|text| text.starts_with("faircopy_")));
-    let made: BTreeSet<&str> = made.filter(|name| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase())).collect();
+    let made: BTreeSet<&str> =
+        made.filter(|name| name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase())).collect();
     assert_eq!(made, documented().into_keys().collect());
 }
 
