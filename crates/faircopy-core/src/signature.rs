@@ -27,7 +27,10 @@ pub const MIN_SECRET_BYTES: usize = 24;
 
 /// One signing secret, decoded. Shown as `whsec_[redacted]`.
 #[derive(Clone)]
-pub struct Secret(Hmac<Sha256>);
+pub struct Secret {
+    mac: Hmac<Sha256>,
+    last_four: Box<str>,
+}
 
 /// Why a configured secret is refused. The secret itself is never part of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +58,15 @@ impl Secret {
         if bytes.len() < MIN_SECRET_BYTES {
             return Err(SecretError::TooShort);
         }
-        Hmac::new_from_slice(&bytes).map(Self).map_err(|_| SecretError::TooShort)
+        let mac = Hmac::new_from_slice(&bytes).map_err(|_| SecretError::TooShort)?;
+        // Base64 is ASCII, and 24 bytes are 32 characters of it.
+        Ok(Self { mac, last_four: encoded[encoded.len() - 4..].into() })
+    }
+
+    /// The last four characters of its text: by these a person tells secrets apart.
+    #[must_use]
+    pub fn last_four(&self) -> &str {
+        &self.last_four
     }
 
     /// Signs a message as Svix does: `v1,<base64>`.
@@ -66,7 +77,7 @@ impl Secret {
     }
 
     fn mac(&self, id: &[u8], timestamp: &[u8], body: &[u8]) -> Hmac<Sha256> {
-        let mut mac = self.0.clone();
+        let mut mac = self.mac.clone();
         for part in [id, b".", timestamp, b".", body] {
             mac.update(part);
         }

@@ -5,7 +5,7 @@ use crate::engine::{Call, Connection};
 use crate::error::{Error, Result};
 
 /// The oldest PostgreSQL that is served, as `server_version_num` counts: views have no `security_invoker` before it.
-const OLDEST: i64 = 15_00_00;
+pub(crate) const OLDEST: i64 = 15_00_00;
 
 /// A hole in PostgreSQL's own walls, and the first minor version of each major one that has it closed. Majors that are not
 /// named and newer never had it.

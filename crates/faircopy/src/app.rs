@@ -11,6 +11,7 @@ use faircopy_store::{Address, Store, Writer};
 use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
+use crate::doctor::Checkup;
 use crate::holder;
 use crate::names::Names;
 use crate::outside::{Courier, Target};
@@ -19,6 +20,7 @@ use crate::sweep::{Order, Patience, Sweeper};
 use crate::telemetry::Metrics;
 use crate::traffic::Traffic;
 use crate::upstream::alert::Target as AlertTarget;
+use crate::telemetry::lines::Lines;
 use crate::upstream::clerk::{Clerk, Share};
 use crate::upstream::keys::KeySet;
 use crate::worker::alerts::Alerts;
@@ -83,7 +85,40 @@ impl Clock for ManualClock {
     }
 }
 
-/// Chance, for secrets that are made up in development.
+/// How long something takes. What is measured is told and never decided upon, so it needs no [`Clock`].
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(std::time::Instant);
+
+impl Stopwatch {
+    /// Starts it.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the composition root is where time is made")]
+    pub fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    /// Seconds since it was started.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+
+    /// Milliseconds, to a tenth.
+    #[must_use]
+    pub fn tenths_of_ms(&self) -> f64 {
+        (self.seconds() * 10_000.0).round() / 10.0
+    }
+}
+
+/// Now, in nanoseconds since 1970, as spans have it.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the composition root is where time is made")]
+pub fn nanos_now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Chance, for secrets that are made up in development and for ids.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the composition root is where chance is made")]
 pub fn random_bytes<const N: usize>() -> [u8; N] {
@@ -146,6 +181,10 @@ pub struct App {
     pub traffic: Arc<Traffic>,
     /// Who is told of trouble.
     pub alert_targets: Arc<[Arc<AlertTarget>]>,
+    /// The doctor's last report.
+    pub checkup: Checkup,
+    /// Which requests and deliveries have a line of the log.
+    pub lines: Lines,
     /// The figures.
     pub metrics: Metrics,
 }
@@ -235,7 +274,7 @@ impl App {
             cascade: [tokio::spawn(cascader.run()), tokio::spawn(caller.run())],
             watch,
         };
-        let verified = Verified::default();
+        let (verified, lines) = (Verified::default(), Lines::new(config.log_requests));
         let app = Self {
             config,
             store,
@@ -252,6 +291,8 @@ impl App {
             cascades,
             traffic,
             alert_targets,
+            checkup: Checkup::default(),
+            lines,
             metrics,
         };
         (Arc::new(app), workers)

@@ -8,6 +8,7 @@ mod cascade;
 mod clerk;
 mod outside;
 mod retention;
+mod traces;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -18,7 +19,8 @@ use faircopy_core::{ProfileMode, WORKSPACE_MODES, WorkspaceMode};
 use faircopy_store::{Address, Store};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::http::{Access, ROUTES};
 use crate::sweep::{DEFAULT_GRACE_MS, MAX_GRACE_SECONDS};
@@ -32,6 +34,7 @@ pub use outside::{LIVEBLOCKS, LiveblocksApi, StepSettings};
 use outside::{LiveblocksFile, StepFile};
 pub use retention::Retention;
 use retention::RetentionFile;
+pub use traces::Traces;
 
 /// The shortest admin token: 32 characters cannot be guessed within the life of a server.
 pub const MIN_ADMIN_TOKEN: usize = 32;
@@ -48,9 +51,19 @@ const MAX_NAMES_TTL_SECONDS: i64 = 86_400;
 /// The file that is read when it is there.
 const DEFAULT_FILE: &str = "faircopy.toml";
 
+/// Names that are read where the one before is not set.
+const ALIASES: [(&str, &str); 2] =
+    [("CLERK_WEBHOOK_SIGNING_SECRET", "CLERK_WEBHOOK_SECRET"), ("CLERK_JWT_ISSUER_DOMAIN", "CLERK_FRONTEND_API_URL")];
+/// The shortest secret of which the last four characters are shown: of a shorter one they would be too large a part.
+const SHOWN_FROM: usize = 16;
+
 /// All settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The file that was read, if one was.
+    pub file: Option<PathBuf>,
+    /// Variables that are set and not read, each with the one that goes before it.
+    pub overshadowed: Vec<(&'static str, &'static str)>,
     /// `DATABASE_URL`.
     pub database: Database,
     /// `FAIRCOPY_APP_DATABASE_URL`: where the application connects, for `rls check`.
@@ -83,6 +96,10 @@ pub struct Config {
     pub log: String,
     /// `FAIRCOPY_LOG_FORMAT`.
     pub log_format: LogFormat,
+    /// `FAIRCOPY_LOG_REQUESTS`: which requests and deliveries have a line.
+    pub log_requests: LogRequests,
+    /// Where traces go; nothing is traced without.
+    pub traces: Option<Traces>,
     /// When `serve` reconciles by itself.
     pub reconcile: Reconcile,
     /// What goes with an organization or a user.
@@ -155,6 +172,29 @@ pub enum LogFormat {
     Json,
 }
 
+/// Which requests and deliveries have a line of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogRequests {
+    /// Up to a number in each second.
+    #[default]
+    Auto,
+    /// Each.
+    All,
+    /// None.
+    Off,
+}
+
+/// A secret by its name, and by what a person tells it from others by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct KnownSecret {
+    /// The variable.
+    #[schema(example = "CLERK_WEBHOOK_SIGNING_SECRET")]
+    pub name: String,
+    /// Its last four characters; `null` where it is so short that they would say too much of it.
+    #[schema(example = "LaSw")]
+    pub last_four: Option<String>,
+}
+
 /// A setting that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -192,6 +232,7 @@ struct File {
     log: Option<String>,
     log_format: Option<String>,
     watch: Option<String>,
+    log_requests: Option<String>,
     allow_unsafe_durability: Option<bool>,
     #[serde(default)]
     clerk: ClerkFile,
@@ -279,7 +320,8 @@ impl Environment {
 impl Config {
     /// Reads and checks all settings.
     pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, ConfigError> {
-        let file = read_file(flags, environment)?;
+        let (read, file) = read_file(flags, environment)?;
+        let overshadowed = ALIASES.into_iter().filter(|(name, alias)| is_overshadowed(environment, name, alias));
         let sources = Sources { environment };
         let database_url = sources
             .first(flags.database_url.clone(), &["DATABASE_URL"], file.database_url)?
@@ -308,7 +350,10 @@ impl Config {
         let watch = sources.first(None, &["FAIRCOPY_WATCH"], file.watch)?;
         let log = sources.first(None, &["FAIRCOPY_LOG"], file.log)?;
         let log_format = sources.first(None, &["FAIRCOPY_LOG_FORMAT"], file.log_format)?;
+        let log_requests = sources.first(None, &["FAIRCOPY_LOG_REQUESTS"], file.log_requests)?;
         Ok(Self {
+            file: read,
+            overshadowed: overshadowed.map(|(name, alias)| (alias, name)).collect(),
             database: database_url.read(database_of)?,
             app_database: app_database_url.map(|url| url.read(app_database_of)).transpose()?,
             app_role: app_role.map(|role| role.read(role_of)).transpose()?,
@@ -350,6 +395,8 @@ impl Config {
                     _ => Err("is unknown; expected `text` or `json`"),
                 })
             })?,
+            log_requests: log_requests.map_or(Ok(LogRequests::Auto), |wanted| wanted.read(log_requests_of))?,
+            traces: traces::read(&sources)?,
             allow_unsafe_durability: flags.allow_unsafe_durability || file.allow_unsafe_durability == Some(true),
         })
     }
@@ -451,18 +498,25 @@ impl Sources<'_> {
     }
 }
 
-fn read_file(flags: &Flags, environment: &Environment) -> Result<File, ConfigError> {
+/// Whether an alias is set to something else than the name that goes before it.
+fn is_overshadowed(environment: &Environment, name: &str, alias: &str) -> bool {
+    let (first, second) = (environment.get(name), environment.get(alias));
+    first.zip(second).is_some_and(|(first, second)| first != second)
+}
+
+fn read_file(flags: &Flags, environment: &Environment) -> Result<(Option<PathBuf>, File), ConfigError> {
     let named = flags.config.clone().or_else(|| environment.get("FAIRCOPY_CONFIG").map(PathBuf::from));
     let path = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
     if named.is_none() && !path.exists() {
-        return Ok(File::default());
+        return Ok((None, File::default()));
     }
     let text = std::fs::read_to_string(&path).map_err(|error| ConfigError::File {
         name: "--config".into(),
         path: path.display().to_string(),
         fault: error.kind().to_string(),
     })?;
-    parse_file(&text, &path)
+    let file = parse_file(&text, &path)?;
+    Ok((Some(path), file))
 }
 
 fn parse_file(text: &str, path: &Path) -> Result<File, ConfigError> {
@@ -500,6 +554,15 @@ fn app_database_of(url: &str) -> Result<Database, String> {
     match database_of(url)? {
         Database(Address::Sqlite(_)) => Err("is not PostgreSQL; expected `postgres://user@host/database`".into()),
         database => Ok(database),
+    }
+}
+
+fn log_requests_of(text: &str) -> Result<LogRequests, &'static str> {
+    match text {
+        "auto" => Ok(LogRequests::Auto),
+        "all" => Ok(LogRequests::All),
+        "off" => Ok(LogRequests::Off),
+        _ => Err("is unknown; expected `auto`, `all` or `off`"),
     }
 }
 
@@ -586,11 +649,33 @@ impl Config {
         Store::new(self.database.0.clone()).with_workspaces(self.workspaces)
     }
 
+    /// Every secret that is set.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<KnownSecret> {
+        let known = |name: &str, last_four: Option<String>| KnownSecret { name: name.to_owned(), last_four };
+        let shown = |secret: &Secret| Some(secret.last_four().to_owned());
+        let signing = self.webhook.secrets.iter().map(|secret| known("CLERK_WEBHOOK_SIGNING_SECRET", shown(secret)));
+        let texts = [
+            ("FAIRCOPY_ADMIN_TOKEN", &self.admin_token),
+            ("CLERK_SECRET_KEY", &self.api.secret_key),
+            ("LIVEBLOCKS_SECRET_KEY", &self.liveblocks.secret_key),
+        ];
+        let texts = texts.into_iter().filter_map(|(name, secret)| Some((name, secret.as_ref()?.expose_secret())));
+        let steps = self.steps.iter().map(|step| known(&outside::variable_of(&step.name), shown(&step.secret)));
+        signing.chain(texts.map(|(name, text)| known(name, last_four(text)))).chain(steps).collect()
+    }
+
     /// The admin token's text, for comparing and for the demo's own calls.
     #[must_use]
     pub fn admin_token_text(&self) -> Option<&str> {
         self.admin_token.as_ref().map(ExposeSecret::expose_secret)
     }
+}
+
+/// The last four characters, where they are a small part.
+fn last_four(text: &str) -> Option<String> {
+    let characters: Vec<char> = text.chars().collect();
+    (characters.len() >= SHOWN_FROM).then(|| characters[characters.len() - 4..].iter().collect())
 }
 
 #[cfg(test)]
@@ -651,6 +736,7 @@ mod tests {
         check("CLERK_SECRET_KEY", "pk_test_publishable");
         check("CLERK_API_URL", "http://api.test");
         check("FAIRCOPY_LOG_FORMAT", "xml");
+        check("FAIRCOPY_LOG_REQUESTS", "some");
         check("FAIRCOPY_PROBE", "yes");
         check("FAIRCOPY_WATCH", "yes");
         check("LIVEBLOCKS_SECRET_KEY", "pk_dev_publishable");
@@ -665,6 +751,35 @@ mod tests {
         let two = format!("{SECRET}, {SECRET}");
         assert_eq!(load(&[("CLERK_WEBHOOK_SIGNING_SECRET", &two)]).unwrap().webhook.secrets.len(), 2);
         assert_eq!(load(&[("CLERK_WEBHOOK_SECRET", SECRET)]).unwrap().webhook.secrets.len(), 1);
+    }
+
+    #[test]
+    fn secrets_are_known_by_their_last_four_characters() {
+        let variables = [
+            ("CLERK_WEBHOOK_SIGNING_SECRET", SECRET),
+            ("CLERK_SECRET_KEY", "sk_test_0123456789abcdef"),
+            ("LIVEBLOCKS_SECRET_KEY", "sk_short"),
+        ];
+        let known = load(&variables).unwrap().secrets();
+        let shown: Vec<_> = known.iter().map(|secret| (secret.name.as_str(), secret.last_four.as_deref())).collect();
+        let expected = [
+            ("CLERK_WEBHOOK_SIGNING_SECRET", Some("LaSw")),
+            ("CLERK_SECRET_KEY", Some("cdef")),
+            ("LIVEBLOCKS_SECRET_KEY", None),
+        ];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn an_alias_beside_another_value_is_told() {
+        let check = |alias: &str, overshadowed: usize| {
+            let variables =
+                [("CLERK_JWT_ISSUER_DOMAIN", "https://clerk.example.com"), ("CLERK_FRONTEND_API_URL", alias)];
+            assert_eq!(load(&variables).unwrap().overshadowed.len(), overshadowed, "{alias}");
+        };
+        check("https://clerk.example.com", 0);
+        check("https://other.example.com", 1);
+        check("", 0);
     }
 
     #[test]

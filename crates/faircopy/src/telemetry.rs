@@ -1,4 +1,8 @@
-//! Logs and figures. Neither ever holds a secret, a body or anything personal: ids, counts and times only.
+//! Logs, figures and traces. None ever holds a secret, a body or anything personal: ids, counts and times only.
+//! docs/observability.md lists all of them.
+
+pub mod lines;
+pub mod traces;
 
 use std::sync::OnceLock;
 
@@ -6,10 +10,15 @@ use faircopy_core::Millis;
 use faircopy_core::alert::{self, Event};
 use faircopy_store::{Outcome, Receipt};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-use crate::config::LogFormat;
+use crate::config::{Config, LogFormat};
 use crate::sweep::{Ending, Report};
+use lines::Columns;
+use traces::{Collect, Exporter, TRACE};
 
 /// Delivery durations, in seconds: from one commit on an idle machine to the point where Svix gives up.
 const DURATIONS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0];
@@ -52,6 +61,12 @@ impl Metrics {
         if receipt.contested {
             metrics::counter!("faircopy_contested_versions_total").increment(1);
         }
+    }
+
+    /// A request was answered that was no delivery taken.
+    pub fn request(&self, route: &str, status: u16) {
+        let (route, status) = (route.to_owned(), status.to_string());
+        metrics::counter!("faircopy_requests_total", "route" => route, "status" => status).increment(1);
     }
 
     /// A delivery failed its signature check.
@@ -318,12 +333,30 @@ fn known_type(event_type: &str) -> &'static str {
 
 /// Sends log lines to standard error. A second call changes nothing.
 pub fn log_to_stderr(filter: &str, format: LogFormat) -> Result<(), String> {
+    install(filter, format, None)
+}
+
+/// The same for a service, and sends traces where the settings say so. Within a Tokio runtime.
+pub fn start(config: &Config) -> Result<Option<Exporter>, String> {
+    let (collect, exporter) = config.traces.as_ref().and_then(traces::start).unzip();
+    install(&config.log, config.log_format, collect)?;
+    Ok(exporter)
+}
+
+fn install(filter: &str, format: LogFormat, collect: Option<Collect>) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("FAIRCOPY_LOG cannot be used: {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(anstream::stderr);
-    let installed = match format {
-        LogFormat::Text => builder.with_target(false).try_init(),
-        LogFormat::Json => builder.json().try_init(),
+    // Lines hold what they say themselves: no span is made for them.
+    let lines = filter.and(filter_fn(|metadata| metadata.is_event()));
+    let writer = tracing_subscriber::fmt::layer().with_writer(anstream::stderr);
+    let writer: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Text => {
+            let columns = Columns(tracing_subscriber::fmt::format().with_target(false));
+            writer.event_format(columns).with_filter(lines).boxed()
+        }
+        LogFormat::Json => writer.json().flatten_event(true).with_filter(lines).boxed(),
     };
-    drop(installed);
+    let spans = filter_fn(|metadata| metadata.is_span() && metadata.target() == TRACE);
+    let collect = collect.map(|collect| collect.with_filter(spans));
+    drop(tracing_subscriber::registry().with(writer).with(collect).try_init());
     Ok(())
 }

@@ -57,7 +57,10 @@ impl fmt::Debug for Kid {
 
 /// One RSA key, parsed once; cheap to clone.
 #[derive(Clone)]
-pub struct Key(Arc<ParsedPublicKey>);
+pub struct Key {
+    parsed: Arc<ParsedPublicKey>,
+    bits: usize,
+}
 
 impl Key {
     fn new(modulus: &[u8], exponent: &[u8]) -> Result<Self, Unusable> {
@@ -70,18 +73,24 @@ impl Key {
         }
         PublicKeyComponents { n: modulus, e: exponent }
             .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
-            .map(|key| Self(Arc::new(key)))
+            .map(|key| Self { parsed: Arc::new(key), bits })
             .map_err(|_| Unusable::Malformed)
     }
 
     /// The one place where cryptography happens: RSASSA-PKCS1-v1_5 with SHA-256, whatever a token says of itself.
     pub(super) fn verifies(&self, signed: &[u8], signature: &[u8]) -> bool {
-        self.0.verify_sig(signed, signature).is_ok()
+        self.parsed.verify_sig(signed, signature).is_ok()
+    }
+
+    /// The bits of its modulus.
+    #[must_use]
+    pub fn bits(&self) -> usize {
+        self.bits
     }
 
     /// What the key is, whatever it is called.
     pub(super) fn bytes(&self) -> &[u8] {
-        self.0.as_ref().as_ref()
+        self.parsed.as_ref().as_ref()
     }
 }
 
@@ -251,7 +260,8 @@ impl Keys {
         self.all().any(|key| other.all().any(|theirs| key == theirs))
     }
 
-    fn all(&self) -> impl Iterator<Item = &Key> {
+    /// Every key.
+    pub fn all(&self) -> impl Iterator<Item = &Key> {
         let only = match &self.0 {
             Held::Only(key) => Some(key),
             Held::Named(_) => None,

@@ -8,6 +8,7 @@ mod cascade;
 mod clerk;
 mod completions;
 mod demo;
+mod doctor;
 mod endpoint;
 mod erasures;
 mod explain;
@@ -82,6 +83,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Show what the copy holds and what became of the deliveries
     Status(status::Arguments),
+    /// What is wrong, and how to mend it: settings, database, Clerk, endpoint
+    Doctor(doctor::Arguments),
     /// How to create the webhook endpoint in Clerk's dashboard, step by step
     Endpoint(endpoint::Arguments),
     /// Row-level security on PostgreSQL: does it hold?
@@ -99,6 +102,8 @@ enum Failure {
     Usage(String),
     /// Everything else: exit code 1.
     Failed(String),
+    /// It was told on standard output already: exit code 1.
+    Told,
     /// Differences were found and left: exit code 3.
     Different,
 }
@@ -178,6 +183,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Replay(arguments) => replay::run(arguments, &global).await,
         Command::Explain(arguments) => explain::run(arguments, &global).await,
         Command::Status(arguments) => status::run(arguments, &global).await,
+        Command::Doctor(arguments) => doctor::run(arguments, &global).await,
         Command::Endpoint(arguments) => endpoint::run(arguments, &global).await,
         Command::Rls(arguments) => rls::run(arguments, &global).await,
         Command::Migrate(arguments) => migrate::run(arguments, &global).await,
@@ -195,6 +201,7 @@ fn report(failure: Failure) -> ExitCode {
             anstream::eprintln!("error: {text}");
             ExitCode::from(1)
         }
+        Failure::Told => ExitCode::from(1),
         Failure::Different => ExitCode::from(3),
     }
 }

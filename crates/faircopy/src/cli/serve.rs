@@ -43,7 +43,7 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Fai
         ..global.flags()
     };
     let mut config = Config::load(&flags, &Environment::of_process())?;
-    telemetry::log_to_stderr(&config.log, config.log_format).map_err(Failure::Usage)?;
+    let exporter = telemetry::start(&config).map_err(Failure::Usage)?;
     if arguments.dev {
         make_up_secrets(&mut config)?;
     }
@@ -60,6 +60,9 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Fai
         anstream::eprintln!("{}", banner(&running));
     }
     running.serve(stop).await;
+    if let Some(exporter) = exporter {
+        exporter.finish().await;
+    }
     Ok(())
 }
 

@@ -107,7 +107,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// The variable that has the secret of a step.
-fn variable_of(name: &str) -> String {
+pub(super) fn variable_of(name: &str) -> String {
     format!("FAIRCOPY_STEP_{}_SECRET", name.to_ascii_uppercase().replace('-', "_"))
 }
 

@@ -5,6 +5,7 @@ mod alerts;
 mod body;
 mod cursor;
 mod directory;
+mod doctor;
 mod drift;
 mod erasures;
 mod explain;
@@ -16,12 +17,15 @@ pub mod problem;
 mod records;
 pub mod server;
 pub(crate) mod session;
+mod told;
 pub(crate) mod waiting;
 mod webhook;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::Next;
 use axum::routing::{MethodFilter, get, on, post};
 
 use crate::app::App;
@@ -76,6 +80,7 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/admin/v1/alerts", Access::Admin),
     ("POST", "/admin/v1/alerts/acknowledge", Access::Admin),
     ("POST", "/admin/v1/alerts/{target}/test", Access::Admin),
+    ("GET", "/admin/v1/doctor", Access::Admin),
     ("GET", "/admin/v1/drift", Access::Admin),
     ("GET", "/admin/v1/drift/{id}", Access::Admin),
     ("GET", "/admin/v1/erasures", Access::Admin),
@@ -107,6 +112,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/alerts", get(alerts::list).fallback(only_get))
         .route("/alerts/acknowledge", post(alerts::acknowledge).fallback(only_post))
         .route("/alerts/{target}/test", post(alerts::test).fallback(only_post))
+        .route("/doctor", get(doctor::report).fallback(only_get))
         .route("/drift", get(drift::list).fallback(only_get))
         .route("/drift/{id}", get(drift::show).fallback(only_get))
         .route("/erasures", get(erasures::list).fallback(only_get))
@@ -146,7 +152,13 @@ pub fn router(app: &Arc<App>) -> Router {
         let receive = on(MethodFilter::POST, webhook::receive).fallback(only_post).with_state(endpoint.clone());
         router = router.route(path, receive);
     }
-    router.layer(axum::middleware::map_response(harden)).with_state(app.clone())
+    let teller = app.clone();
+    router
+        .layer(axum::middleware::from_fn(move |request: Request, next: Next| {
+            told::tell(Some(teller.clone()), request, next)
+        }))
+        .layer(axum::middleware::map_response(harden))
+        .with_state(app.clone())
 }
 
 /// Headers that every answer carries.

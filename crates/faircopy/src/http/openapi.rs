@@ -15,7 +15,7 @@ use utoipa::OpenApi;
 
 use super::problem::{CODES, Problem};
 use super::{
-    Access, ROUTES, admin, alerts, directory, drift, erasures, explain, health, jobs, records, session, webhook,
+    Access, ROUTES, admin, alerts, directory, doctor, drift, erasures, explain, health, jobs, records, session, webhook,
 };
 
 /// Scalar's page, compressed: a third of the size, and every browser takes it (assets/README.md).
@@ -60,6 +60,7 @@ const SCRIPT_AGE: &str = "public, max-age=86400";
         alerts::list,
         alerts::test,
         alerts::acknowledge,
+        doctor::report,
         drift::list,
         drift::show,
         erasures::list,
@@ -97,6 +98,7 @@ const LEFT_OUT: [(&str, &str); 9] = [
     ("Membership", "name_is_id"),
     ("Membership", "slug"),
     ("Person", "name_is_id"),
+    ("Problem", "instance"),
     ("Tally", "hold"),
     ("UserRecord", "name_is_id"),
 ];
@@ -136,6 +138,7 @@ const WEBHOOK: &[&str] = &[
     "body-too-slow",
     "encoding-not-supported",
     "no-signing-secret",
+    "probe-verified",
     "request-ambiguous",
     "sender-not-allowed",
     "signature-invalid",
@@ -156,7 +159,7 @@ fn problems(operation: &str) -> Vec<&'static str> {
         "listChanges" => &[ADMIN, &["changes-forgotten", "invalid-parameter"]],
         "getDelivery" => &[ADMIN, &["delivery-not-found"]],
         "replayDelivery" => &[ADMIN, REFUSED, &["delivery-erased", "delivery-not-found", "invalid-parameter"]],
-        "getStatistics" | "listFindings" | "listAlerts" | "acknowledgeQuarantined" => &[ADMIN],
+        "getStatistics" | "listFindings" | "listAlerts" | "getDoctor" | "acknowledgeQuarantined" => &[ADMIN],
         "testAlertTarget" => &[ADMIN, &["record-not-found"]],
         "listDriftReports" => &[ADMIN, &["invalid-parameter"]],
         "listUsers" | "listOrganizations" | "listMemberships" => &[ADMIN, &["invalid-parameter"]],
@@ -377,7 +380,7 @@ mod tests {
             .flat_map(|operation| problems(operation.operation_id.as_deref().unwrap_or_default()))
             .collect();
         // What is answered where there is no operation, and by an application that Faircopy is embedded in.
-        told.extend(["method-not-allowed", "not-found", "not-permitted"]);
+        told.extend(["internal-error", "method-not-allowed", "not-found", "not-permitted"]);
         told.sort_unstable();
         told.dedup();
         assert_eq!(told, CODES.iter().map(|(code, ..)| *code).collect::<Vec<_>>());

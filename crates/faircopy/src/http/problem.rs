@@ -1,6 +1,7 @@
 //! Errors as RFC 9457 problem documents. The one place that maps an error to a status.
 
 use axum::Json;
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use faircopy_core::{signature, token};
 use http::{HeaderValue, StatusCode, header};
@@ -29,6 +30,10 @@ pub struct Problem {
     code: &'static str,
     /// What happened here, in a sentence for people.
     detail: String,
+    /// `urn:faircopy:request:` and the request's id, under which the log has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "urn:faircopy:request:5f0c2a91d3b84e67")]
+    instance: Option<String>,
     #[serde(skip)]
     #[schema(ignore)]
     retry: bool,
@@ -56,6 +61,7 @@ pub const CODES: &[(&str, StatusCode, &str)] = &[
     ("delivery-erased", StatusCode::CONFLICT, "What the delivery said was erased"),
     ("delivery-not-found", StatusCode::NOT_FOUND, "There is no such delivery"),
     ("encoding-not-supported", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body is compressed"),
+    ("internal-error", StatusCode::INTERNAL_SERVER_ERROR, "Something broke"),
     ("invalid-parameter", StatusCode::BAD_REQUEST, "A parameter cannot be used"),
     ("job-not-changed", StatusCode::CONFLICT, "The deletion cannot be changed so"),
     ("jwk-kid-mismatch", StatusCode::UNAUTHORIZED, "The token's key is not the instance's"),
@@ -66,6 +72,7 @@ pub const CODES: &[(&str, StatusCode, &str)] = &[
     ("not-found", StatusCode::NOT_FOUND, "There is nothing here"),
     ("not-permitted", StatusCode::FORBIDDEN, "The caller may not do this"),
     ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "Too much is waiting"),
+    ("probe-verified", StatusCode::UNPROCESSABLE_ENTITY, "The signature fits, and a probe is not stored"),
     ("record-not-found", StatusCode::NOT_FOUND, "There is no such record"),
     ("request-ambiguous", StatusCode::BAD_REQUEST, "The request can be read in two ways"),
     ("sender-not-allowed", StatusCode::FORBIDDEN, "The sender is not allowed"),
@@ -106,6 +113,7 @@ impl Problem {
             status,
             code,
             detail: detail.into(),
+            instance: None,
             retry: status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS,
             close: false,
             allow: None,
@@ -117,6 +125,17 @@ impl Problem {
     pub fn closing(mut self) -> Self {
         self.close = true;
         self
+    }
+
+    /// The same, of the request with this id.
+    #[must_use]
+    pub(super) fn about(self, request_id: &str) -> Self {
+        Self { instance: Some(format!("urn:faircopy:request:{request_id}")), ..self }
+    }
+
+    /// The document alone.
+    pub(super) fn into_body(self) -> Body {
+        Json(self).into_response().into_body()
     }
 
     /// A method that a route does not take, with those that it does.
@@ -184,7 +203,10 @@ impl From<faircopy_store::Error> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, code, retry, close, allow) = (self.status, self.code, self.retry, self.close, self.allow);
+        let told = self.clone();
         let mut response = (status, Json(self)).into_response();
+        // For whoever knows which request this is about.
+        response.extensions_mut().insert(told);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if retry {

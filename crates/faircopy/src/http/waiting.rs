@@ -4,13 +4,15 @@
 use std::os::fd::AsFd as _;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::Next;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::problem::Problem;
-use super::{harden, health, only_get, server};
+use super::{harden, health, only_get, server, told};
 
 /// Answers on the address of a service that has not started yet.
 pub(crate) struct Waiting {
@@ -42,6 +44,7 @@ fn router() -> Router {
     Router::new()
         .route("/healthz", get(health::live).fallback(only_get))
         .fallback(not_yet)
+        .layer(axum::middleware::from_fn(|request: Request, next: Next| told::tell(None, request, next)))
         .layer(axum::middleware::map_response(harden))
 }
 

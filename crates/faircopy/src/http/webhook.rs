@@ -4,19 +4,24 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{ConnectInfo, Request, State};
+use axum::{Extension, Json};
 use faircopy_core::event::Event;
 use faircopy_core::signature::{self, SVIX_HEADERS, SignedHeaders, WEBHOOK_HEADERS};
 use faircopy_store::{Arrival, Content, Error, Outcome, failpoint};
 use http::HeaderMap;
 use serde::Serialize;
+use tracing::{Instrument as _, Level};
 use utoipa::ToSchema;
 
 use super::body;
 use super::problem::Problem;
-use crate::app::App;
+use super::told::Marks;
+use crate::app::{App, Stopwatch};
 use crate::config::Webhook;
+use crate::doctor::PROBE_PREFIX;
+use crate::telemetry::lines::DELIVERY;
+use crate::telemetry::traces::{self, LATER, TRACE};
 use crate::traffic::Count;
 
 /// The endpoint, at all of its paths.
@@ -64,15 +69,16 @@ pub(super) struct Acknowledged {
     responses((status = 200, description = "It is durable.", body = Acknowledged)))]
 pub(super) async fn receive(
     State(Endpoint { app, memory }): State<Endpoint>,
+    Extension(marks): Extension<Marks>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Result<Json<Acknowledged>, Problem> {
     let is_signed = looks_signed(request.headers());
-    let answer = take(&app, &memory, peer, request).await;
+    let answer = take(&app, &memory, &marks, peer, request).await;
     match &answer {
         Ok(_) => app.traffic.count(Count::Accepted),
-        // What carries no such headers is nobody's attempt to deliver.
-        Err(problem) if is_signed => {
+        // What carries no such headers is nobody's attempt to deliver, and a probe of the doctor is none either.
+        Err(problem) if is_signed && problem.code() != "probe-verified" => {
             app.traffic.count(Count::Failed);
             if problem.status() == http::StatusCode::SERVICE_UNAVAILABLE {
                 app.traffic.count(Count::Refused);
@@ -86,11 +92,12 @@ pub(super) async fn receive(
 async fn take(
     app: &App,
     memory: &body::Memory,
+    marks: &Marks,
     peer: SocketAddr,
     request: Request,
 ) -> Result<Json<Acknowledged>, Problem> {
     failpoint::step("recv");
-    let received_at = app.clock.now();
+    let (received_at, watch) = (app.clock.now(), Stopwatch::start());
     let (parts, content) = request.into_parts();
     let settings = &app.config.webhook;
     check_sender(settings, peer.ip(), &parts.headers)?;
@@ -108,8 +115,13 @@ async fn take(
     };
     let claim = signature::claim(&headers, settings.header_names, received_at).map_err(|r| rejected(r).closing())?;
     let body::Whole { bytes, memory: _memory } = body::read(content, settings.max_body_bytes, memory).await?;
-    claim.verify(&bytes, &settings.secrets).map_err(rejected)?;
+    let verify = tracing::info_span!(target: TRACE, "verify", faircopy.bytes = bytes.len());
+    verify.in_scope(|| claim.verify(&bytes, &settings.secrets)).map_err(rejected)?;
+    drop(verify);
     app.traffic.arrived(received_at.0 - claim.signed_at.0);
+    if claim.id.starts_with(PROBE_PREFIX) {
+        return Err(Problem::new("probe-verified", "A probe of the doctor: the signature fits. It is not stored."));
+    }
     failpoint::step("verified");
 
     let arrival = Arrival {
@@ -117,17 +129,20 @@ async fn take(
         signed_at: claim.signed_at,
         received_at,
         body_hash: Arrival::hash(&bytes),
-        content: read(app, &bytes, claim.signed_at),
+        content: tracing::info_span!(target: TRACE, "read").in_scope(|| read(app, &bytes, claim.signed_at)),
     };
     // What is stored of it is a copy of its own; its share of the memory is held until the commit.
     drop(bytes);
     let (id, event_type) = (arrival.svix_id.clone(), arrival.content.event.event_type.clone());
     let (entity, event_at) = (arrival.content.event.entity_id.clone(), arrival.content.event.event_at);
     failpoint::step("queued");
-    let receipt = match app.intake.submit(arrival).await {
+    let span = tracing::info_span!(target: TRACE, "intake", faircopy.svix_id = id, faircopy.event_type = event_type,
+        faircopy.outcome = LATER, trace.failed = LATER);
+    let receipt = match app.intake.submit(arrival).instrument(span.clone()).await {
         Ok(receipt) => receipt,
         Err(refusal) => {
-            tracing::warn!(svix_id = id, reason = %refusal, "a delivery was sent back");
+            traces::failed(&span);
+            tracing::warn!(svix_id = id, request_id = &*marks.request_id, reason = %refusal, "a delivery was sent back");
             if Error::says_disk_full(&refusal.to_string()) {
                 app.traffic.count(Count::DiskFull);
             }
@@ -136,14 +151,18 @@ async fn take(
             return Err(problem);
         }
     };
-    let millis = app.clock.now().0 - received_at.0;
-    #[expect(clippy::cast_precision_loss, reason = "a request ends within seconds")]
-    let seconds = millis as f64 / 1000.0;
-    app.metrics.delivery(&event_type, &receipt, seconds, event_at.map(|at| received_at.0 - at.0));
+    let lag_ms = event_at.map(|at| received_at.0 - at.0);
+    app.metrics.delivery(&event_type, &receipt, watch.seconds(), lag_ms);
     let outcome = receipt.outcome.as_str();
+    span.record("faircopy.outcome", outcome);
     // `data.id` may hold anything; only what has an id's letters is known to name nobody.
-    let entity = entity.filter(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')));
-    tracing::debug!(svix_id = id, event_type, entity, outcome, ms = millis, "delivery");
+    let entity_id =
+        entity.filter(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')));
+    if tracing::enabled!(target: DELIVERY, Level::INFO) && app.lines.take(received_at) {
+        let (duration_ms, request_id, trace_id) = (watch.tenths_of_ms(), &*marks.request_id, marks.trace_id());
+        tracing::info!(target: DELIVERY, svix_id = id, event_type, entity_id, outcome, duration_ms, lag_ms, request_id, trace_id,
+            "delivery");
+    }
     Ok(Json(Acknowledged { outcome: receipt.outcome, id }))
 }
 

@@ -19,10 +19,12 @@ use faircopy_store::{Fence, Progress, Store, Swept, Writer};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use crate::app::{Clock, Refusal};
 use crate::holder;
 use crate::telemetry::Metrics;
+use crate::telemetry::traces::{self, LATER, TRACE};
 use crate::upstream::clerk::{Clerk, Fault, Share};
 use crate::worker::intake::Intake;
 use lanes::Lanes;
@@ -259,7 +261,15 @@ impl Sweeper {
     pub async fn run(&self, order: Order, glimpses: &watch::Sender<Glimpse>) -> Result<Report, Stop> {
         let mut writer = self.store.writer();
         let fence = self.take_lease(&mut writer).await?.ok_or(Stop::Busy)?;
-        let outcome = self.run_with(order, writer, fence.clone(), glimpses).await;
+        let span = tracing::info_span!(target: TRACE, "sweep", faircopy.kind = LATER, faircopy.outcome = LATER, trace.failed = LATER);
+        let outcome = self.run_with(order, writer, fence.clone(), glimpses).instrument(span.clone()).await;
+        match &outcome {
+            Ok(report) => {
+                span.record("faircopy.kind", report.kind.as_str());
+                span.record("faircopy.outcome", report.outcome.map_or("unfinished", Ending::as_str));
+            }
+            Err(_) => traces::failed(&span),
+        }
         // Whoever comes next need not wait for its end; if this fails, it does.
         drop(self.store.writer().give_up_lease(&fence).await);
         outcome

@@ -7,10 +7,13 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use faircopy_core::Millis;
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
+use tracing::Span;
 
 use super::address::{self, NotPublic};
+use crate::telemetry::traces::{self, CLIENT, LATER, TRACE};
 
 /// How long making the connection may take (faults.md).
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
@@ -151,6 +154,30 @@ fn retry_after_ms(headers: &HeaderMap) -> Option<i64> {
     (seconds >= 0).then(|| seconds.min(MAX_RETRY_AFTER_S) * 1000)
 }
 
+/// The span of one question to somebody else.
+pub(super) fn span(service: &'static str, call: &str) -> Span {
+    tracing::info_span!(target: TRACE, "outside", faircopy.service = service, faircopy.call = call, trace.kind = CLIENT,
+        faircopy.status = LATER, trace.failed = LATER)
+}
+
+/// What came of it.
+pub(super) fn ended(span: &Span, status: &'static str, is_fine: bool) {
+    span.record("faircopy.status", status);
+    if !is_fine {
+        traces::failed(span);
+    }
+}
+
+/// When the answer was made, as its `Date` says to the second: taken as the middle of that second.
+pub(super) fn date(headers: &HeaderMap) -> Option<Millis> {
+    Some(Millis::parse_http_date(headers.get(DATE)?.to_str().ok()?)?.plus(500))
+}
+
+/// How far our clock is ahead of whoever answered then, taken for the middle between question and answer.
+pub(super) fn ahead_ms(date: Millis, asked_at: Millis, answered_at: Millis) -> i64 {
+    asked_at.0.midpoint(answered_at.0) - date.0
+}
+
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
@@ -182,6 +209,16 @@ pub(super) fn reason(error: &reqwest::Error) -> Option<&'static str> {
 mod tests {
     use super::*;
     use reqwest::header::HeaderValue;
+
+    #[test]
+    fn a_date_says_how_far_we_are_ahead() {
+        let headers = HeaderMap::from_iter([(DATE, HeaderValue::from_static("Thu, 09 Oct 2025 08:53:20 GMT"))]);
+        let date = date(&headers).unwrap();
+        assert_eq!(date, Millis(1_760_000_000_500));
+        assert_eq!(ahead_ms(date, Millis(1_760_000_000_000), Millis(1_760_000_001_000)), 0);
+        assert_eq!(ahead_ms(date, Millis(1_760_000_060_500), Millis(1_760_000_060_500)), 60_000);
+        assert_eq!(super::date(&HeaderMap::new()), None);
+    }
 
     #[test]
     fn retry_after_is_a_bounded_number_of_seconds() {

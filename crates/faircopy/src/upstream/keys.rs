@@ -7,13 +7,15 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use faircopy_core::token::{JwksError, Key, KeyCache, Keys, Kid, Lookup, MAX_DOCUMENT, Rejection};
+use faircopy_core::Millis;
+use faircopy_core::token::{Ignored, JwksError, Key, KeyCache, Keys, Kid, Lookup, MAX_DOCUMENT, Rejection};
 use tokio::sync::{Semaphore, watch};
+use tracing::Instrument as _;
 
 use crate::app::Clock;
 use crate::config::Sessions;
 use crate::telemetry::Metrics;
-use crate::upstream::address;
+use crate::upstream::{address, exchange};
 
 /// How long a whole fetch may take (faults.md).
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
@@ -41,9 +43,28 @@ pub struct KeySet {
     waiting: Semaphore,
 }
 
+/// A document that was read.
+struct Fetched {
+    keys: Keys,
+    ignored: Vec<Ignored>,
+    /// The issuer's own time.
+    date: Option<Millis>,
+}
+
 struct Source {
     client: reqwest::Client,
     url: reqwest::Url,
+}
+
+/// What the issuer publishes now.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// The keys that can be used.
+    pub keys: Keys,
+    /// How many entries cannot.
+    pub ignored: usize,
+    /// How far our clock is ahead of the issuer's, in milliseconds, as far as it says.
+    pub ahead_ms: Option<i64>,
 }
 
 /// Why a fetch brought nothing. None of these holds anything of what was answered.
@@ -133,6 +154,23 @@ impl KeySet {
         }
     }
 
+    /// What the issuer publishes now, or why that cannot be said: one fetch, of which nothing is kept. `None` where nothing is
+    /// ever fetched.
+    pub async fn published(&self) -> Option<Result<Published, String>> {
+        let source = self.source.as_ref()?;
+        let asked_at = self.clock.now();
+        let fetched = tokio::time::timeout(FETCH_DEADLINE, source.fetch()).await;
+        let fetched = fetched.unwrap_or(Err(Fault::Request("no answer within 5 s")));
+        let now = self.clock.now();
+        Some(match fetched {
+            Ok(Fetched { keys, ignored, date }) => {
+                let ahead_ms = date.map(|date| exchange::ahead_ms(date, asked_at, now));
+                Ok(Published { keys, ignored: ignored.len(), ahead_ms })
+            }
+            Err(fault) => Err(fault.to_string()),
+        })
+    }
+
     fn refusal(&self) -> Rejection {
         if self.is_ready() { Rejection::UnknownKey } else { Rejection::NoKeys }
     }
@@ -151,9 +189,12 @@ impl KeySet {
 
     async fn fetch(&self) {
         let Some(source) = &self.source else { return };
-        let fetched = tokio::time::timeout(FETCH_DEADLINE, source.fetch()).await;
+        let span = exchange::span("issuer", "keys");
+        let fetched = tokio::time::timeout(FETCH_DEADLINE, source.fetch()).instrument(span.clone()).await;
+        let is_fine = matches!(fetched, Ok(Ok(_)));
+        exchange::ended(&span, if is_fine { "loaded" } else { "failed" }, is_fine);
         match fetched.unwrap_or(Err(Fault::Request("no answer within 5 s"))) {
-            Ok((keys, ignored)) => {
+            Ok(Fetched { keys, ignored, .. }) => {
                 for entry in &ignored {
                     tracing::warn!(kid = entry.kid.as_ref().map(ToString::to_string), why = %entry.why, "a key was left out");
                 }
@@ -201,12 +242,13 @@ impl Source {
         }
     }
 
-    async fn fetch(&self) -> Result<(Keys, Vec<faircopy_core::token::Ignored>), Fault> {
+    async fn fetch(&self) -> Result<Fetched, Fault> {
         let mut response =
             self.client.get(self.url.clone()).send().await.map_err(|error| Fault::Request(cause(&error)))?;
         if response.status() != reqwest::StatusCode::OK {
             return Err(Fault::Status(response.status().as_u16()));
         }
+        let date = exchange::date(response.headers());
         let announced = response.content_length().is_some_and(|length| length > MAX_DOCUMENT as u64);
         if announced {
             return Err(JwksError::TooLarge.into());
@@ -218,7 +260,8 @@ impl Source {
             }
             document.extend_from_slice(&part);
         }
-        Ok(Keys::from_jwks(&document)?)
+        let (keys, ignored) = Keys::from_jwks(&document)?;
+        Ok(Fetched { keys, ignored, date })
     }
 }
 

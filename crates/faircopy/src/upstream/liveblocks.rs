@@ -13,6 +13,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{StatusCode, Url};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
+use tracing::Instrument as _;
 
 use super::exchange::{self, Answer, Fault, MAX_ANSWER};
 use crate::config::LiveblocksApi;
@@ -159,8 +160,10 @@ impl Liveblocks {
 
     async fn ask(&self, call: &'static str, request: reqwest::RequestBuilder, max: usize) -> Result<Answer, Fault> {
         let reads = |status| matches!(status, StatusCode::OK | StatusCode::NOT_FOUND);
-        let answer = exchange::exchange(request, max, reads).await;
+        let span = exchange::span("liveblocks", call);
+        let answer = exchange::exchange(request, max, reads).instrument(span.clone()).await;
         let status = answer.as_ref().map_or_else(Fault::kind, |answer| exchange::label(answer.status));
+        exchange::ended(&span, status, answer.is_ok());
         self.metrics.liveblocks_request(call, status);
         answer
     }

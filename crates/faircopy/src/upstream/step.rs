@@ -12,6 +12,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{StatusCode, Url};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use tracing::Instrument as _;
 
 use super::exchange::{self, Fault};
 use crate::config::StepSettings;
@@ -133,6 +134,16 @@ impl Step {
         }
     }
 
+    /// Whether anything answers at the address: its status. Asked with `HEAD`, which must change nothing anywhere.
+    pub async fn answers(&self) -> Result<u16, Fault> {
+        match exchange::exchange(self.client.head(self.url.clone()), 0, |_| false).await {
+            Ok(answer) => Ok(answer.status.as_u16()),
+            Err(Fault::Refused(status)) => Ok(status),
+            Err(Fault::Limited { .. }) => Ok(StatusCode::TOO_MANY_REQUESTS.as_u16()),
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// Its name in the settings.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -154,11 +165,11 @@ impl Step {
             .header("webhook-signature", signature)
             .body(body);
         // Its status says everything: the body of an answer is never read.
-        let answer = exchange::exchange(request, 0, |_| false).await;
-        self.metrics.step_request(
-            self.name(),
-            answer.as_ref().map_or_else(Fault::kind, |answer| exchange::label(answer.status)),
-        );
+        let span = exchange::span("step", self.name());
+        let answer = exchange::exchange(request, 0, |_| false).instrument(span.clone()).await;
+        let status = answer.as_ref().map_or_else(Fault::kind, |answer| exchange::label(answer.status));
+        exchange::ended(&span, status, answer.is_ok());
+        self.metrics.step_request(self.name(), status);
         match answer?.status {
             status if status.is_success() => Ok(Told::Done),
             StatusCode::GONE => Ok(Told::WasGone),

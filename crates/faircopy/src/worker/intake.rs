@@ -18,9 +18,11 @@ use faircopy_core::Observation;
 use faircopy_store::{Arrival, Error, Fence, Item, Receipt, Writer};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
+use tracing::{Instrument as _, Span};
 
 use crate::app::{Clock, Refusal};
 use crate::telemetry::Metrics;
+use crate::telemetry::traces::{self, LATER, TRACE};
 
 /// Deliveries that may wait for a commit. Beyond it senders are told to come back: at 5,000 a second this is 0.2 s of work.
 pub const MAX_WAITING: usize = 1024;
@@ -46,6 +48,8 @@ pub struct Intake {
 struct Waiting {
     item: Item,
     reply: Reply,
+    /// What waits for it; none where nothing is traced.
+    span: Span,
 }
 
 type Reply = oneshot::Sender<Result<Receipt, Refusal>>;
@@ -81,6 +85,8 @@ struct Queue {
 struct Batch {
     items: Arc<[Item]>,
     replies: Vec<Reply>,
+    /// From the first member to the commit; none where nothing is traced.
+    span: Span,
 }
 
 /// Where the worker stands between two turns.
@@ -122,7 +128,7 @@ impl Intake {
 
     async fn hand_over(&self, item: Item) -> Result<Receipt, Refusal> {
         let (reply, outcome) = oneshot::channel();
-        self.queue.try_send(Waiting { item, reply }).map_err(|error| match error {
+        self.queue.try_send(Waiting { item, reply, span: Span::current() }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refusal::Full,
             mpsc::error::TrySendError::Closed(_) => Refusal::Stopping,
         })?;
@@ -163,7 +169,8 @@ impl Worker {
 
     async fn write(&mut self, batch: Batch) -> Turn {
         let now = self.clock.now();
-        match in_time(self.writer.write(&batch.items, now)).await {
+        let span = tracing::info_span!(target: TRACE, parent: &batch.span, "write");
+        match in_time(self.writer.write(&batch.items, now)).instrument(span).await {
             Ok(()) => Turn::Finish(batch),
             Err(error) => {
                 self.failed(batch, error).await;
@@ -180,11 +187,12 @@ impl Worker {
         let (mut replies, mut following) = (Some(batch.replies), None);
         let committed = |receipts| answer_all(replies.take().unwrap_or_default(), receipts);
         let next = || following.insert(queue.at_hand()?).items.clone().into();
-        let result = in_time(self.writer.finish_and_write(now, committed, next)).await;
+        let span = tracing::info_span!(target: TRACE, parent: &batch.span, "commit");
+        let result = in_time(self.writer.finish_and_write(now, committed, next)).instrument(span).await;
         match (result, replies) {
             (Ok(_), _) => following.map_or(Turn::Rest, Turn::Finish),
             (Err(error), Some(replies)) => {
-                self.failed(Batch { items: batch.items, replies }, error).await;
+                self.failed(Batch { items: batch.items, replies, span: batch.span }, error).await;
                 following.map_or(Turn::Rest, Turn::Write)
             }
             (Err(error), None) => {
@@ -199,7 +207,8 @@ impl Worker {
     /// Answers a batch whose transaction failed, after having tried what may help. After a lost connection that is another
     /// try on a new one: the old one may have been idle since the database restarted, and committing twice is harmless.
     async fn failed(&mut self, batch: Batch, error: Error) {
-        let Batch { items, replies } = batch;
+        let Batch { items, replies, span } = batch;
+        traces::failed(&span);
         let error = match error {
             Error::Unavailable(reason) => {
                 tracing::warn!(reason, "the commit failed; trying once more");
@@ -330,10 +339,24 @@ impl Queue {
 
     fn batch(&mut self, waiting: Vec<Waiting>) -> Batch {
         self.last_batch = waiting.len();
+        let span = span_of(&waiting);
         let (items, replies): (Vec<Item>, Vec<Reply>) =
             waiting.into_iter().map(|waiting| (waiting.item, waiting.reply)).unzip();
-        Batch { items: items.into(), replies }
+        Batch { items: items.into(), replies, span }
     }
+}
+
+/// A batch has many causes, and a span one parent: it stands below its first member and links to the others.
+fn span_of(waiting: &[Waiting]) -> Span {
+    if !traces::is_on() {
+        return Span::none();
+    }
+    let first = waiting.first().and_then(|first| first.span.id());
+    let span = tracing::info_span!(target: TRACE, parent: first, "batch", faircopy.deliveries = waiting.len(), trace.failed = LATER);
+    waiting.iter().skip(1).filter_map(|other| other.span.id()).for_each(|other| {
+        span.follows_from(other);
+    });
+    span
 }
 
 fn size(waiting: &Waiting) -> usize {

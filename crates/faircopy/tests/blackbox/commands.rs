@@ -22,6 +22,7 @@ const COMMANDS: [&str; 14] = [
     "replay",
     "explain",
     "status",
+    "doctor",
     "endpoint",
     "rls",
     "migrate",

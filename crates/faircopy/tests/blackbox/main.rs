@@ -18,6 +18,8 @@
 //! | [`explain`] | nothing: why the copy holds what it holds, and held it |
 //! | [`commands`] | the command line, by hand |
 //! | [`deploy`] | nothing: what docs/deploy.md tells an operator to do |
+//! | [`doctor`] | settings, keys and the endpoint, for `faircopy doctor` to find |
+//! | [`telling`] | nothing: what is told meanwhile, as lines and as traces |
 //! | [`cascade`] | what goes with an organization, here and at Liveblocks, whoever is killed |
 //! | [`erasure`] | nothing: a user is deleted, and the raw files are searched for them |
 //! | [`clerk_side`] | backfill and reconcile: killed, interrupted, refused, held back; the sandbox as a command |
@@ -38,6 +40,7 @@ mod commands;
 mod contention;
 mod deploy;
 mod disk;
+mod doctor;
 mod embedded;
 mod erasure;
 mod explain;
@@ -52,3 +55,4 @@ mod shuffle;
 mod sqlite;
 mod steps;
 mod support;
+mod telling;

@@ -88,6 +88,11 @@ async fn nothing_secret_or_personal_is_logged() {
         assert_eq!(app.admin("POST", "/admin/v1/deliveries/msg_logged/replay").await.status, 200);
         let guess = [("authorization", "Bearer canary-guess-of-a-token")];
         assert_eq!(app.request("GET", "/admin/v1/statistics", &guess, "").await.status, 401);
+        // Paths that hold what a person typed, and everything that the doctor sees.
+        app.get("/v1/users/canary-user@example.com").await;
+        app.get("/canary-path?email=canary@example.com").await;
+        let report = app.admin_json("/admin/v1/doctor").await.to_string();
+        assert!(!report.contains(CANARY_SECRET) && !report.contains(CANARY_TOKEN), "{report}");
         app.stop().await;
     }
     // Names that are shown and never stored, and what comes instead of them.
@@ -108,6 +113,10 @@ async fn nothing_secret_or_personal_is_logged() {
     app.stop().await;
     let logged = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
     assert!(logged.contains("names-not-read"), "that Clerk did not answer is logged: {logged}");
+    assert!(
+        logged.contains("route=\"/v1/users/{clerk_user_id}\"") && logged.contains("route=\"unmatched\""),
+        "{logged}"
+    );
     assert!(
         logged.contains("svix_id=\"msg_logged\"") && logged.contains("user.created"),
         "deliveries are logged: {logged}"

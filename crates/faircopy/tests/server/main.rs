@@ -16,7 +16,9 @@
 //! | [`corpus`] | tokens of every kind, judged as Clerk's own SDK judges them |
 //! | [`keys`] | the issuer's keys under fire (J1 to J5) |
 //! | [`explain`] | why the copy holds what it holds; users, organizations and members for the operator |
+//! | [`doctor`] | each trouble made, and recognised by its code |
 //! | [`description`] | OpenAPI, and the page that shows it |
+//! | [`figures`] | figures: those of docs/observability.md, and no label an id |
 //! | [`health`] | liveness, readiness and figures; a database that hangs or is gone (W30, D4) |
 //! | [`overload`] | bounded queues and memory |
 //! | [`clock`] | a clock that is wrong and jumps (P6) |
@@ -42,8 +44,10 @@ mod confirm;
 mod content;
 mod corpus;
 mod description;
+mod doctor;
 mod events;
 mod explain;
+mod figures;
 mod fresh;
 mod health;
 mod keys;

@@ -13,17 +13,18 @@ mod pace;
 mod people;
 mod portal;
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use faircopy_core::event::api::{self, Context, Item, Kind, NotTheApi, Page};
 use faircopy_core::id::{InvitationId, OrganizationId, UserId};
 use faircopy_core::{Millis, ProfileMode};
-use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 use super::address::NotPublic;
 use super::exchange::{self, EXCHANGE_DEADLINE};
@@ -31,6 +32,7 @@ use super::keys::KeySet;
 use crate::app::Clock;
 use crate::config::Config;
 use crate::telemetry::Metrics;
+pub use instance::Verdict;
 pub use list::{Cut, List, MAX_NAMED, MAX_PAGE, Start};
 use pace::Pace;
 pub use pace::Share;
@@ -167,8 +169,10 @@ pub struct Clerk {
     pace: Mutex<Pace>,
     places: Semaphore,
     ownership: instance::Ownership,
-    /// By how much our clock was ahead of Clerk's at the newest answer, in milliseconds; [`UNMEASURED`] before any.
-    clock_lead: AtomicI64,
+    /// How far our clock was ahead of Clerk's at the last answer, in milliseconds; [`UNMEASURED`] before any.
+    ahead_ms: AtomicI64,
+    /// Whether nobody has taken that yet.
+    is_ahead_new: AtomicBool,
 }
 
 impl Clerk {
@@ -193,7 +197,8 @@ impl Clerk {
             pace: Mutex::new(Pace::new(key.starts_with("sk_live_"))),
             places: Semaphore::new(MAX_UNDER_WAY),
             ownership: instance::Ownership::new(config, keys),
-            clock_lead: AtomicI64::new(UNMEASURED),
+            ahead_ms: AtomicI64::new(UNMEASURED),
+            is_ahead_new: AtomicBool::new(false),
         }))
     }
 
@@ -236,13 +241,20 @@ impl Clerk {
     /// By how much our clock is ahead of Clerk's, in milliseconds, as the newest answer since this was last asked showed.
     #[must_use]
     pub fn take_clock_lead(&self) -> Option<i64> {
-        Some(self.clock_lead.swap(UNMEASURED, Ordering::Relaxed)).filter(|ahead| *ahead != UNMEASURED)
+        self.is_ahead_new.swap(false, Ordering::AcqRel).then(|| self.ahead_ms()).flatten()
     }
 
     /// How long Clerk wants quiet, in milliseconds.
     #[must_use]
     pub fn quiet_ms(&self) -> i64 {
         self.pace().quiet_ms(self.clock.now())
+    }
+
+    /// How far our clock was ahead of Clerk's at the last answer, in milliseconds: true to half a second, and half of the way there and
+    /// back.
+    #[must_use]
+    pub fn ahead_ms(&self) -> Option<i64> {
+        Some(self.ahead_ms.load(Ordering::Acquire)).filter(|ahead| *ahead != UNMEASURED)
     }
 
     async fn object(
@@ -285,9 +297,12 @@ impl Clerk {
         let _place = self.places.acquire().await.map_err(|_| Fault::Unreachable("the service is stopping"))?;
         self.turn(share).await?;
         let asked_at = self.clock.now();
-        let exchanged = tokio::time::timeout(EXCHANGE_DEADLINE, self.exchange(request)).await;
+        let span = exchange::span("clerk", endpoint);
+        let exchanged = tokio::time::timeout(EXCHANGE_DEADLINE, self.exchange(request)).instrument(span.clone()).await;
         let answer = exchanged.unwrap_or(Err(Fault::Unreachable("no answer within 10 s")));
-        self.metrics.clerk_request(endpoint, answer.as_ref().map_or_else(Fault::kind, |_| "200"));
+        let status = answer.as_ref().map_or_else(Fault::kind, |_| "200");
+        exchange::ended(&span, status, answer.is_ok() || answer == Err(Fault::NotFound));
+        self.metrics.clerk_request(endpoint, status);
         match answer {
             Ok(body) => Ok((asked_at, Some(body))),
             Err(Fault::NotFound) => Ok((asked_at, None)),
@@ -316,12 +331,14 @@ impl Clerk {
     }
 
     async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<String, Fault> {
+        let asked_at = self.clock.now();
         let mut response = request.send().await.map_err(|error| fault(&error))?;
-        let status = response.status();
-        let date = response.headers().get(DATE).and_then(|date| Millis::parse_http_date(date.to_str().ok()?));
-        if let Some(date) = date {
-            self.clock_lead.store(self.clock.now().0 - date.0, Ordering::Relaxed);
+        if let Some(date) = exchange::date(response.headers()) {
+            let ahead_ms = exchange::ahead_ms(date, asked_at, self.clock.now());
+            self.ahead_ms.store(ahead_ms, Ordering::Release);
+            self.is_ahead_new.store(true, Ordering::Release);
         }
+        let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
             return Err(self.limited(response.headers()));
         }
