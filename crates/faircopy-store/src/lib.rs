@@ -5,6 +5,7 @@
 //! connection inside an open one. The rows follow from `faircopy_core::merge`; this crate loads what the merge needs to
 //! know and writes what it decides, together with the change feed and the delivery records, in one transaction.
 
+mod activity;
 mod caller;
 mod cascades;
 mod changes;
@@ -21,6 +22,7 @@ mod intake;
 mod leases;
 mod migrate;
 mod outbox;
+mod overview;
 mod provisional;
 mod public;
 mod reading;
@@ -29,11 +31,13 @@ mod registers;
 pub mod rls;
 mod secrets;
 mod server;
+mod signed_in;
 mod standing;
 mod sweeps;
 mod validate;
 mod workspaces;
 
+pub use activity::{Activity, Arrivals, Grain};
 pub use caller::{Caller, READER_ROLE};
 pub use cascades::{Cascade, CascadesStanding, RECEIPTS_KEPT_MS, Removed, Subject};
 pub use changes::Entry;
@@ -48,6 +52,7 @@ pub use intake::{Arrival, Content, Input, Item, Outcome, Receipt, Writer};
 pub use leases::Fence;
 pub use migrate::Migration;
 pub use outbox::{Step, StepCount, StepState, Tried};
+pub use overview::{COUNTED, COUNTED_AT_ONCE, Pulse, RowCount, Waiting};
 pub use provisional::{Of, Pair, Provisional};
 pub use public::Row;
 pub use reading::{Channel, Membership, OrganizationRecord, Person, Room, UserRecord, WorkspaceRecord};

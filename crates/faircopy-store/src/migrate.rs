@@ -37,6 +37,7 @@ migrations!(
     6 "findings" "0006_findings.sql",
     7 "workspaces" "0007_workspaces.sql",
     8 "cascades" "0008_cascades.sql",
+    12 "dashboard" "0012_dashboard.sql",
 );
 
 /// Any two processes that migrate at once take turns: the lock ends with the transaction, so poolers can carry it.

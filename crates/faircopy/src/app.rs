@@ -15,10 +15,12 @@ use crate::holder;
 use crate::names::Names;
 use crate::outside::{Courier, Target};
 use crate::refresh::{Reader, Refresh};
+use crate::sweep::by_hand::{self, ByHand};
 use crate::sweep::{Order, Patience, Sweeper};
 use crate::telemetry::Metrics;
 use crate::upstream::clerk::{Clerk, Share};
 use crate::upstream::keys::KeySet;
+use crate::worker::activity::Activity;
 use crate::worker::cascade::{Caller, Cascader, Outside};
 use crate::worker::confirm::Confirm;
 use crate::worker::intake::{self, Intake};
@@ -136,6 +138,8 @@ pub struct App {
     pub provisional: Arc<Notify>,
     /// Told when there is reason to compare the copy with Clerk soon.
     pub reconcile_soon: Arc<Notify>,
+    /// Reconciles that an operator orders, where a key is set.
+    pub by_hand: Option<ByHand>,
     /// Told when a deletion was let go on: it is looked at at once.
     pub cascades: Arc<Notify>,
     /// The figures.
@@ -151,6 +155,8 @@ pub struct Workers {
     confirm: Option<tokio::task::JoinHandle<()>>,
     reconcile: Option<tokio::task::JoinHandle<()>>,
     probe: Option<tokio::task::JoinHandle<()>>,
+    by_hand: Option<tokio::task::JoinHandle<()>>,
+    activity: tokio::task::JoinHandle<()>,
     wall: tokio::task::JoinHandle<()>,
     names: tokio::task::JoinHandle<()>,
     cascade: [tokio::task::JoinHandle<()>; 2],
@@ -183,6 +189,11 @@ impl App {
             share: Share::Background,
             patience: Patience::default(),
         });
+        let by_hand = sweeper.clone().map(|sweeper| {
+            by_hand::channel(Sweeper { holder: holder().into(), share: Share::Operator, ..sweeper })
+        });
+        let (by_hand, ordered) = by_hand.unzip();
+        let activity = Activity::new(store.clone(), clock.clone(), metrics.clone(), holder().into());
         let probe = config.api.probe.then(|| {
             let ([phase], soon) = (random_bytes(), reconcile_soon.clone());
             let (store, clock, metrics) = (store.clone(), clock.clone(), metrics.clone());
@@ -204,6 +215,8 @@ impl App {
             confirm: confirm.map(|confirm| tokio::spawn(confirm.run())),
             reconcile: reconcile.map(|reconcile| tokio::spawn(reconcile.run())),
             probe: probe.map(|probe| tokio::spawn(probe.run())),
+            by_hand: ordered.map(|ordered| tokio::spawn(ordered.run())),
+            activity: tokio::spawn(activity.run()),
             wall: tokio::spawn(look_for_second_wall(store.clone())),
             names: tokio::spawn(names.clone().run()),
             cascade: [tokio::spawn(cascader.run()), tokio::spawn(caller.run())],
@@ -222,6 +235,7 @@ impl App {
             names,
             provisional,
             reconcile_soon,
+            by_hand,
             cascades,
             metrics,
         };
@@ -306,9 +320,10 @@ impl Workers {
     pub async fn finish(mut self) {
         self.janitor.abort();
         self.keys.abort();
-        for worker in [&self.confirm, &self.reconcile, &self.probe].into_iter().flatten() {
+        for worker in [&self.confirm, &self.reconcile, &self.probe, &self.by_hand].into_iter().flatten() {
             worker.abort();
         }
+        self.activity.abort();
         self.wall.abort();
         self.names.abort();
         self.cascade.iter().for_each(tokio::task::JoinHandle::abort);

@@ -5,6 +5,7 @@
 
 mod cascade;
 mod clerk;
+mod dashboard;
 mod outside;
 
 use std::collections::{HashMap, HashSet};
@@ -24,6 +25,8 @@ pub use cascade::Cascade;
 use cascade::{CascadeFile, ContentFile};
 use clerk::ClerkFile;
 pub use clerk::{BackendApi, Sessions};
+pub use dashboard::Dashboard;
+use dashboard::DashboardFile;
 pub use outside::{LIVEBLOCKS, LiveblocksApi, StepSettings};
 use outside::{LiveblocksFile, StepFile};
 
@@ -81,6 +84,8 @@ pub struct Config {
     pub reconcile: Reconcile,
     /// What goes with an organization or a user.
     pub cascade: Cascade,
+    /// How the dashboard is shown.
+    pub dashboard: Dashboard,
     /// Start although the database may lose what it acknowledged.
     pub allow_unsafe_durability: bool,
 }
@@ -196,6 +201,8 @@ struct File {
     cascade: CascadeFile,
     #[serde(default)]
     content: Vec<ContentFile>,
+    #[serde(default)]
+    dashboard: DashboardFile,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -320,6 +327,7 @@ impl Config {
                 grace_ms: grace.map_or(Ok(DEFAULT_GRACE_MS), |grace| grace.read(grace_of))?,
             },
             cascade: file.cascade.read(&file.content, &steps, &sources)?,
+            dashboard: file.dashboard.read(&sources)?,
             steps,
             log: log.map_or_else(|| "info".into(), |log| log.value),
             log_format: log_format.map_or(Ok(LogFormat::Text), |format| {

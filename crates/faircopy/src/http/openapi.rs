@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::problem::{CODES, Problem};
-use super::{Access, ROUTES, admin, drift, health, jobs, records, session, webhook};
+use super::{Access, ROUTES, admin, drift, health, jobs, live, overview, records, session, webhook};
 
 /// Scalar's page, compressed: a third of the size, and every browser takes it (assets/README.md).
 const SCALAR: &[u8] = include_bytes!("../../assets/scalar.js.gz");
@@ -49,11 +49,15 @@ const SCRIPT_AGE: &str = "public, max-age=86400";
         admin::findings,
         drift::list,
         drift::show,
+        drift::run,
         jobs::list,
         jobs::show,
         jobs::plan,
         jobs::cancel,
         jobs::resume,
+        overview::overview,
+        overview::activity,
+        live::listen,
         health::live,
         health::ready,
         health::metrics,
@@ -111,7 +115,8 @@ const TOKEN: &[&str] = &[
 /// What a read for a signed-in caller can be refused for beside it.
 const READ: &[&str] = &["copy-behind", "copy-stale", "database-unavailable", "invalid-parameter"];
 /// What every route of the admin API can answer.
-const ADMIN: &[&str] = &["admin-disabled", "database-unavailable", "too-many-attempts", "unauthorized"];
+const ADMIN: &[&str] =
+    &["admin-disabled", "database-unavailable", "foreign-origin", "too-many-attempts", "unauthorized"];
 /// What a write answers that was not taken.
 const REFUSED: &[&str] = &["database-unavailable", "overloaded", "shutting-down"];
 const WEBHOOK: &[&str] = &[
@@ -139,7 +144,10 @@ fn problems(operation: &str) -> Vec<&'static str> {
         "listDeliveries" | "listChanges" => &[ADMIN, &["invalid-parameter"]],
         "getDelivery" => &[ADMIN, &["delivery-not-found"]],
         "replayDelivery" => &[ADMIN, REFUSED, &["delivery-not-found", "invalid-parameter"]],
-        "getStatistics" | "listFindings" => &[ADMIN],
+        "getStatistics" | "listFindings" | "getOverview" => &[ADMIN],
+        "getActivity" => &[ADMIN, &["invalid-parameter"]],
+        "listen" => &[ADMIN, &["overloaded"]],
+        "runReconcile" => &[ADMIN, &["invalid-parameter", "no-clerk-key", "sweep-under-way"]],
         "listDriftReports" => &[ADMIN, &["invalid-parameter"]],
         "listJobs" => &[ADMIN, &["invalid-parameter"]],
         "getDriftReport" | "getJob" => &[ADMIN, &["record-not-found"]],
@@ -214,7 +222,7 @@ fn share(operation: &mut Value, access: Access) {
     let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
     let asks_by_cookie = id == "authenticate";
     operation["security"] = match access {
-        Access::Public | Access::Signed => json!([]),
+        Access::Public | Access::Signed | Access::Page => json!([]),
         Access::Session if asks_by_cookie => json!([{ "sessionToken": [] }, { "sessionCookie": [] }]),
         Access::Session => json!([{ "sessionToken": [] }]),
         Access::Admin => json!([{ "adminToken": [] }]),

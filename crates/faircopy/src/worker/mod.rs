@@ -1,5 +1,6 @@
 //! What runs in the background: each worker owns its connection, and no request waits in one but for its own outcome.
 
+pub mod activity;
 pub mod cascade;
 pub mod confirm;
 pub mod intake;
