@@ -2,14 +2,13 @@
 // is ever read as HTML, so nothing that a person is called can become an element.
 
 const SVG = 'http://www.w3.org/2000/svg'
-const SVG_TAGS = new Set(['svg', 'g', 'path', 'rect', 'circle', 'line', 'polyline', 'title'])
+const SVG_TAGS = new Set(['svg', 'g', 'path', 'rect', 'line'])
 const ATTRIBUTES = new Set([
   'alt', 'autocomplete', 'autocapitalize', 'checked', 'class', 'colspan', 'datetime', 'dir', 'disabled', 'for', 'height', 'hidden', 'id',
   'inputmode', 'lang', 'loading', 'maxlength', 'name', 'open', 'placeholder', 'referrerpolicy', 'required', 'role', 'scope', 'selected',
   'spellcheck', 'tabindex', 'title', 'type', 'value', 'width',
   // of drawings
-  'cx', 'cy', 'd', 'fill', 'focusable', 'points', 'preserveAspectRatio', 'r', 'rx', 'stroke-linecap', 'stroke-linejoin',
-  'stroke-width', 'stroke', 'transform', 'viewBox', 'x', 'x1', 'x2', 'y', 'y1', 'y2',
+  'd', 'focusable', 'preserveAspectRatio', 'rx', 'viewBox', 'x', 'x1', 'x2', 'y', 'y1', 'y2',
 ])
 
 function set(node, name, value) {
@@ -31,10 +30,9 @@ function set(node, name, value) {
 
 /** An element. What is null, undefined or false among attributes and children is left out. */
 export function el(tag, attributes, ...children) {
-  const of = tag === 'title' ? attributes?.svg : SVG_TAGS.has(tag)
-  const node = of ? document.createElementNS(SVG, tag) : document.createElement(tag)
+  const node = SVG_TAGS.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag)
   for (const [name, value] of Object.entries(attributes ?? {})) {
-    if (name === 'svg' || value === null || value === undefined || value === false) continue
+    if (value === null || value === undefined || value === false) continue
     set(node, name, value)
   }
   add(node, children)
