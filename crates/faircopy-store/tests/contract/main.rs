@@ -18,6 +18,7 @@
 //! | `turns` | what is durable while one batch is committed and the next has begun? |
 //! | `cascades` | does what hangs on an organization or a user go, under the lease and the job's state alone? |
 //! | `content` | is a tree of content held against the database, and counted? |
+//! | `activity` | figures of time and of tables, and what they cost |
 //! | `findings` | are troubles kept, cleared, and written under a fence alone? |
 //! | `validate` | does `status --check` find each planted fault, and nothing else? |
 //! | `workspaces` | whose a workspace is, in each mode and after a change of it, and what may be written below it |
@@ -54,6 +55,7 @@ macro_rules! on_postgres {
     };
 }
 
+mod activity;
 mod cascades;
 mod content;
 mod db;

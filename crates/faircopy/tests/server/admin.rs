@@ -18,7 +18,7 @@ use crate::events::{THEN, event, user, user_created};
 
 /// The route of the table as a path that can be called.
 fn path_of(route: &str) -> String {
-    route.replace("{id}", "1").replace("{svix_id}", "msg_1").replace("{clerk_user_id}", "user_1")
+    route.replace("{id}", "1").replace("{svix_id}", "msg_1").replace("{clerk_user_id}", "user_1").replace("{*page}", "users").replace("{name}", "main.js")
 }
 
 /// A sweep that is begun and not gone on with. Returns its number.
@@ -51,7 +51,8 @@ async fn the_router_and_the_route_table_are_the_same() {
     let token = app.token("user_1", Some(("org_1", "admin")));
     begin_sweep(&app, "backfill").await;
     begin_deletion(&app, "1").await;
-    for (method, route, access) in ROUTES {
+    // One has no end; `dashboard` listens to it.
+    for (method, route, access) in ROUTES.iter().filter(|(_, route, _)| *route != "/admin/v1/live") {
         let path = path_of(route);
         let call = async |method| match access {
             Access::Session => app.bearer(method, &path, &token).await,
@@ -60,7 +61,13 @@ async fn the_router_and_the_route_table_are_the_same() {
         let response = call(*method).await;
         let code = response.json().and_then(|body| body["code"].as_str().map(ToOwned::to_owned)).unwrap_or_default();
         // A delivery needs a signature, and says so; everything else answers.
-        let expected = if *access == Access::Signed { "signature-invalid" } else { "" };
+        let expected = match (*access, *route) {
+            (Access::Signed, _) => "signature-invalid",
+            (_, "/admin/v1/drift/run") => "no-clerk-key",
+            // No page of the dashboard's asks.
+            (_, "/dashboard/login" | "/dashboard/logout") => "foreign-origin",
+            _ => "",
+        };
         assert_eq!(code, expected, "{method} {path}: {}", response.text());
         let response = call("DELETE").await;
         assert_problem(&response, 405, "method-not-allowed");

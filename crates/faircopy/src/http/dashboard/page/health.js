@@ -4,7 +4,7 @@ import { get, part, post } from './api.js'
 import { el } from './dom.js'
 import { ago, plain, time } from './format.js'
 import { icon } from './icons.js'
-import { action, empty, place, section, status, table } from './parts.js'
+import { action, empty, place, section, status, table, words } from './parts.js'
 
 const CHECKS = { ok: ['ok', 'well'], warning: ['warning', 'warning'], failed: ['failed', 'failed'], skipped: ['quiet', 'skipped'] }
 const ORDER = ['failed', 'warning', 'ok', 'skipped']
@@ -15,7 +15,7 @@ const check = (one) =>
     { class: 'check' },
     el('div', { class: 'check-head' }, status(...(CHECKS[one.status] ?? ['info', one.status])), el('h3', {}, plain(one.title ?? one.name))),
     one.evidence && el('p', {}, plain(one.evidence)),
-    one.remedy && el('p', {}, el('strong', {}, 'Remedy  '), plain(one.remedy)),
+    one.remedy && el('p', {}, el('strong', {}, 'Remedy'), ' ', words(plain(one.remedy))),
     one.code && el('p', { class: 'hint' }, el('code', {}, plain(one.code)), ' has a section in docs/errors.md'),
   )
 
@@ -52,7 +52,7 @@ export const health = {
         { name: 'Form', cell: (one) => plain(one.format ?? '–') },
         { name: 'From', cell: (one) => plain(one.minimum ?? '–') },
         { name: 'Last', cell: (one) => (one.last_error ? status('failed', plain(one.last_error)) : one.last_ok_at ? el('span', {}, 'reached ', ago(one.last_ok_at)) : 'never used') },
-        { name: '', cell: (one) => action('Test', 'bell', async () => { await post(`/alerts/${part(one.name)}/test`); return 'Sent.' }, { id: `test-${one.name}` }) },
+        { name: 'Test', isNameUnseen: true, cell: (one) => action('Test', 'bell', async () => { await post(`/alerts/${part(one.name)}/test`); return 'Sent.' }, { id: `test-${one.name}` }) },
       ], found.targets) : empty('Nobody is told', el('p', {}, 'Name a target in the settings, and alarms are posted there.')),
     ])
     const findings = place(context, (signal) => get('/findings', {}, signal), (found) => (found.data.length ? table('Findings', [

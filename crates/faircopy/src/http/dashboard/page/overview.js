@@ -6,7 +6,7 @@ import { deliveryTable } from './deliveries.js'
 import { el } from './dom.js'
 import { ago, count, number, plain, plural, span, time, timeText } from './format.js'
 import { icon } from './icons.js'
-import { empty, link, place, section } from './parts.js'
+import { empty, link, place, section, words } from './parts.js'
 
 const WINDOWS = [['hour', 'Hour', 'the last hour'], ['day', 'Day', 'the last day'], ['week', 'Week', 'the last week']]
 const SHOWN = 8
@@ -77,6 +77,8 @@ function problems(overview, now) {
   return cards
 }
 
+const sentenceOf = (text) => plain(text).replace(/^./, (first) => first.toUpperCase())
+
 const card = (one) =>
   el(
     'li',
@@ -86,9 +88,9 @@ const card = (one) =>
       'div',
       {},
       el('h3', {}, el('span', { class: 'unseen' }, one.kind === 'failed' ? 'Problem: ' : 'Warning: '), one.title),
-      el('p', {}, plain(one.detail), one.since && [' · ', one.sinceWord ?? 'since', ' ', time(one.since)]),
-      one.cause && el('p', {}, el('strong', {}, 'Cause  '), one.cause),
-      one.fix && el('p', {}, el('strong', {}, 'Fix  '), one.fix),
+      el('p', {}, sentenceOf(one.detail), one.since && [' · ', one.sinceWord ?? 'since', ' ', time(one.since)]),
+      one.cause && el('p', {}, el('strong', {}, 'Cause'), ' ', words(one.cause)),
+      one.fix && el('p', {}, el('strong', {}, 'Fix'), ' ', words(one.fix)),
     ),
     one.way && el('a', { class: 'button', href: one.way[0] }, one.way[1]),
   )
@@ -128,8 +130,8 @@ export const overview = {
         tiles(found, now),
       ]
     })
-    const words = () => WINDOWS.find(([name]) => name === window)[2]
-    const activity = place(context, (signal) => get('/activity', { window }, signal), (found) => activityChart(found, words()), { class: 'activity' })
+    const windowWords = () => WINDOWS.find(([name]) => name === window)[2]
+    const activity = place(context, (signal) => get('/activity', { window }, signal), (found) => activityChart(found, windowWords()), { class: 'activity' })
     const choices = el('div', { class: 'segments', role: 'group', 'aria-label': 'How far back' }, WINDOWS.map(([name, word]) =>
       el('button', {
         type: 'button', id: `window-${name}`, 'aria-pressed': String(name === window),

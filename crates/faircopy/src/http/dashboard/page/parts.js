@@ -19,16 +19,19 @@ const OUTCOMES = {
 /** What became of a delivery. */
 export const outcome = (name) => status(...(OUTCOMES[name] ?? ['info', name ?? 'unknown']))
 
+/** A sentence of ours, in which backticks mark what is typed. */
+export const words = (text) => text.split('`').map((piece, at) => (at % 2 ? el('code', {}, piece) : piece))
+
 /** A link to a page of the dashboard. */
 export const link = (href, ...children) => el('a', { href }, ...children)
 
 /** A real table. On a narrow page each row stands as a list of its cells, each with the name of its column. */
 export function table(caption, columns, rows, { isCaptionShown = false } = {}) {
-  const head = columns.map((column) => el('th', { scope: 'col', role: 'columnheader', class: column.class }, column.name))
+  const head = columns.map((column) => el('th', { scope: 'col', role: 'columnheader', class: column.class }, el('span', { class: column.isNameUnseen ? 'unseen' : null }, column.name)))
   const cell = (column, row) =>
     el(
       column.isHead ? 'th' : 'td',
-      { role: column.isHead ? 'rowheader' : 'cell', scope: column.isHead ? 'row' : null, class: column.class, 'data-column': column.name },
+      { role: column.isHead ? 'rowheader' : 'cell', scope: column.isHead ? 'row' : null, class: column.class, 'data-column': column.isNameUnseen ? '' : column.name },
       el('span', { class: 'cell' }, column.cell(row)),
     )
   const line = (row) => el('tr', { role: 'row', class: row.rowClass }, columns.map((column) => cell(column, row)))
@@ -170,7 +173,7 @@ export function pager({ hasBefore, next, before, after }) {
   if (!hasBefore && !next) return null
   return el(
     'nav',
-    { class: 'pager', 'aria-label': 'Pages' },
+    { class: 'pager', 'aria-label': 'Pages of the list' },
     el('button', { type: 'button', id: 'pager-first', disabled: !hasBefore, on: { click: before } }, icon('back'), 'First page'),
     el('button', { type: 'button', id: 'pager-next', disabled: !next, on: { click: after } }, 'Next page', icon('next')),
   )

@@ -112,7 +112,7 @@ function comparison(found) {
       { name: 'Field', isHead: true, cell: (row) => el('code', {}, plain(row.name ?? row.field ?? row.column ?? '')) },
       { name: 'Copy', cell: (row) => shown(row, 'copy') },
       { name: 'Clerk', cell: (row) => shown(row, 'clerk') },
-      { name: '', cell: (row) => (isEqual(row) ? status('ok', 'alike') : status('failed', 'different')) },
+      { name: 'Verdict', cell: (row) => (isEqual(row) ? status('ok', 'alike') : status('failed', 'different')) },
     ], rows),
   ]
 }
