@@ -103,7 +103,9 @@ impl Store {
             bounded("{s}cascades", OPEN, "$1"),
             bounded("{s}cascades", &format!("{OPEN} AND state = 'paused'"), "$1"),
             bounded("{s}outbox", "state = 'waiting'", "$1"),
-            format!("(SELECT min(t.created_at) FROM (SELECT created_at FROM {{s}}cascades WHERE {OPEN} LIMIT $1) AS t)"),
+            format!(
+                "(SELECT min(t.created_at) FROM (SELECT created_at FROM {{s}}cascades WHERE {OPEN} LIMIT $1) AS t)"
+            ),
             bounded("{s}users", "provenance = 'token'", "$1"),
             bounded("{s}organizations", "provenance = 'token'", "$1"),
             bounded("{s}organization_members", "provenance = 'token'", "$1"),

@@ -189,9 +189,9 @@ impl App {
             share: Share::Background,
             patience: Patience::default(),
         });
-        let by_hand = sweeper.clone().map(|sweeper| {
-            by_hand::channel(Sweeper { holder: holder().into(), share: Share::Operator, ..sweeper })
-        });
+        let by_hand = sweeper
+            .clone()
+            .map(|sweeper| by_hand::channel(Sweeper { holder: holder().into(), share: Share::Operator, ..sweeper }));
         let (by_hand, ordered) = by_hand.unzip();
         let activity = Activity::new(store.clone(), clock.clone(), metrics.clone(), holder().into());
         let probe = config.api.probe.then(|| {

@@ -36,7 +36,13 @@ async fn each_delivery_is_counted_once(db: &Db) {
     commit(&mut writer, &[came("a", first, 2_000), came("b", first.plus(500), 4_000), odd]).await;
     commit(&mut writer, &[came("c", now.plus(-1_000), 1_000)]).await;
     let expected = |at: Millis, applied, quarantined, lag_ms, max_lag_ms| {
-        let arrivals = Arrivals { applied, quarantined, lag_ms: Some(lag_ms), max_lag_ms: Some(max_lag_ms), ..Arrivals::default() };
+        let arrivals = Arrivals {
+            applied,
+            quarantined,
+            lag_ms: Some(lag_ms),
+            max_lag_ms: Some(max_lag_ms),
+            ..Arrivals::default()
+        };
         (at.0.div_euclid(MINUTE) * MINUTE, arrivals)
     };
     let by_minute = [expected(first, 2, 1, 3_000, 4_000), expected(now.plus(-1_000), 1, 0, 1_000, 1_000)];
@@ -101,7 +107,10 @@ async fn tables_are_counted_up_to_a_bound(db: &Db) {
     let users = async || db.store.row_counts().await.unwrap()["users"];
     assert_eq!((users().await.rows, users().await.is_at_least), (COUNTED_AT_ONCE, false));
     db.sql("INSERT INTO {s}users (clerk_user_id, provenance) VALUES ('user_x', 'webhook')").await;
-    assert_eq!((users().await.rows, users().await.is_at_least, users().await.counted_at), (COUNTED_AT_ONCE, true, None));
+    assert_eq!(
+        (users().await.rows, users().await.is_at_least, users().await.counted_at),
+        (COUNTED_AT_ONCE, true, None)
+    );
     let fence = writer.take_lease(LEASE, "one", NOW, MINUTE).await.unwrap().unwrap();
     assert_eq!(writer.count_rows(&db.store, NOW, &fence).await.unwrap(), COUNTED_AT_ONCE + 1);
     let counted = users().await;
@@ -114,7 +123,8 @@ async fn what_waits_is_counted(db: &Db) {
     let empty = db.store.waiting(NOW).await.unwrap();
     assert_eq!((empty.quarantined.rows, empty.deletions.rows, empty.oldest_deletion), (0, 0, None));
     let odd = |id: &str, received_at| Arrival { received_at, ..raw(id, b"not json") };
-    commit(&mut writer, &[odd("msg_1", NOW.plus(-MINUTE)), odd("msg_2", NOW.plus(-MINUTE - 1)), came("a", NOW, 1)]).await;
+    commit(&mut writer, &[odd("msg_1", NOW.plus(-MINUTE)), odd("msg_2", NOW.plus(-MINUTE - 1)), came("a", NOW, 1)])
+        .await;
     learn(&mut writer, token("org_9", "user_9", 9)).await;
     db.sql(
         "INSERT INTO {s}cascades (subject, kind, state, created_at) VALUES ('org_1', 'organization', 'waiting', 7), \
@@ -204,11 +214,26 @@ async fn read_so_far(db: &Db) -> Option<i64> {
 /// The plan of each question that looks at deliveries names an index and no scan.
 async fn no_full_scan(db: &Db) {
     for (question, index) in [
-        ("SELECT count(*) FROM (SELECT 1 FROM webhook_deliveries WHERE outcome = 'quarantined' LIMIT 9)", "webhook_deliveries_quarantined"),
-        ("SELECT count(*) FROM (SELECT 1 FROM webhook_deliveries WHERE received_at >= 'x' LIMIT 9)", "webhook_deliveries_received"),
-        ("SELECT received_at FROM webhook_deliveries WHERE outcome = 'quarantined' ORDER BY received_at DESC LIMIT 1", "webhook_deliveries_quarantined"),
-        ("SELECT received_at, event_at, outcome FROM webhook_deliveries WHERE received_at >= 'x' AND received_at < 'y' LIMIT 9", "webhook_deliveries_received"),
-        ("SELECT count(*) FROM (SELECT created_at FROM cascades WHERE state NOT IN ('done', 'cancelled') LIMIT 9)", "cascades_under_way"),
+        (
+            "SELECT count(*) FROM (SELECT 1 FROM webhook_deliveries WHERE outcome = 'quarantined' LIMIT 9)",
+            "webhook_deliveries_quarantined",
+        ),
+        (
+            "SELECT count(*) FROM (SELECT 1 FROM webhook_deliveries WHERE received_at >= 'x' LIMIT 9)",
+            "webhook_deliveries_received",
+        ),
+        (
+            "SELECT received_at FROM webhook_deliveries WHERE outcome = 'quarantined' ORDER BY received_at DESC LIMIT 1",
+            "webhook_deliveries_quarantined",
+        ),
+        (
+            "SELECT received_at, event_at, outcome FROM webhook_deliveries WHERE received_at >= 'x' AND received_at < 'y' LIMIT 9",
+            "webhook_deliveries_received",
+        ),
+        (
+            "SELECT count(*) FROM (SELECT created_at FROM cascades WHERE state NOT IN ('done', 'cancelled') LIMIT 9)",
+            "cascades_under_way",
+        ),
         ("SELECT count(*) FROM (SELECT 1 FROM users WHERE provenance = 'token' LIMIT 9)", "users_provisional"),
         ("SELECT count(*) FROM (SELECT 1 FROM outbox WHERE state = 'waiting' LIMIT 9)", "outbox_waiting"),
     ] {

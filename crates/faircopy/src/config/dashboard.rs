@@ -59,7 +59,9 @@ mod tests {
         for good in ["https://faircopy.example.com", "http://localhost:8787", "http://[::1]:8787"] {
             assert_eq!(origin_of(good).as_deref(), Ok(good));
         }
-        for bad in ["", "faircopy.example.com", "https://", "https://a.example/", "https://A.example", "ftp://a.example"] {
+        for bad in
+            ["", "faircopy.example.com", "https://", "https://a.example/", "https://A.example", "ftp://a.example"]
+        {
             assert!(origin_of(bad).is_err(), "{bad}");
         }
     }

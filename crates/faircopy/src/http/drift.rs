@@ -155,15 +155,17 @@ pub(super) async fn run(
     query: Result<Query<RunQuery>, QueryRejection>,
 ) -> Result<(StatusCode, Json<Begun>), Problem> {
     let dry_run = checked(query)?.dry_run == Some(true);
-    let by_hand = app.by_hand.as_ref().ok_or_else(|| {
-        Problem::new("no-clerk-key", "Set CLERK_SECRET_KEY: without it Clerk cannot be read.")
-    })?;
+    let by_hand = app
+        .by_hand
+        .as_ref()
+        .ok_or_else(|| Problem::new("no-clerk-key", "Set CLERK_SECRET_KEY: without it Clerk cannot be read."))?;
     let order = Order { grace_ms: app.config.reconcile.grace_ms, dry_run, ..Order::reconcile() };
     match by_hand.begin(order).await {
         Ok(()) => Ok((StatusCode::ACCEPTED, Json(Begun { dry_run }))),
-        Err(Stop::Busy | Stop::LeaseLost) => {
-            Err(Problem::new("sweep-under-way", "A backfill or reconcile is under way; see the newest of `/admin/v1/drift`."))
-        }
+        Err(Stop::Busy | Stop::LeaseLost) => Err(Problem::new(
+            "sweep-under-way",
+            "A backfill or reconcile is under way; see the newest of `/admin/v1/drift`.",
+        )),
         Err(stop) => {
             tracing::error!(%stop, "a reconcile could not be begun");
             Err(Problem::new("database-unavailable", "The reconcile could not be begun."))

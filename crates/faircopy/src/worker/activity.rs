@@ -123,7 +123,8 @@ impl Activity {
     /// Counts the tables if one is too large to be counted whenever somebody asks, and anything has changed.
     async fn count_rows(&mut self, now: Millis, fence: &Fence) -> Result<(), Error> {
         let sequence = self.store.freshness().await?.sequence;
-        let is_large = self.store.row_counts().await?.values().any(|count| count.is_at_least || count.counted_at.is_some());
+        let is_large =
+            self.store.row_counts().await?.values().any(|count| count.is_at_least || count.counted_at.is_some());
         let mut rest = SHORTEST_REST_MS;
         if is_large && self.counted != Some(sequence) {
             let rows = self.writer.count_rows(&self.store, now, fence).await?;

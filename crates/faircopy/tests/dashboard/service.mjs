@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { createHmac, randomBytes } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -55,7 +55,7 @@ const end = (child, signal) =>
 
 /** A service on a database of its own; `more` are variables beside the usual ones. */
 export class Service {
-  static async start({ clerk = false, more = {}, arguments: words = [] } = {}) {
+  static async start({ clerk = false, more = {}, arguments: words = [], database } = {}) {
     const service = new Service()
     service.folder = mkdtempSync(join(tmpdir(), 'faircopy-dashboard-'))
     service.port = await freePort()
@@ -78,6 +78,7 @@ export class Service {
       service.clerk = await launch(command, {}, service.folder, service.clerkUrl, '/')
       Object.assign(service.environment, { CLERK_SECRET_KEY: CLERK_KEY, CLERK_API_URL: service.clerkUrl })
     }
+    if (database) copyFileSync(database, join(service.folder, 'faircopy.db'))
     await service.run()
     return service
   }

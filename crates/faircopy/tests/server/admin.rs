@@ -18,7 +18,12 @@ use crate::events::{THEN, event, user, user_created};
 
 /// The route of the table as a path that can be called.
 fn path_of(route: &str) -> String {
-    route.replace("{id}", "1").replace("{svix_id}", "msg_1").replace("{clerk_user_id}", "user_1").replace("{*page}", "users").replace("{name}", "main.js")
+    route
+        .replace("{id}", "1")
+        .replace("{svix_id}", "msg_1")
+        .replace("{clerk_user_id}", "user_1")
+        .replace("{*page}", "users")
+        .replace("{name}", "main.js")
 }
 
 /// A sweep that is begun and not gone on with. Returns its number.

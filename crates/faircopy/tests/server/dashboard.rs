@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use crate::confirm;
 use crate::app::{ADMIN_TOKEN, Engine, TestApp, assert_problem, eventually, manual_clock};
+use crate::confirm;
 use crate::events::{event, user, user_created};
 
 const HOURS: i64 = 3_600_000;
@@ -87,7 +87,13 @@ async fn a_cookie_stands_for_the_token(engine: Engine) {
     // Whatever is in its place is no session.
     browser.cookie = other.cookie.clone();
     let (name, value) = other.cookie.split_once('=').unwrap();
-    for forged in [String::new(), "AAAA".into(), "A".repeat(64), format!("{}A", &value[..value.len() - 1]), format!("{value}AAAA")] {
+    for forged in [
+        String::new(),
+        "AAAA".into(),
+        "A".repeat(64),
+        format!("{}A", &value[..value.len() - 1]),
+        format!("{value}AAAA"),
+    ] {
         browser.cookie = format!("{name}={forged}");
         if forged != value {
             assert_problem(&browser.get("/admin/v1/overview").await, 401, "unauthorized");
@@ -114,14 +120,16 @@ async fn replicas_share_sessions() {
     let app = TestApp::build().database_url(&url).start().await;
     let browser = Browser::signed_in(&app).await;
     let replica = TestApp::build().database_url(&url).start().await;
-    let elsewhere = Browser { app: &replica, cookie: browser.cookie.clone(), origin: format!("http://{}", replica.address) };
+    let elsewhere =
+        Browser { app: &replica, cookie: browser.cookie.clone(), origin: format!("http://{}", replica.address) };
     assert_eq!(elsewhere.get("/admin/v1/overview").await.status, 200);
     assert_eq!(elsewhere.post("/dashboard/logout").await.status, 204);
     assert_problem(&browser.get("/admin/v1/overview").await, 401, "unauthorized");
 
     let browser = Browser::signed_in(&app).await;
     let changed = TestApp::build().database_url(&url).admin_token("another-admin-token-of-32-letters").start().await;
-    let elsewhere = Browser { app: &changed, cookie: browser.cookie.clone(), origin: format!("http://{}", changed.address) };
+    let elsewhere =
+        Browser { app: &changed, cookie: browser.cookie.clone(), origin: format!("http://{}", changed.address) };
     assert_problem(&elsewhere.get("/admin/v1/overview").await, 401, "unauthorized");
 }
 
@@ -132,7 +140,10 @@ async fn a_cookie_of_https_is_bound_to_the_host() {
     let mut browser = Browser { origin: format!("https://{}", app.address), ..Browser::new(&app) };
     let answer = browser.sign_in(&json!({ "token": ADMIN_TOKEN })).await;
     let cookie = answer.header("set-cookie").unwrap();
-    assert!(cookie.starts_with("__Host-faircopy=") && cookie.ends_with("; Secure") && !cookie.contains("Domain"), "{cookie}");
+    assert!(
+        cookie.starts_with("__Host-faircopy=") && cookie.ends_with("; Secure") && !cookie.contains("Domain"),
+        "{cookie}"
+    );
     assert_eq!(browser.get("/admin/v1/overview").await.status, 200);
 }
 

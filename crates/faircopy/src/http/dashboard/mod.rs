@@ -85,8 +85,10 @@ mod tests {
     fn every_file_is_embedded() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/dashboard/page");
         let entries = std::fs::read_dir(folder).unwrap();
-        let mut there: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).filter(|name| name != "index.html").collect();
+        let mut there: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != "index.html")
+            .collect();
         there.sort();
         let named: Vec<&str> = FILES.iter().map(|(name, ..)| *name).collect();
         assert_eq!(there, named);
@@ -97,9 +99,20 @@ mod tests {
     fn nothing_is_inline() {
         let page = include_str!("page/index.html");
         assert!(!page.contains("<style") && !page.contains("style=") && !page.contains(" on"), "{page}");
-        assert!(page.matches("<script").count() == page.matches("<script type=\"module\" src=\"/dashboard/assets/").count());
+        assert!(
+            page.matches("<script").count() == page.matches("<script type=\"module\" src=\"/dashboard/assets/").count()
+        );
         for (name, _, content) in FILES.iter().filter(|(name, ..)| name.ends_with(".js")) {
-            for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", ".style", "DOMParser"] {
+            for word in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+                "new Function",
+                ".style",
+                "DOMParser",
+            ] {
                 assert!(!content.contains(word), "{name} holds {word}");
             }
         }

@@ -112,7 +112,8 @@ pub(in crate::http) async fn signed_in(app: &Arc<App>, headers: &HeaderMap) -> R
     for value in cookies(headers) {
         let Some((secret, offered)) = value.split_at_checked(SECRET_BYTES) else { continue };
         // In a time that says nothing about how much of the seal is right, and before anything is read.
-        let is_sealed = offered.len() == SEAL_BYTES && seal(app, token, secret).await?.verify_truncated_left(offered).is_ok();
+        let is_sealed =
+            offered.len() == SEAL_BYTES && seal(app, token, secret).await?.verify_truncated_left(offered).is_ok();
         let id = id(secret);
         if is_sealed && app.store.is_signed_in(&id, app.clock.now()).await? {
             return Ok(Some(id));

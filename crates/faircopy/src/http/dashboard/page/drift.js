@@ -61,7 +61,7 @@ function report(found) {
       { name: 'Kind', cell: (one) => one.kind },
       { name: 'Row', isHead: true, cell: (one) => (one.kind === 'user' || one.kind === 'organization' ? subjectLink(one.id) : id(one.id, { whole: true })) },
       { name: 'Difference', cell: (one) => status(...(DIRECTIONS[one.difference] ?? ['info', one.difference])) },
-      { name: 'Fields', cell: (one) => (one.columns?.length ? one.columns.map((column, at) => [at > 0 && ', ', el('code', {}, column)]) : '–') },
+      { name: 'Fields', cell: (one) => (one.columns?.length ? el('span', {}, one.columns.map((column, at) => [at > 0 && ', ', el('code', {}, column)])) : '–') },
       { name: 'Then', cell: (one) => plain(one.then) },
     ], differences),
     report.has_more && el('p', { class: 'hint' }, `The first ${number(differences.length)} are told; the counts above are of all.`),

@@ -9,7 +9,8 @@ import { empty, facts, link, loading, outcome, pager, place, section, status, ta
 
 const PAGE = 50
 
-const provenance = (name) => (name === 'token' ? status('warning', 'provisional') : status('ok', name === 'api' ? 'from the API' : 'from a webhook'))
+/** What a row is known from; only what a token alone says is worth a colour. */
+const provenance = (name) => (name === 'token' ? status('warning', 'provisional') : el('span', { class: 'quiet' }, name === 'api' ? 'API' : 'webhook'))
 
 const KINDS = {
   users: {
@@ -18,7 +19,7 @@ const KINDS = {
       { name: 'User', isHead: true, cell: (row) => link(`/dashboard/users/${part(row.clerk_user_id)}`, picture(row.image_url, row.name, row.clerk_user_id), personal(row.name, 'no name')) },
       { name: 'E-mail', cell: (row) => personal(row.email) },
       { name: 'Id', cell: (row) => id(row.clerk_user_id) },
-      { name: 'Known', cell: (row) => provenance(row.provenance) },
+      { name: 'Known from', cell: (row) => provenance(row.provenance) },
       { name: 'Updated', cell: (row) => time(row.updated_at) },
     ],
   },
@@ -28,7 +29,7 @@ const KINDS = {
       { name: 'Organization', isHead: true, cell: (row) => link(`/dashboard/organizations/${part(row.clerk_org_id)}`, picture(row.image_url, row.name, row.clerk_org_id), personal(row.name, 'no name')) },
       { name: 'Slug', cell: (row) => personal(row.slug) },
       { name: 'Id', cell: (row) => id(row.clerk_org_id) },
-      { name: 'Known', cell: (row) => provenance(row.provenance) },
+      { name: 'Known from', cell: (row) => provenance(row.provenance) },
       { name: 'Updated', cell: (row) => time(row.updated_at) },
     ],
   },
@@ -77,7 +78,7 @@ function memberships(kind, found) {
   const other = kind === 'users'
     ? { name: 'Organization', isHead: true, cell: (row) => link(`/dashboard/organizations/${part(row.clerk_org_id)}`, row.organization_name || row.name && row.slug !== undefined ? personal(row.organization_name ?? row.name) : id(row.clerk_org_id)) }
     : { name: 'User', isHead: true, cell: (row) => link(`/dashboard/users/${part(row.clerk_user_id)}`, row.name ? personal(row.name) : id(row.clerk_user_id)) }
-  return table('Memberships', [other, { name: 'Role', cell: (row) => el('code', {}, plain(row.role ?? '–')) }, { name: 'Known', cell: (row) => (row.provenance ? provenance(row.provenance) : '–') }, { name: 'Since', cell: (row) => time(row.created_at) }], found)
+  return table('Memberships', [other, { name: 'Role', cell: (row) => el('code', {}, plain(row.role ?? '–')) }, { name: 'Known from', cell: (row) => (row.provenance ? provenance(row.provenance) : '–') }, { name: 'Since', cell: (row) => time(row.created_at) }], found)
 }
 
 /** Every observation of a subject in order: which won, which lost, and why. */
