@@ -117,7 +117,7 @@ pub(super) async fn listen(
     let permit = hub.readers.clone().try_acquire_owned().map_err(|_| full())?;
     let now = app.clock.now();
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| read_id(id, now));
-    let pulse = app.store.pulse(now).await?;
+    let (pulse, findings) = tokio::try_join!(app.store.pulse(now), app.store.findings())?;
     let (sequence, since) = last.unwrap_or((pulse.sequence, now));
     let (events, mut waiting) = mpsc::channel(WAITING);
     let reader = Reader {
@@ -125,6 +125,7 @@ pub(super) async fn listen(
         store: app.store.clone(),
         clock: app.clock.clone(),
         events,
+        // A place of another copy, or of one that was restored, is none.
         sequence: sequence.min(pulse.sequence),
         since: since.plus(-VISIBLE_MS),
         shown: HashMap::new(),
@@ -142,7 +143,7 @@ pub(super) async fn listen(
             }
         };
         tokio::select! {
-            () = reader.run(check) => {}
+            () = reader.run(check, Seen { pulse, findings }) => {}
             () = told => {}
         }
     });
@@ -215,13 +216,20 @@ struct Beat {
 }
 
 impl Reader {
-    async fn run(mut self, check: Check) {
+    async fn run(mut self, check: Check, first: Seen) {
+        // What was missed, before what comes.
+        if self.tell(first).await.is_err() {
+            return;
+        }
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let told = tokio::select! {
                 changed = self.seen.changed() => match changed {
-                    Ok(()) => self.tell().await,
+                    Ok(()) => {
+                        let seen = self.seen.borrow_and_update().clone();
+                        self.tell(seen).await
+                    }
                     Err(_) => Err(Gone),
                 },
                 _ = beat.tick() => {
@@ -239,13 +247,12 @@ impl Reader {
     }
 
     /// Tells what is new. A database that does not answer is asked again when it has changed.
-    async fn tell(&mut self) -> Result<(), Gone> {
-        let Seen { pulse, findings } = self.seen.borrow_and_update().clone();
+    async fn tell(&mut self, Seen { pulse, findings }: Seen) -> Result<(), Gone> {
         if self.findings.as_ref() != Some(&findings) {
             self.send("findings", &Found { data: &findings }).await?;
             self.findings = Some(findings);
         }
-        if pulse.sequence - self.sequence > MAX_BEHIND || pulse.sequence < self.sequence {
+        if pulse.sequence - self.sequence > MAX_BEHIND {
             self.sequence = pulse.sequence;
             self.send("reset", &Beat { at: self.clock.now(), sequence: pulse.sequence }).await?;
         }

@@ -23,7 +23,7 @@ const LAG_OF: i64 = 100;
 
 /// Everything at a glance.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Overview {
+pub(super) struct Glance {
     /// When this was so.
     #[schema(value_type = String, format = DateTime)]
     now: Millis,
@@ -124,8 +124,8 @@ fn standing(freshness: &Freshness, left: Option<u64>, findings: &[Finding]) -> S
 
 /// Everything at a glance: how the copy stands, what waits, what is wrong. Costs the same whatever the tables hold.
 #[utoipa::path(get, path = "/admin/v1/overview", operation_id = "getOverview", tag = "admin",
-    responses((status = 200, description = "How it stands.", body = Overview)))]
-pub(super) async fn overview(State(app): State<Arc<App>>) -> Result<Json<Overview>, Problem> {
+    responses((status = 200, description = "How it stands.", body = Glance)))]
+pub(super) async fn overview(State(app): State<Arc<App>>) -> Result<Json<Glance>, Problem> {
     let (now, store) = (app.clock.now(), &app.store);
     let kind = Kind::Reconcile.as_str();
     let (freshness, rows, waiting, arrivals, findings, last, under_way) = tokio::try_join!(
@@ -140,7 +140,7 @@ pub(super) async fn overview(State(app): State<Arc<App>>) -> Result<Json<Overvie
     let summary = |sweep| DriftReport::of(sweep).summary;
     let (reconcile, under_way) = (last.map(summary), under_way.map(summary));
     let lags = arrivals.iter().filter_map(|arrived| Some((arrived.received_at.0 - arrived.event_at?.0).max(0)));
-    Ok(Json(Overview {
+    Ok(Json(Glance {
         now,
         version: env!("CARGO_PKG_VERSION"),
         engine: store.address().engine(),

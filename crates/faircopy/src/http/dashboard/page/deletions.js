@@ -53,10 +53,10 @@ export const deletions = {
       const data = page.data ?? []
       if (!data.length) return empty('Nothing was erased yet')
       return table('Erasures of personal data, newest first', [
-        { name: 'Subject', isHead: true, cell: (one) => id(one.subject ?? one.id ?? one.clerk_user_id) },
-        { name: 'State', cell: (one) => status(one.finished_at || one.erased_at ? 'ok' : 'waiting', one.state ?? (one.finished_at || one.erased_at ? 'erased' : 'under way')) },
-        { name: 'Begun', cell: (one) => time(one.created_at ?? one.began_at ?? one.requested_at) },
-        { name: 'Ended', cell: (one) => time(one.finished_at ?? one.erased_at) },
+        { name: 'User', isHead: true, cell: (one) => id(one.clerk_user_id ?? one.id) },
+        { name: 'State', cell: (one) => (one.finished_at ? status('ok', 'erased') : status('waiting', 'under way')) },
+        { name: 'Begun', cell: (one) => time(one.began_at) },
+        { name: 'Ended', cell: (one) => time(one.finished_at) },
       ], data)
     })
     return [

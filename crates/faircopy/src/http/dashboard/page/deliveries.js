@@ -3,6 +3,7 @@
 import { get, part, post } from './api.js'
 import { announce, el } from './dom.js'
 import { ago, id, json, number, plain, span, time } from './format.js'
+import { decision } from './people.js'
 import { action, empty, facts, link, outcome, pager, place, section, table } from './parts.js'
 
 const PAGE = 50
@@ -141,7 +142,7 @@ export const delivery = {
     }, (found) => {
       const step = found?.steps?.find((step) => step.svix_id === svixId)
       if (!step) return el('p', { class: 'hint' }, 'The subject’s history does not name this delivery.')
-      return facts(['Decision', outcome(step.outcome)], ['Reason', plain(step.reason ?? step.code ?? '–')], ['Version', time(step.updated_at)],
+      return facts(['Decision', decision(step.outcome)], ['Reason', plain(step.reason ?? step.code ?? '–')], ['Version', time(step.updated_at)],
         ['History', subjectLink(found.subject)])
     })
     context.on('resumed', () => one.load())

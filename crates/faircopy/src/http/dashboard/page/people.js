@@ -2,7 +2,7 @@
 
 import { get, part } from './api.js'
 import { el, swap } from './dom.js'
-import { count, id, json, mask, number, personal, picture, plain, time } from './format.js'
+import { count, id, json, mask, number, personal, picture, plain, plural, time } from './format.js'
 import { icon } from './icons.js'
 import { deliveryTable } from './deliveries.js'
 import { empty, facts, link, loading, outcome, pager, place, section, status, table, trouble } from './parts.js'
@@ -76,18 +76,27 @@ const record = (row) => facts(...Object.entries(row).filter(([, found]) => !Arra
 function memberships(kind, found) {
   if (!found?.length) return empty('No membership')
   const other = kind === 'users'
-    ? { name: 'Organization', isHead: true, cell: (row) => link(`/dashboard/organizations/${part(row.clerk_org_id)}`, row.organization_name || row.name && row.slug !== undefined ? personal(row.organization_name ?? row.name) : id(row.clerk_org_id)) }
+    ? { name: 'Organization', isHead: true, cell: (row) => link(`/dashboard/organizations/${part(row.clerk_org_id)}`, row.name ? personal(row.name) : id(row.clerk_org_id)) }
     : { name: 'User', isHead: true, cell: (row) => link(`/dashboard/users/${part(row.clerk_user_id)}`, row.name ? personal(row.name) : id(row.clerk_user_id)) }
   return table('Memberships', [other, { name: 'Role', cell: (row) => el('code', {}, plain(row.role ?? '–')) }, { name: 'Known from', cell: (row) => (row.provenance ? provenance(row.provenance) : '–') }, { name: 'Since', cell: (row) => time(row.created_at) }], found)
 }
+
+const DECISIONS = {
+  won: ['ok', 'won'], filled: ['ok', 'filled in'], ended: ['warning', 'ended it'], withdrawn: ['warning', 'withdrawn'], same: ['quiet', 'nothing new'],
+  lost: ['quiet', 'lost', 'older'], absorbed: ['quiet', 'absorbed'], erased: ['quiet', 'erased'],
+}
+
+/** What the merge made of something that came. */
+export const decision = (name) => (DECISIONS[name] ? status(...DECISIONS[name]) : outcome(name))
 
 /** Every observation of a subject in order: which won, which lost, and why. */
 export function history(found) {
   const steps = found.steps ?? []
   return [
-    found.agrees === false && el('div', { class: 'note note-warning' }, icon('warning'), el('p', {}, 'What the stored deliveries say and what the copy shows differ: something that was not kept decided.')),
+    found.agrees === false && el('div', { class: 'note note-warning' }, icon('warning'),
+      el('p', {}, 'What is stored of deliveries and what the copy shows differ', found.differs?.length > 0 && [' in ', found.differs.map((column, at) => [at > 0 && ', ', el('code', {}, plain(column))])], '.')),
     steps.length === 0 ? empty('Nothing is stored of it') : el('ol', { class: 'history' }, [...steps].reverse().map((step) =>
-      el('li', {}, el('div', { class: 'history-head' }, time(step.at), outcome(step.outcome), el('span', {}, plain(step.event_type ?? step.source ?? ''))),
+      el('li', {}, el('div', { class: 'history-head' }, time(step.at), decision(step.outcome), el('span', {}, plain(step.event_type ?? step.source ?? ''))),
         el('p', {}, plain(step.reason ?? step.code ?? '')),
         el('p', { class: 'hint' }, plain(step.source ?? ''), step.updated_at && [' · version ', time(step.updated_at)],
           step.svix_id && [' · ', link(`/dashboard/deliveries/${part(step.svix_id)}`, id(step.svix_id))])))),
@@ -95,26 +104,20 @@ export function history(found) {
   ]
 }
 
-/** The copy beside Clerk, field by field, in whichever of the likely forms it is told. */
+/** The copy beside Clerk, field by field. */
 function comparison(found) {
-  const fields = found.fields ?? found.columns ?? found.data ?? []
-  const rows = Array.isArray(fields) ? fields : Object.entries(fields).map(([name, both]) => ({ name, ...both }))
-  const clerkSays = found.at_clerk === false || found.clerk === null
-  const shown = (row, side) => {
-    const name = row.name ?? row.field ?? row.column
-    return value(name, row[side])
-  }
-  const isEqual = (row) => row.equal ?? row.agrees ?? row.is_equal ?? JSON.stringify(row.copy ?? null) === JSON.stringify(row.clerk ?? null)
-  if (clerkSays && rows.length === 0) return el('p', {}, status('warning', 'Clerk does not have it.'))
-  const different = rows.filter((row) => !isEqual(row)).length
+  const different = found.fields.filter((field) => !field.agrees).length
+  const verdict = found.agrees ? status('ok', 'Alike in every field')
+    : !found.in_clerk ? status('warning', 'Clerk does not have it')
+      : !found.in_copy ? status('failed', 'The copy does not have it') : status('failed', `${number(different)} ${plural(different, 'field differs', 'fields differ')}`)
   return [
-    el('p', {}, different === 0 ? status('ok', 'Alike in every field') : status('failed', `${number(different)} different`)),
-    table('The copy beside Clerk', [
-      { name: 'Field', isHead: true, cell: (row) => el('code', {}, plain(row.name ?? row.field ?? row.column ?? '')) },
-      { name: 'Copy', cell: (row) => shown(row, 'copy') },
-      { name: 'Clerk', cell: (row) => shown(row, 'clerk') },
-      { name: 'Verdict', cell: (row) => (isEqual(row) ? status('ok', 'alike') : status('failed', 'different')) },
-    ], rows),
+    el('p', { class: 'doctor' }, verdict, el('span', { class: 'hint' }, 'read ', time(found.read_at))),
+    found.fields.length > 0 && table('The copy beside Clerk', [
+      { name: 'Field', isHead: true, cell: (field) => el('code', {}, plain(field.column)) },
+      { name: 'Copy', cell: (field) => value(field.column, field.copy) },
+      { name: 'Clerk', cell: (field) => value(field.column, field.clerk) },
+      { name: 'Verdict', cell: (field) => (field.agrees ? status('ok', 'alike') : status('failed', 'different')) },
+    ], found.fields),
   ]
 }
 
@@ -124,12 +127,11 @@ const one = (kind) => ({
   show(context, [subject]) {
     const base = `/${kind}/${part(subject)}`
     const found = place(context, (signal) => get(base, {}, signal), (answer) => {
-      const { memberships: members, members: others, data, row, ...rest } = answer
-      const shown = row ?? data ?? rest
+      const { memberships: members, members: size, ...shown } = answer
       context.name(mask.isOn ? subject : shown.name || subject, KINDS[kind].one)
       return [
-        section('Record', { id: 'record' }, el('div', { class: 'person' }, picture(shown.image_url, shown.name, subject), el('strong', {}, personal(shown.name, 'no name')), provenance(shown.provenance)), record(shown)),
-        members && section('Memberships', { id: 'memberships' }, memberships(kind, members.data ?? members)),
+        section('Record', { id: 'record' }, el('div', { class: 'person' }, picture(shown.image_url, shown.name, subject), el('strong', {}, personal(shown.name, 'no name')), provenance(shown.provenance), size !== undefined && el('span', { class: 'hint' }, `${number(size)} ${plural(size, 'member')}`)), record(shown)),
+        members && section('Memberships', { id: 'memberships' }, memberships(kind, members)),
       ]
     })
     const members = kind === 'organizations' && place(context, (signal) => get('/members', { organization: subject, limit: PAGE }, signal), (answer) => memberships(kind, answer.data))
