@@ -90,7 +90,7 @@ impl Hub {
         loop {
             tick.tick().await;
             let since = self.clock.now().plus(-VISIBLE_MS);
-            if let Ok((pulse, findings)) = tokio::try_join!(self.store.pulse(since), self.store.findings()) {
+            if let (Ok(pulse), Ok(findings)) = (self.store.pulse(since).await, self.store.findings().await) {
                 let now = Seen { pulse, findings };
                 self.seen.send_if_modified(|seen| std::mem::replace(seen, now.clone()) != now);
             }
@@ -117,7 +117,7 @@ pub(super) async fn listen(
     let permit = hub.readers.clone().try_acquire_owned().map_err(|_| full())?;
     let now = app.clock.now();
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| read_id(id, now));
-    let (pulse, findings) = tokio::try_join!(app.store.pulse(now), app.store.findings())?;
+    let (pulse, findings) = (app.store.pulse(now).await?, app.store.findings().await?);
     let (sequence, since) = last.unwrap_or((pulse.sequence, now));
     let (events, mut waiting) = mpsc::channel(WAITING);
     let reader = Reader {

@@ -128,15 +128,11 @@ fn standing(freshness: &Freshness, left: Option<u64>, findings: &[Finding]) -> S
 pub(super) async fn overview(State(app): State<Arc<App>>) -> Result<Json<Glance>, Problem> {
     let (now, store) = (app.clock.now(), &app.store);
     let kind = Kind::Reconcile.as_str();
-    let (freshness, rows, waiting, arrivals, findings, last, under_way) = tokio::try_join!(
-        store.freshness(),
-        store.row_counts(),
-        store.waiting(now),
-        store.last_arrivals(LAG_OF),
-        store.findings(),
-        store.last_sweep(kind),
-        store.sweep_under_way(kind),
-    )?;
+    // One after the other: a page that is open all day must not take the connections of those who work.
+    let freshness = store.freshness().await?;
+    let (rows, waiting) = (store.row_counts().await?, store.waiting(now).await?);
+    let (arrivals, findings) = (store.last_arrivals(LAG_OF).await?, store.findings().await?);
+    let (last, under_way) = (store.last_sweep(kind).await?, store.sweep_under_way(kind).await?);
     let summary = |sweep| DriftReport::of(sweep).summary;
     let (reconcile, under_way) = (last.map(summary), under_way.map(summary));
     let lags = arrivals.iter().filter_map(|arrived| Some((arrived.received_at.0 - arrived.event_at?.0).max(0)));

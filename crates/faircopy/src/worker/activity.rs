@@ -59,10 +59,11 @@ impl Activity {
         Self { store, writer, clock, metrics, holder, fence: None, asked_at: None, count_at, counted: None, forget_at }
     }
 
-    /// Runs until it is aborted.
+    /// Runs until it is aborted. The first turn comes after a period: a server that has just started serves first.
     pub async fn run(mut self) {
         let mut tick = tokio::time::interval(PERIOD);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        tick.tick().await;
         loop {
             tick.tick().await;
             match self.step().await {
@@ -71,6 +72,8 @@ impl Activity {
                 // What is not added up now is at the next turn.
                 Err(error) => tracing::debug!(%error, "what arrived could not be added up"),
             }
+            // Where connections are few, somebody else may be waiting for this one.
+            self.writer.discard();
         }
     }
 

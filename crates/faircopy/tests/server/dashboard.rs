@@ -328,6 +328,22 @@ async fn figures(engine: Engine) {
         assert_eq!((data.len(), &data[stretches - 1]["applied"]), (stretches, &json!(5)), "{window}");
     }
     assert_problem(&app.admin("GET", "/admin/v1/activity?window=year").await, 400, "invalid-parameter");
+
+    // The worker adds it up a little later, and nothing changes by that; a refused signature is counted too.
+    let signed = app.sign("msg_forged", "{}");
+    assert_problem(&app.post(&signed.headers(), "{ }").await, 400, "signature-invalid");
+    clock.advance(20_000);
+    let added_up = async || {
+        let hour = app.admin_json("/admin/v1/activity?window=hour").await;
+        hour["data"].as_array().unwrap().iter().any(|one| one["refused"] != 0)
+    };
+    eventually("what came is added up", Duration::from_secs(30), added_up).await;
+    let store = faircopy_store::Store::new(faircopy_store::Address::parse(&app.database_url).unwrap());
+    let is_placed = async || store.activity_until().await.unwrap() >= Some(Millis(start + 5_000));
+    eventually("the place moves on", Duration::from_secs(30), is_placed).await;
+    let hour = app.admin_json("/admin/v1/activity?window=hour").await;
+    let sum = |name: &str| hour["data"].as_array().unwrap().iter().map(|one| one[name].as_i64().unwrap()).sum::<i64>();
+    assert_eq!((sum("applied"), sum("quarantined")), (5, 1));
 }
 
 #[tokio::test]

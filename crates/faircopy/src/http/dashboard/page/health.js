@@ -62,8 +62,9 @@ export const health = {
       { name: 'Seen', cell: (one) => ago(one.seen_at) },
     ], found.data) : el('p', {}, status('ok', 'Nothing is known to be wrong'))))
     context.on('findings', () => findings.load())
-    const again = () => [doctor, alerts, findings].forEach((part) => part.load())
-    context.on('resumed', again)
+    const again = () => [alerts, findings].forEach((part) => part.load())
+    context.on('resumed', () => [doctor, alerts, findings].forEach((part) => part.load()))
+    // The doctor asks Clerk and others: he is called by hand, and his report says when it was made.
     context.every(30_000, again)
     return [
       section('Findings', { id: 'findings' }, findings.node),
