@@ -146,16 +146,17 @@ test('a deletion is followed, cancelled and resumed', async () => {
   await page.getByRole('heading', { name: 'Deletion of an organization' }).waitFor()
   await page.locator('#tree').getByText('Rows', { exact: true }).waitFor()
   const state = async () => (await service.admin('GET', '/jobs/org_end')).body.state
-  if ((await state()) === 'waiting') {
-    await page.locator('#cancel-button').click()
-    await page.locator('#ask-yes').click()
-    await until('it is cancelled', async () => (await state()) === 'cancelled')
-    await page.locator('#state').getByText('cancelled').waitFor()
-    await page.locator('#resume-button').click()
-    await page.locator('#ask-yes').click()
-    await until('it goes on', async () => (await state()) !== 'cancelled')
-  }
-  await settled(page)
+  assert.equal(await state(), 'waiting')
+  await page.locator('#state').getByText('on hold').waitFor()
+  await page.locator('#cancel-button').click()
+  await page.locator('#ask-yes').click()
+  await page.locator('#state').getByText('cancelled').waitFor()
+  assert.equal(await state(), 'cancelled')
+  await page.locator('#resume-button').click()
+  await page.locator('#ask-yes').click()
+  await until('it goes on', async () => !['waiting', 'cancelled'].includes(await state()))
+  await page.locator('#state').getByText(/deleting rows|calling outside|done/).waitFor()
+  await picture(page, 'resumed')
 })
 
 test('whoever signs out is out, in every window', async () => {

@@ -15,6 +15,8 @@ const PICTURES = process.env.PICTURES
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 export const TOKEN = 'a-token-for-the-dashboard-of-32-letters'
 const SECRET = randomBytes(24)
+/** The instance that events are of: the local Clerk's, where there is one. */
+let instance = 'ins_2dashboard'
 const CLERK_KEY = 'sk_test_dashboarddashboarddashboarddash'
 
 /** Waits until it holds; fails with what it was waiting for. */
@@ -68,6 +70,8 @@ export class Service {
       CLERK_WEBHOOK_SIGNING_SECRET: `whsec_${SECRET.toString('base64')}`,
       FAIRCOPY_RECONCILE_EVERY: 'never',
       FAIRCOPY_RECONCILE_GRACE_SECONDS: '0',
+      FAIRCOPY_CASCADE_HOLD_SECONDS: '3600',
+      FAIRCOPY_PROBE: 'off',
       FAIRCOPY_LOG: 'warn',
       ...more,
     }
@@ -76,6 +80,8 @@ export class Service {
       service.clerkUrl = `http://127.0.0.1:${port}`
       const command = ['sandbox', '--listen', `127.0.0.1:${port}`, '--secret-key', CLERK_KEY, '--seed', '7', '--users', '12', '--organizations', '3', '--members', '4', '--rate-limit', 'off']
       service.clerk = await launch(command, {}, service.folder, service.clerkUrl, '/')
+      const told = await fetch(`${service.clerkUrl}/v1/instance`, { headers: { authorization: `Bearer ${CLERK_KEY}` } })
+      instance = (await told.json()).id
       Object.assign(service.environment, { CLERK_SECRET_KEY: CLERK_KEY, CLERK_API_URL: service.clerkUrl })
     }
     if (database) copyFileSync(database, join(service.folder, 'faircopy.db'))
@@ -121,7 +127,7 @@ let number = 0
 /** A name that nothing else has. */
 export const word = (stem) => `${stem}${(number += 1)}`
 
-export const event = (type, data, at = Date.now()) => ({ object: 'event', type, instance_id: 'ins_2dashboard', timestamp: at, data })
+export const event = (type, data, at = Date.now()) => ({ object: 'event', type, instance_id: instance, timestamp: at, data })
 
 export const user = (id, more = {}, at = Date.now()) => ({
   object: 'user', id, first_name: 'Ada', last_name: 'Lovelace', username: null, image_url: 'https://img.clerk.com/ada', public_metadata: {}, banned: false,

@@ -29,12 +29,14 @@ const summaryTable = (list) => table('Backfills and reconciles, newest first', [
 ], list)
 
 /** What a guard says that held a repair back. */
-const hold = (found) => {
-  if (!found) return null
-  if (typeof found === 'string') return plain(found)
-  const words = Object.entries(found).map(([name, what]) => (what && typeof what === 'object' ? `${name} (${Object.entries(what).map(([key, one]) => `${key} ${one}`).join(', ')})` : `${name} ${what}`))
-  return plain(words.join(', ').replaceAll('_', ' '))
+const HOLDS = {
+  failed: (found) => `a page could not be read: ${found.reason}`,
+  incomplete: (found) => `Clerk says that there are ${number(found.total)}, and its list held ${number(found.seen)}`,
+  empty: (found) => `Clerk has none, and the copy has ${number(found.shown)}`,
+  shrunk: (found) => `the list shrank from ${number(found.before)} to ${number(found.after)} while it was read`,
+  too_many: (found) => `${number(found.absent)} are absent, more than ${number(found.limit)}`,
 }
+const hold = (found) => (found ? plain((HOLDS[found.guard] ?? (() => found.guard))(found)) : 'no')
 
 const kindTable = (report) => table('What was found, by kind', [
   { name: 'Kind', isHead: true, cell: ([, word]) => word },
@@ -44,7 +46,7 @@ const kindTable = (report) => table('What was found, by kind', [
   { name: 'Different', class: 'right', cell: ([, , tally]) => number(tally.different) },
   { name: 'Mended', class: 'right', cell: ([, , tally]) => number(tally.repaired + tally.removed) },
   { name: 'Left', class: 'right', cell: ([, , tally]) => number(tally.left) },
-  { name: 'Held back', cell: ([, , tally]) => hold(tally.hold) ?? 'no' },
+  { name: 'Held back', cell: ([, , tally]) => hold(tally.hold) },
 ], KINDS.filter(([name]) => report.kinds[name]).map(([name, word]) => [name, word, report.kinds[name]]))
 
 const DIRECTIONS = { missing: ['warning', 'missing'], extra: ['warning', 'extra'], different: ['info', 'different'] }
