@@ -197,6 +197,6 @@ test('the keyboard is enough', async () => {
   await page.locator('tbody th a').first().focus()
   await page.keyboard.press('Enter')
   await page.getByRole('heading', { name: 'user.created', level: 1 }).waitFor()
-  await page.keyboard.press('Alt+ArrowLeft')
+  await page.goBack()
   await page.waitForURL(/entity=user_hostile0/)
 })

@@ -157,7 +157,7 @@ export async function open(service, options = {}) {
   page.on('pageerror', (error) => page.complaints.push(`${error.stack ?? error}`))
   page.on('console', (message) => {
     // That a question is answered 4xx, or not at all, the browser says in words of its own: tests look at what the page says.
-    if (['error', 'warning'].includes(message.type()) && !/Failed to load resource|net::ERR_/.test(message.text())) page.complaints.push(message.text())
+    if (['error', 'warning'].includes(message.type()) && !/Failed to load resource|net::ERR_|^EventSource's response/.test(message.text())) page.complaints.push(message.text())
   })
   await page.addInitScript(() => {
     window.violations = []

@@ -96,18 +96,20 @@ export const deletion = {
   title: 'Deletion',
   back: ['/dashboard/deletions', 'Deletions'],
   show(context, [subject]) {
+    const change = async (what, title, text) => {
+      if (!(await ask(title, text, title))) return 'Left as it is.'
+      await post(`/jobs/${part(subject)}/${what}`)
+      await one.load()
+      return 'Done.'
+    }
+    const cancel = action('Cancel', 'stop', () => change('cancel', 'Cancel the deletion', 'Nothing more is deleted. What is gone is gone.'), { id: 'cancel-button' })
+    const resume = action('Resume', 'play', () => change('resume', 'Resume the deletion', 'Rows and rooms are deleted from now on. This cannot be undone.'), { class: 'primary', id: 'resume-button' })
     const one = place(context, async (signal) => {
       const receipt = await get(`/jobs/${part(subject)}`, {}, signal)
       const plan = isOpen(receipt) || receipt.state === 'cancelled' ? await get(`/jobs/${part(subject)}/plan`, {}, signal).catch(() => null) : null
       return { receipt, plan }
     }, ({ receipt, plan }) => {
       context.name(`Deletion of ${receipt.kind === 'user' ? 'a user' : 'an organization'}`, 'Deletion')
-      const change = async (what, title, text) => {
-        if (!(await ask(title, text, title))) return 'Left as it is.'
-        await post(`/jobs/${part(subject)}/${what}`)
-        await one.load()
-        return 'Done.'
-      }
       const canCancel = isOpen(receipt)
       const canResume = ['paused', 'cancelled'].includes(receipt.state) || receipt.outside.some((step) => step.state === 'skipped')
       const due = Date.parse(receipt.due_at ?? '')
@@ -120,8 +122,7 @@ export const deletion = {
             receipt.name && ['Was called', personal(receipt.name)],
             receipt.state === 'waiting' && Number.isFinite(due) && ['Hold ends', [time(receipt.due_at), due > Date.now() && ` · in ${span(due - Date.now())}`]],
           ), el('div', { class: 'buttons' },
-            canCancel && action('Cancel', 'stop', () => change('cancel', 'Cancel the deletion', 'Nothing more is deleted. What is gone is gone.'), { id: 'cancel-button' }),
-            canResume && action('Resume', 'play', () => change('resume', 'Resume the deletion', 'Rows and rooms are deleted from now on. This cannot be undone.'), { class: 'primary', id: 'resume-button' }))),
+            canCancel && cancel, canResume && resume)),
           section('Course', { id: 'course' }, facts(
             ['Told by Clerk', time(receipt.created_at)],
             ['Confirmed by Clerk', time(receipt.confirmed_at)],

@@ -4,7 +4,7 @@ import { get, part, post } from './api.js'
 import { announce, el } from './dom.js'
 import { ago, id, json, number, plain, span, time } from './format.js'
 import { decision } from './people.js'
-import { action, empty, facts, link, outcome, pager, place, section, table } from './parts.js'
+import { action, empty, facts, link, namedLink, outcome, pager, place, section, table } from './parts.js'
 
 const PAGE = 50
 const OUTCOMES = ['applied', 'stale', 'ignored', 'quarantined']
@@ -12,17 +12,17 @@ const OUTCOMES = ['applied', 'stale', 'ignored', 'quarantined']
 const lag = (delivery) => (delivery.event_at ? span(Math.max(0, Date.parse(delivery.received_at) - Date.parse(delivery.event_at))) : '–')
 
 /** Where the subject of a delivery is shown. */
-export function subjectLink(text) {
+export function subjectLink(text, name) {
   if (!text) return id(text)
   const list = text.startsWith('user_') ? 'users' : text.startsWith('org_') ? 'organizations' : null
-  return list ? link(`/dashboard/${list}/${part(text)}`, id(text)) : id(text)
+  return list ? namedLink(name, `/dashboard/${list}/${part(text)}`, id(text)) : id(text)
 }
 
 export function deliveryTable(caption, deliveries) {
   return table(caption, [
     { name: 'Arrived', cell: (one) => time(one.received_at) },
-    { name: 'Event', isHead: true, cell: (one) => link(`/dashboard/deliveries/${part(one.svix_id)}`, plain(one.event_type || '(none)')) },
-    { name: 'Subject', cell: (one) => subjectLink(one.entity_id) },
+    { name: 'Event', isHead: true, cell: (one) => namedLink(`delivery-${one.svix_id}`, `/dashboard/deliveries/${part(one.svix_id)}`, plain(one.event_type || '(none)')) },
+    { name: 'Subject', cell: (one) => subjectLink(one.entity_id, `subject-${one.svix_id}`) },
     { name: 'Outcome', cell: (one) => outcome(one.outcome) },
     { name: 'Lag', class: 'right', cell: lag },
     { name: 'Attempts', class: 'right', cell: (one) => number(one.attempts) },
@@ -105,6 +105,11 @@ export const delivery = {
   title: 'Delivery',
   back: ['/dashboard/deliveries', 'Deliveries'],
   show(context, [svixId]) {
+    const replay = action('Replay', 'again', async () => {
+      const done = await post(`/deliveries/${part(svixId)}/replay`)
+      await Promise.all([one.load(), changes.load()])
+      return `Replayed: ${done.outcome}.`
+    }, { class: 'primary', id: 'replay-button' })
     const one = place(context, (signal) => get(`/deliveries/${part(svixId)}`, {}, signal), (found) => {
       context.name(found.event_type || 'Delivery', 'Delivery')
       return [
@@ -128,11 +133,7 @@ export const delivery = {
         section('Replay', { id: 'replay' },
           el('p', {}, found.payload ? 'Applies what is stored again. It is safe at any time: what is older than the copy changes nothing.'
             : 'Nothing of this delivery’s body was kept. Resend it from Clerk’s dashboard.'),
-          found.payload && action('Replay', 'again', async () => {
-            const done = await post(`/deliveries/${part(svixId)}/replay`)
-            await Promise.all([one.load(), changes.load()])
-            return `Replayed: ${done.outcome}.`
-          }, { class: 'primary', id: 'replay-button' })),
+          found.payload && replay),
         section('Payload', { id: 'payload' }, found.payload ? json(found.payload) : empty('Not kept', el('p', {}, 'Erased, or never stored.'))),
       ]
     })

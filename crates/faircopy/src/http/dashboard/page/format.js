@@ -121,9 +121,10 @@ export function id(text, { whole: isWhole = false } = {}) {
 const OPEN_KEY = /^(id|type|object|role|permissions?|status|deleted|timestamp|instance_id|locked|banned|slug|.*_id|.*_at|.*_enabled|strategy|linked_to|verification)$/
 const OPEN_VALUE = /^(user|org|orgmem|orginv|idn|sess|ins|evt|msg|client|role)_[A-Za-z0-9]+$/
 
+// Metadata is the application's own: even its names may be personal.
 const masked = (value, key) => {
   if (Array.isArray(value)) return value.map((one) => masked(one, key))
-  if (value && typeof value === 'object') return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, masked(one, name)]))
+  if (value && typeof value === 'object') return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, /_metadata$/.test(name) ? '••••••' : masked(one, name)]))
   if (value === null || typeof value === 'boolean') return value
   if (typeof value === 'number') return OPEN_KEY.test(key ?? '') ? value : 0
   return value === '' || OPEN_VALUE.test(value) || (OPEN_KEY.test(key ?? '') && !/@/.test(value)) ? value : '••••••'

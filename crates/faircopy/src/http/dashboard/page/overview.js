@@ -92,11 +92,11 @@ const card = (one) =>
       one.cause && el('p', {}, el('strong', {}, 'Cause'), ' ', words(one.cause)),
       one.fix && el('p', {}, el('strong', {}, 'Fix'), ' ', words(one.fix)),
     ),
-    one.way && el('a', { class: 'button', href: one.way[0] }, one.way[1]),
+    one.way && el('a', { class: 'button', id: `way-${one.id}`, href: one.way[0] }, one.way[1]),
   )
 
 const tile = (name, value, note, href) =>
-  el('li', { class: 'tile' }, el(href ? 'a' : 'div', { href, class: 'tile-in' }, el('span', { class: 'tile-name' }, name), el('span', { class: 'tile-value' }, value), el('span', { class: 'tile-note' }, note)))
+  el('li', { class: 'tile' }, el(href ? 'a' : 'div', { href, id: `tile-${name.toLowerCase().replaceAll(' ', '-')}`, class: 'tile-in' }, el('span', { class: 'tile-name' }, name), el('span', { class: 'tile-value' }, value), el('span', { class: 'tile-note' }, note)))
 
 function tiles(overview, now) {
   const { lag, reconcile, under_way: running } = overview

@@ -25,6 +25,9 @@ export const words = (text) => text.split('`').map((piece, at) => (at % 2 ? el('
 /** A link to a page of the dashboard. */
 export const link = (href, ...children) => el('a', { href }, ...children)
 
+/** The same with an id: where the page is drawn anew under the keyboard, it stays there. */
+export const namedLink = (id, href, ...children) => el('a', { id, href }, ...children)
+
 /** A real table. On a narrow page each row stands as a list of its cells, each with the name of its column. */
 export function table(caption, columns, rows, { isCaptionShown = false } = {}) {
   const head = columns.map((column) => el('th', { scope: 'col', role: 'columnheader', class: column.class }, el('span', { class: column.isNameUnseen ? 'unseen' : null }, column.name)))
