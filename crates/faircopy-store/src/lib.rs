@@ -6,6 +6,7 @@
 //! know and writes what it decides, together with the change feed and the delivery records, in one transaction.
 
 mod alerts;
+mod activity;
 mod caller;
 mod cascades;
 mod changes;
@@ -26,6 +27,7 @@ mod intake;
 mod leases;
 mod migrate;
 mod outbox;
+mod overview;
 mod provisional;
 mod public;
 mod reading;
@@ -36,6 +38,7 @@ mod retention;
 pub mod rls;
 mod secrets;
 mod server;
+mod signed_in;
 mod standing;
 mod sweeps;
 mod validate;
@@ -43,6 +46,7 @@ mod watch;
 mod workspaces;
 
 pub use alerts::{ALERTS_KEPT, Alert, AlertTarget};
+pub use activity::{Activity, Arrivals, Grain};
 pub use caller::{Caller, READER_ROLE};
 pub use cascades::{Cascade, CascadesStanding, RECEIPTS_KEPT_MS, Removed, Subject};
 pub use changes::Entry;
@@ -61,6 +65,7 @@ pub use intake::{Arrival, Content, Input, Item, Outcome, Receipt, Writer};
 pub use leases::Fence;
 pub use migrate::Migration;
 pub use outbox::{Step, StepCount, StepState, Tried};
+pub use overview::{COUNTED, COUNTED_AT_ONCE, Pulse, RowCount, Waiting};
 pub use provisional::{Of, Pair, Provisional};
 pub use public::{Row, row};
 pub use reading::{Channel, Membership, OrganizationRecord, Person, Room, UserRecord, WorkspaceRecord};

@@ -16,6 +16,7 @@ use crate::holder;
 use crate::names::Names;
 use crate::outside::{Courier, Target};
 use crate::refresh::{Reader, Refresh};
+use crate::sweep::by_hand::{self, ByHand};
 use crate::sweep::{Order, Patience, Sweeper};
 use crate::telemetry::Metrics;
 use crate::traffic::Traffic;
@@ -24,6 +25,7 @@ use crate::telemetry::lines::Lines;
 use crate::upstream::clerk::{Clerk, Share};
 use crate::upstream::keys::KeySet;
 use crate::worker::alerts::Alerts;
+use crate::worker::activity::Activity;
 use crate::worker::cascade::{Caller, Cascader, Outside};
 use crate::worker::confirm::Confirm;
 use crate::worker::intake::{self, Intake};
@@ -175,6 +177,8 @@ pub struct App {
     pub provisional: Arc<Notify>,
     /// Told when there is reason to compare the copy with Clerk soon.
     pub reconcile_soon: Arc<Notify>,
+    /// Reconciles that an operator orders, where a key is set.
+    pub by_hand: Option<ByHand>,
     /// Told when a deletion was let go on: it is looked at at once.
     pub cascades: Arc<Notify>,
     /// What the webhook endpoint answers.
@@ -198,6 +202,8 @@ pub struct Workers {
     confirm: Option<tokio::task::JoinHandle<()>>,
     reconcile: Option<tokio::task::JoinHandle<()>>,
     probe: Option<tokio::task::JoinHandle<()>>,
+    by_hand: Option<tokio::task::JoinHandle<()>>,
+    activity: tokio::task::JoinHandle<()>,
     wall: tokio::task::JoinHandle<()>,
     names: tokio::task::JoinHandle<()>,
     cascade: [tokio::task::JoinHandle<()>; 2],
@@ -231,6 +237,11 @@ impl App {
             share: Share::Background,
             patience: Patience::default(),
         });
+        let by_hand = sweeper
+            .clone()
+            .map(|sweeper| by_hand::channel(Sweeper { holder: holder().into(), share: Share::Operator, ..sweeper }));
+        let (by_hand, ordered) = by_hand.unzip();
+        let activity = Activity::new(store.clone(), clock.clone(), metrics.clone(), holder().into());
         let probe = config.api.probe.then(|| {
             let ([phase], soon) = (random_bytes(), reconcile_soon.clone());
             let (store, clock, metrics) = (store.clone(), clock.clone(), metrics.clone());
@@ -269,6 +280,8 @@ impl App {
             confirm: confirm.map(|confirm| tokio::spawn(confirm.run())),
             reconcile: reconcile.map(|reconcile| tokio::spawn(reconcile.run())),
             probe: probe.map(|probe| tokio::spawn(probe.run())),
+            by_hand: ordered.map(|ordered| tokio::spawn(ordered.run())),
+            activity: tokio::spawn(activity.run()),
             wall: tokio::spawn(look_for_second_wall(store.clone())),
             names: tokio::spawn(names.clone().run()),
             cascade: [tokio::spawn(cascader.run()), tokio::spawn(caller.run())],
@@ -288,6 +301,7 @@ impl App {
             names,
             provisional,
             reconcile_soon,
+            by_hand,
             cascades,
             traffic,
             alert_targets,
@@ -376,9 +390,10 @@ impl Workers {
     pub async fn finish(mut self) {
         self.janitor.abort();
         self.keys.abort();
-        for worker in [&self.confirm, &self.reconcile, &self.probe].into_iter().flatten() {
+        for worker in [&self.confirm, &self.reconcile, &self.probe, &self.by_hand].into_iter().flatten() {
             worker.abort();
         }
+        self.activity.abort();
         self.wall.abort();
         self.names.abort();
         self.cascade.iter().chain(self.watch.iter().flatten()).for_each(tokio::task::JoinHandle::abort);

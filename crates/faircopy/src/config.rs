@@ -6,6 +6,7 @@
 mod alert;
 mod cascade;
 mod clerk;
+mod dashboard;
 mod outside;
 mod retention;
 mod traces;
@@ -30,6 +31,8 @@ pub use cascade::Cascade;
 use cascade::{CascadeFile, ContentFile};
 use clerk::ClerkFile;
 pub use clerk::{BackendApi, Sessions};
+pub use dashboard::Dashboard;
+use dashboard::DashboardFile;
 pub use outside::{LIVEBLOCKS, LiveblocksApi, StepSettings};
 use outside::{LiveblocksFile, StepFile};
 pub use retention::Retention;
@@ -110,6 +113,8 @@ pub struct Config {
     pub watch: bool,
     /// Who is told of trouble.
     pub alerts: Vec<AlertSettings>,
+    /// How the dashboard is shown.
+    pub dashboard: Dashboard,
     /// Start although the database may lose what it acknowledged.
     pub allow_unsafe_durability: bool,
 }
@@ -254,6 +259,7 @@ struct File {
     content: Vec<ContentFile>,
     #[serde(default)]
     alert: Vec<AlertFile>,
+    dashboard: DashboardFile,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -386,6 +392,7 @@ impl Config {
             retention: file.retention.read()?,
             watch: watch.map_or(Ok(true), |watch| watch.read(switch_of))?,
             alerts: alert::alerts(&file.alert, &sources)?,
+            dashboard: file.dashboard.read(&sources)?,
             steps,
             log: log.map_or_else(|| "info".into(), |log| log.value),
             log_format: log_format.map_or(Ok(LogFormat::Text), |format| {

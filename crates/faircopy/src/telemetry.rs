@@ -5,6 +5,7 @@ pub mod lines;
 pub mod traces;
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use faircopy_core::Millis;
 use faircopy_core::alert::{self, Event};
@@ -26,6 +27,9 @@ const DURATIONS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0
 const LAGS: [f64; 10] = [0.1, 0.5, 1.0, 5.0, 30.0, 300.0, 1800.0, 7200.0, 36_000.0, 100_000.0];
 /// Batch sizes up to the intake's bound.
 const BATCHES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// Refused signatures of this process that were not written down yet.
+static REFUSED: AtomicI64 = AtomicI64::new(0);
 
 /// The process's figures. Cheap to clone; every clone feeds the same registry.
 #[derive(Clone)]
@@ -72,6 +76,13 @@ impl Metrics {
     /// A delivery failed its signature check.
     pub fn signature_failure(&self, reason: &'static str) {
         metrics::counter!("faircopy_signature_failures_total", "reason" => reason).increment(1);
+        REFUSED.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many signatures were refused since this was last asked.
+    #[must_use]
+    pub fn take_refused(&self) -> i64 {
+        REFUSED.swap(0, Ordering::Relaxed)
     }
 
     /// A reconcile has ended: what differed, and when it last went well.

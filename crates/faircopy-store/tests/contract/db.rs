@@ -115,6 +115,15 @@ impl Db {
         }
     }
 
+    /// How SQLite would answer a question.
+    pub(crate) async fn plan(&self, question: &str) -> Vec<String> {
+        let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+        let text = format!("EXPLAIN QUERY PLAN {question}");
+        let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        rows.iter().map(|row| row.get("detail")).collect()
+    }
+
     /// Runs a statement of somebody else's that must be refused, on SQLite with foreign keys switched on, and returns why.
     pub(crate) async fn refused(&self, statement: &str) -> String {
         let text = statement.replace("{s}", if self.is_sqlite() { "" } else { "faircopy." });

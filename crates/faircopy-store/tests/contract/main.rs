@@ -20,6 +20,7 @@
 //! | `cascades` | does what hangs on an organization or a user go, under the lease and the job's state alone? |
 //! | `erasures` | do deleted users leave the stored deliveries, and is what is old forgotten? |
 //! | `content` | is a tree of content held against the database, and counted? |
+//! | `activity` | figures of time and of tables, and what they cost |
 //! | `findings` | are troubles kept, cleared, and written under a fence alone? |
 //! | `alerts` | what was told is remembered and forgotten, and replicas' counts add up |
 //! | `validate` | does `status --check` find each planted fault, and nothing else? |
@@ -58,6 +59,7 @@ macro_rules! on_postgres {
 }
 
 mod alerts;
+mod activity;
 mod cascades;
 mod content;
 mod db;

@@ -25,7 +25,8 @@ pub(super) struct Arguments {
     /// Address to serve on [env: FAIRCOPY_LISTEN] [default: 127.0.0.1:8787]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Make up a signing secret and an admin token if none is set, and print them
+    /// Make up a signing secret and an admin token if none is set, and print them; browsers of this machine
+    /// need no token for the dashboard
     #[arg(long)]
     dev: bool,
     /// Do not apply migrations at start
@@ -46,6 +47,7 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Fai
     let exporter = telemetry::start(&config).map_err(Failure::Usage)?;
     if arguments.dev {
         make_up_secrets(&mut config)?;
+        config.dashboard.is_open_here = true;
     }
     let stop = until_stopped()?;
     tokio::pin!(stop);
@@ -158,7 +160,7 @@ fn banner(running: &Running) -> String {
     text.push_str(&format!("\n  webhook    {url}{path}\n  health     {url}/readyz   metrics {url}/metrics\n"));
     text.push_str(&format!("  the API    {url}/docs\n"));
     if app.config.admin_token.is_some() {
-        text.push_str(&format!("  admin API  {url}/admin/v1/deliveries\n"));
+        text.push_str(&format!("  dashboard  {url}/dashboard\n  admin API  {url}/admin/v1/deliveries\n"));
     }
     if app.config.webhook.secrets.is_empty() {
         text.push_str("  warning: no CLERK_WEBHOOK_SIGNING_SECRET is set, so every delivery is sent back (503)\n");
@@ -175,11 +177,16 @@ fn make_up_secrets(config: &mut Config) -> Result<(), Failure> {
         anstream::eprintln!("CLERK_WEBHOOK_SIGNING_SECRET={text}");
     }
     if config.admin_token.is_none() {
-        let text: String = app::random_bytes::<24>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = made_up_admin_token();
         anstream::eprintln!("FAIRCOPY_ADMIN_TOKEN={text}");
         config.admin_token = Some(text.into());
     }
     Ok(())
+}
+
+/// An admin token nobody else has.
+pub(super) fn made_up_admin_token() -> String {
+    app::random_bytes::<24>().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A signing secret nobody else has.

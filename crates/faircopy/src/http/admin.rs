@@ -19,6 +19,7 @@ use subtle::ConstantTimeEq;
 use utoipa::{IntoParams, ToSchema};
 
 use super::cursor::{Scope, Sealer};
+use super::dashboard::session::{has_cookie, of_own_page, signed_in};
 use super::problem::Problem;
 use super::records::Page;
 use crate::app::App;
@@ -52,6 +53,28 @@ impl Guard {
         Self { app, wrong: Arc::default() }
     }
 
+    /// The service that is guarded.
+    pub(super) fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// The admin token; without one there is neither an admin API nor a dashboard.
+    pub(super) fn token(&self) -> Result<&str, Problem> {
+        let off = || Problem::new("admin-disabled", "Set FAIRCOPY_ADMIN_TOKEN to at least 32 random characters.");
+        self.app.config.admin_token_text().ok_or_else(off)
+    }
+
+    /// Whether what was offered is the token. Whoever guesses too often is told to wait.
+    pub(super) fn judge(&self, offered: &[u8], token: &str, address: IpAddr) -> Result<(), Problem> {
+        if same(offered, token.as_bytes()) {
+            Ok(())
+        } else if self.count(address) {
+            Err(Problem::new("too-many-attempts", "More than 10 wrong tokens within a minute."))
+        } else {
+            Err(Problem::new("unauthorized", "Send `Authorization: Bearer <FAIRCOPY_ADMIN_TOKEN>`."))
+        }
+    }
+
     /// Counts a wrong token; says whether the address has had enough of them.
     fn count(&self, address: IpAddr) -> bool {
         let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,30 +88,40 @@ impl Guard {
     }
 }
 
+/// The session of a browser that a request came with; whoever sent the token itself has none.
+#[derive(Clone)]
+pub(super) struct SignedIn(pub(super) String);
+
 pub(super) async fn require_token(
     State(guard): State<Guard>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let Some(token) = guard.app.config.admin_token_text() else {
-        return Err(Problem::new("admin-disabled", "Set FAIRCOPY_ADMIN_TOKEN to at least 32 random characters."));
-    };
-    let is_guess = request.headers().contains_key(AUTHORIZATION);
-    let mut offered = request.headers().get_all(AUTHORIZATION).iter();
+    let token = guard.token()?;
+    let headers = request.headers();
+    if !headers.contains_key(AUTHORIZATION) {
+        if let Some(id) = signed_in(&guard.app, headers).await? {
+            of_own_page(&guard.app, request.method(), headers)?;
+            request.extensions_mut().insert(SignedIn(id));
+            return Ok(next.run(request).await);
+        }
+        let detail = if has_cookie(headers) {
+            "The session is over: sign in again."
+        } else {
+            "Send `Authorization: Bearer <FAIRCOPY_ADMIN_TOKEN>`."
+        };
+        // Whoever offers no token learns nothing about it.
+        return Err(Problem::new("unauthorized", detail));
+    }
+    let mut offered = headers.get_all(AUTHORIZATION).iter();
     let bearer = offered.next().and_then(|value| value.as_bytes().split_at_checked(7));
-    let fits = match (bearer, offered.next()) {
-        (Some((scheme, offered)), None) if scheme.eq_ignore_ascii_case(b"bearer ") => same(offered, token.as_bytes()),
-        _ => false,
+    let offered = match (bearer, offered.next()) {
+        (Some((scheme, offered)), None) if scheme.eq_ignore_ascii_case(b"bearer ") => offered,
+        _ => b"",
     };
-    if fits {
-        return Ok(next.run(request).await);
-    }
-    // Whoever offers no token learns nothing about it.
-    if is_guess && guard.count(peer.ip()) {
-        return Err(Problem::new("too-many-attempts", "More than 10 wrong tokens within a minute."));
-    }
-    Err(Problem::new("unauthorized", "Send `Authorization: Bearer <FAIRCOPY_ADMIN_TOKEN>`."))
+    guard.judge(offered, token, peer.ip())?;
+    Ok(next.run(request).await)
 }
 
 /// Compares in a time that says nothing about either text: hashes have one length.

@@ -8,6 +8,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use faircopy_core::Millis;
 use faircopy_store::Sweep;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -16,7 +17,7 @@ use super::cursor::{Scope, Sealer};
 use super::problem::Problem;
 use super::records::Page;
 use crate::app::App;
-use crate::sweep::{Report, Tally};
+use crate::sweep::{Order, Report, Stop, Tally};
 
 /// Whoever holds the admin token is one reader.
 const REPORTS: Scope<'_> = Scope { list: "/admin/v1/drift", user: "", organization: "" };
@@ -43,7 +44,7 @@ pub(super) struct DriftSummary {
     kind: String,
     /// `exact`, `repaired`, `differences` or, where another one took its place, `abandoned`; `null` while it is under way.
     #[schema(example = "exact")]
-    outcome: Option<String>,
+    pub(super) outcome: Option<String>,
     /// When it began.
     #[schema(format = DateTime)]
     began_at: String,
@@ -57,20 +58,20 @@ pub(super) struct DriftSummary {
     /// Rows that both had, not alike.
     different: u64,
     /// Of all these: still so when it ended.
-    left: u64,
+    pub(super) left: u64,
 }
 
 /// A sweep with all that it found.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DriftReport {
     #[serde(flatten)]
-    summary: DriftSummary,
+    pub(super) summary: DriftSummary,
     /// What it found; of a sweep under way, so far.
     report: Report,
 }
 
 impl DriftReport {
-    fn of(sweep: Sweep) -> Self {
+    pub(super) fn of(sweep: Sweep) -> Self {
         // A sweep has no report before its first page.
         let began_at = Millis::parse(&sweep.began_at).unwrap_or_default();
         let report: Report = serde_json::from_str(&sweep.report).unwrap_or_else(|_| Report {
@@ -128,4 +129,46 @@ pub(super) async fn show(
     let Ok(Path(id)) = id else { return Err(none()) };
     let sweep = app.store.sweep(id).await?.ok_or_else(none)?;
     Ok(Json(DriftReport::of(sweep)))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunQuery {
+    /// Only find the differences, and change nothing.
+    #[param(value_type = bool, required = false)]
+    dry_run: Option<bool>,
+}
+
+/// A reconcile that was begun.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Begun {
+    /// Nothing will be changed.
+    dry_run: bool,
+}
+
+/// Compares the copy with Clerk now, and repairs it. The answer comes when it has begun; its report is the newest of the list.
+#[utoipa::path(post, path = "/admin/v1/drift/run", operation_id = "runReconcile", tag = "admin", params(RunQuery),
+    responses((status = 202, description = "It has begun.", body = Begun)))]
+pub(super) async fn run(
+    State(app): State<Arc<App>>,
+    query: Result<Query<RunQuery>, QueryRejection>,
+) -> Result<(StatusCode, Json<Begun>), Problem> {
+    let dry_run = checked(query)?.dry_run == Some(true);
+    let by_hand = app
+        .by_hand
+        .as_ref()
+        .ok_or_else(|| Problem::new("clerk-not-configured", "Set CLERK_SECRET_KEY: without it Clerk cannot be read."))?;
+    let order = Order { grace_ms: app.config.reconcile.grace_ms, dry_run, ..Order::reconcile() };
+    match by_hand.begin(order).await {
+        Ok(()) => Ok((StatusCode::ACCEPTED, Json(Begun { dry_run }))),
+        Err(Stop::Busy | Stop::LeaseLost) => Err(Problem::new(
+            "sweep-under-way",
+            "A backfill or reconcile is under way; see the newest of `/admin/v1/drift`.",
+        )),
+        Err(stop) => {
+            tracing::error!(%stop, "a reconcile could not be begun");
+            Err(Problem::new("database-unavailable", "The reconcile could not be begun."))
+        }
+    }
 }

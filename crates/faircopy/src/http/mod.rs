@@ -6,13 +6,16 @@ mod body;
 mod cursor;
 mod directory;
 mod doctor;
+mod dashboard;
 mod drift;
 mod erasures;
 mod explain;
 mod fresh;
 mod health;
 mod jobs;
+mod live;
 pub mod openapi;
+mod overview;
 pub mod problem;
 mod records;
 pub mod server;
@@ -41,8 +44,10 @@ pub enum Access {
     Signed,
     /// Whoever is signed in: a session token as bearer.
     Session,
-    /// Whoever holds the admin token.
+    /// Whoever holds the admin token, or is signed in to the dashboard.
     Admin,
+    /// Anyone: a part of the dashboard that holds nothing of the copy, or by which one signs in. No part of the API.
+    Page,
 }
 
 /// Every route: method, path, who may call it. A test holds the router to this list, and a route under `/admin/` or `/v1/`
@@ -85,15 +90,26 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/admin/v1/drift/{id}", Access::Admin),
     ("GET", "/admin/v1/erasures", Access::Admin),
     ("GET", "/admin/v1/erasures/{clerk_user_id}", Access::Admin),
+    ("POST", "/admin/v1/drift/run", Access::Admin),
     ("GET", "/admin/v1/jobs", Access::Admin),
     ("GET", "/admin/v1/jobs/{id}", Access::Admin),
     ("GET", "/admin/v1/jobs/{id}/plan", Access::Admin),
     ("POST", "/admin/v1/jobs/{id}/cancel", Access::Admin),
     ("POST", "/admin/v1/jobs/{id}/resume", Access::Admin),
+    ("GET", "/admin/v1/overview", Access::Admin),
+    ("GET", "/admin/v1/activity", Access::Admin),
+    ("GET", "/admin/v1/live", Access::Admin),
+    ("GET", "/dashboard", Access::Page),
+    ("GET", "/dashboard/{*page}", Access::Page),
+    ("GET", "/dashboard/assets/{name}", Access::Page),
+    ("GET", "/dashboard/session", Access::Page),
+    ("POST", "/dashboard/login", Access::Page),
+    ("POST", "/dashboard/logout", Access::Page),
 ];
 
 /// The service as a router.
 pub fn router(app: &Arc<App>) -> Router {
+    let guard = admin::Guard::new(app.clone());
     let admin = Router::new()
         .route("/deliveries", get(admin::list).fallback(only_get))
         .route("/deliveries/{svix_id}", get(admin::show).fallback(only_get))
@@ -117,13 +133,17 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/drift/{id}", get(drift::show).fallback(only_get))
         .route("/erasures", get(erasures::list).fallback(only_get))
         .route("/erasures/{clerk_user_id}", get(erasures::show).fallback(only_get))
+        .route("/drift/run", post(drift::run).fallback(only_post))
         .route("/jobs", get(jobs::list).fallback(only_get))
         .route("/jobs/{id}", get(jobs::show).fallback(only_get))
         .route("/jobs/{id}/plan", get(jobs::plan).fallback(only_get))
         .route("/jobs/{id}/cancel", post(jobs::cancel).fallback(only_post))
         .route("/jobs/{id}/resume", post(jobs::resume).fallback(only_post))
+        .route("/overview", get(overview::overview).fallback(only_get))
+        .route("/activity", get(overview::activity).fallback(only_get))
+        .route("/live", get(live::listen).fallback(only_get).with_state((app.clone(), live::Hub::new(app))))
         .fallback(nothing_here)
-        .layer(axum::middleware::from_fn_with_state(admin::Guard::new(app.clone()), admin::require_token));
+        .layer(axum::middleware::from_fn_with_state(guard.clone(), admin::require_token));
     let signed_in = Router::new()
         .route("/session", post(session::store).fallback(only_post))
         .route("/me", get(records::me).fallback(only_get))
@@ -137,6 +157,14 @@ pub fn router(app: &Arc<App>) -> Router {
         .layer(axum::middleware::from_fn_with_state(app.clone(), session::require_configuration))
         // Asks for the token itself: it takes the cookie too, and goes on without the database.
         .route("/auth", get(session::auth).fallback(only_get));
+    let dashboard = Router::new()
+        .route("/dashboard", get(dashboard::page).fallback(only_get))
+        .route("/dashboard/{*page}", get(dashboard::page).fallback(only_get))
+        .route("/dashboard/assets/{name}", get(dashboard::asset).fallback(only_get))
+        .route("/dashboard/session", get(dashboard::session::standing).fallback(only_get))
+        .route("/dashboard/login", post(dashboard::session::sign_in).fallback(only_post))
+        .route("/dashboard/logout", post(dashboard::session::sign_out).fallback(only_post))
+        .with_state(guard);
     let mut router = Router::new()
         .route("/healthz", get(health::live).fallback(only_get))
         .route("/readyz", get(health::ready).fallback(only_get))
@@ -146,6 +174,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/docs/scalar.js", get(openapi::script).fallback(only_get))
         .nest("/v1", signed_in)
         .nest("/admin/v1", admin)
+        .merge(dashboard)
         .fallback(nothing_here);
     let endpoint = webhook::Endpoint::new(app.clone());
     for path in &app.config.webhook.paths {

@@ -15,7 +15,7 @@ use utoipa::OpenApi;
 
 use super::problem::{CODES, Problem};
 use super::{
-    Access, ROUTES, admin, alerts, directory, doctor, drift, erasures, explain, health, jobs, records, session, webhook,
+    Access, ROUTES, admin, alerts, directory, doctor, drift, erasures, explain, health, jobs, live, overview, records, session, webhook,
 };
 
 /// Scalar's page, compressed: a third of the size, and every browser takes it (assets/README.md).
@@ -65,11 +65,15 @@ const SCRIPT_AGE: &str = "public, max-age=86400";
         drift::show,
         erasures::list,
         erasures::show,
+        drift::run,
         jobs::list,
         jobs::show,
         jobs::plan,
         jobs::cancel,
         jobs::resume,
+        overview::overview,
+        overview::activity,
+        live::listen,
         health::live,
         health::ready,
         health::metrics,
@@ -129,7 +133,8 @@ const TOKEN: &[&str] = &[
 /// What a read for a signed-in caller can be refused for beside it.
 const READ: &[&str] = &["copy-behind", "copy-stale", "database-unavailable", "invalid-parameter"];
 /// What every route of the admin API can answer.
-const ADMIN: &[&str] = &["admin-disabled", "database-unavailable", "too-many-attempts", "unauthorized"];
+const ADMIN: &[&str] =
+    &["admin-disabled", "database-unavailable", "foreign-origin", "too-many-attempts", "unauthorized"];
 /// What a write answers that was not taken.
 const REFUSED: &[&str] = &["database-unavailable", "overloaded", "shutting-down"];
 const WEBHOOK: &[&str] = &[
@@ -159,8 +164,11 @@ fn problems(operation: &str) -> Vec<&'static str> {
         "listChanges" => &[ADMIN, &["changes-forgotten", "invalid-parameter"]],
         "getDelivery" => &[ADMIN, &["delivery-not-found"]],
         "replayDelivery" => &[ADMIN, REFUSED, &["delivery-erased", "delivery-not-found", "invalid-parameter"]],
-        "getStatistics" | "listFindings" | "listAlerts" | "getDoctor" | "acknowledgeQuarantined" => &[ADMIN],
+        "getStatistics" | "listFindings" | "listAlerts" | "getDoctor" | "getOverview" | "acknowledgeQuarantined" => &[ADMIN],
         "testAlertTarget" => &[ADMIN, &["record-not-found"]],
+        "getActivity" => &[ADMIN, &["invalid-parameter"]],
+        "listen" => &[ADMIN, &["overloaded"]],
+        "runReconcile" => &[ADMIN, &["invalid-parameter", "clerk-not-configured", "sweep-under-way"]],
         "listDriftReports" => &[ADMIN, &["invalid-parameter"]],
         "listUsers" | "listOrganizations" | "listMemberships" => &[ADMIN, &["invalid-parameter"]],
         "explain" => &[ADMIN, &["invalid-parameter", "record-not-found"]],
@@ -241,7 +249,7 @@ fn share(operation: &mut Value, access: Access) {
     let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
     let asks_by_cookie = id == "authenticate";
     operation["security"] = match access {
-        Access::Public | Access::Signed => json!([]),
+        Access::Public | Access::Signed | Access::Page => json!([]),
         Access::Session if asks_by_cookie => json!([{ "sessionToken": [] }, { "sessionCookie": [] }]),
         Access::Session => json!([{ "sessionToken": [] }]),
         Access::Admin => json!([{ "adminToken": [] }]),

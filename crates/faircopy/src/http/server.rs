@@ -32,6 +32,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long requests in flight may take to end once the service is told to stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(12);
 
+/// Goes with each request: tells an answer without an end when the service is told to stop.
+#[derive(Clone)]
+pub(super) struct Stopping(watch::Receiver<()>);
+
+impl Stopping {
+    /// Resolves when the service is told to stop.
+    pub(super) async fn told(mut self) {
+        // Nothing is ever sent: the other side is dropped.
+        while self.0.changed().await.is_ok() {}
+    }
+}
+
 /// Listens on an address.
 pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -47,6 +59,8 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
     let graceful = GracefulShutdown::new();
     // Dropped at the end: whoever still dawdles is then cut off, and holds nothing of the service any longer.
     let (cut, uncut) = watch::channel(());
+    // Dropped before the draining.
+    let (going, goes_on) = watch::channel(());
     tokio::pin!(stop);
     loop {
         let accepted = async {
@@ -59,7 +73,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = graceful.watch(connection(stream, peer, router.clone()));
+                let connection = graceful.watch(connection(stream, peer, router.clone(), Stopping(goes_on.clone())));
                 let mut uncut = uncut.clone();
                 tokio::spawn(async move {
                     let ended = tokio::select! {
@@ -79,7 +93,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
             }
         }
     }
-    drop(listener);
+    drop((listener, going));
     if tokio::time::timeout(DRAIN_DEADLINE, graceful.shutdown()).await.is_err() {
         tracing::warn!("some requests did not end in time and were cut off");
     }
@@ -90,12 +104,14 @@ fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
+    stopping: Stopping,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + use<> {
     drop(stream.set_nodelay(true));
     // A socket for both families shows an IPv4 sender as `::ffff:a.b.c.d`, which is in no IPv4 network.
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let service = tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(stopping.clone());
         router.clone().oneshot(request)
     });
     http1::Builder::new()

@@ -4,6 +4,7 @@
 //! A sweep is a row of the database. Whoever has the lease goes on with it where it stands, after a kill as well.
 
 mod absent;
+pub mod by_hand;
 mod catch_up;
 mod lanes;
 mod lists;

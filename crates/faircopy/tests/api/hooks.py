@@ -69,5 +69,7 @@ def a_503_was_asked_for(ctx, response, case):
         return
     code = response.json().get("code")
     sent = {name.lower() for name in response.request.headers}
+    if code == "clerk-not-configured":
+        return  # There is no Clerk here.
     wishes = {"copy-stale": STALENESS, "copy-behind": SEQUENCE}
     assert code in wishes and wishes[code].lower() in sent, f"nobody asked for this 503: {response.text}"

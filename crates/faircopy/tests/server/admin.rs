@@ -19,7 +19,7 @@ use crate::events::{THEN, event, user, user_created};
 /// The route of the table as a path that can be called.
 fn path_of(route: &str) -> String {
     let path = route.replace("{id}", "1").replace("{svix_id}", "msg_1").replace("{clerk_user_id}", "user_1");
-    let path = path.replace("{target}", "ops");
+    let path = path.replace("{target}", "ops").replace("{*page}", "users").replace("{name}", "main.js");
     let path = path.replace("{clerk_org_id}", "org_1").replace("{subject}", "user_1");
     // Whose members are listed is always said.
     path.replace("/members", if path.starts_with("/admin/") { "/members?user=user_1" } else { "/members" })
@@ -67,7 +67,8 @@ async fn the_router_and_the_route_table_are_the_same() {
     begin_sweep(&app, "backfill").await;
     begin_deletion(&app, "1").await;
     begin_erasure(&app, "user_1").await;
-    for (method, route, access) in ROUTES {
+    // One has no end; `dashboard` listens to it.
+    for (method, route, access) in ROUTES.iter().filter(|(_, route, _)| *route != "/admin/v1/live") {
         let path = path_of(route);
         let call = async |method| match access {
             Access::Session => app.bearer(method, &path, &token).await,
@@ -76,10 +77,13 @@ async fn the_router_and_the_route_table_are_the_same() {
         let response = call(*method).await;
         let code = response.json().and_then(|body| body["code"].as_str().map(ToOwned::to_owned)).unwrap_or_default();
         // A delivery needs a signature, and says so; everything else answers.
-        let expected = match *access {
-            Access::Signed => "signature-invalid",
+        let expected = match (*access, *route) {
+            (Access::Signed, _) => "signature-invalid",
             // There is no key to ask Clerk with.
-            Access::Admin if route.ends_with("/compare") => "clerk-not-configured",
+            (Access::Admin, "/admin/v1/drift/run") => "clerk-not-configured",
+            (Access::Admin, _) if route.ends_with("/compare") => "clerk-not-configured",
+            // No page of the dashboard's asks.
+            (_, "/dashboard/login" | "/dashboard/logout") => "foreign-origin",
             _ => "",
         };
         assert_eq!(code, expected, "{method} {path}: {}", response.text());

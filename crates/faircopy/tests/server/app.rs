@@ -53,6 +53,7 @@ pub(crate) struct Builder {
     clock: Option<ManualClock>,
     migrate: bool,
     unsafe_durability: bool,
+    open_here: bool,
 }
 
 /// A running service.
@@ -89,6 +90,7 @@ impl TestApp {
             clock: None,
             migrate: true,
             unsafe_durability: false,
+            open_here: false,
         }
     }
 
@@ -285,6 +287,12 @@ impl Builder {
         self
     }
 
+    /// As `serve --dev` is: a browser of this machine needs no token.
+    pub(crate) fn open_here(mut self) -> Self {
+        self.open_here = true;
+        self
+    }
+
     /// Session tokens of the test's own key, verified with a PEM.
     pub(crate) fn sessions(self) -> Self {
         self.issuer(mint::ISSUER).variable("CLERK_JWT_KEY", &mint::pem())
@@ -373,7 +381,8 @@ impl Builder {
             (None, Some(database)) => database.url().to_owned(),
             (None, None) => format!("sqlite://{}", folder.path().join("faircopy.db").display()),
         };
-        let config = self.config(&folder, &database_url);
+        let mut config = self.config(&folder, &database_url);
+        config.dashboard.is_open_here = self.open_here;
         let clock: Arc<dyn Clock> = match self.clock {
             Some(clock) => Arc::new(clock),
             None => Arc::new(SystemClock),

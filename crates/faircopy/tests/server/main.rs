@@ -8,6 +8,7 @@
 //! | [`transport`] | faults.md W15 to W21: methods, encodings, sizes, framing, slow senders |
 //! | [`content`] | faults.md W22 to W28, the 45 examples, the minimal profile mode |
 //! | [`admin`] | the route table, the token, the admin API |
+//! | [`dashboard`] | signing in to the dashboard, its figures, what happens as it happens |
 //! | [`mint`], [`sessions`] | session tokens, their stories, who may see what |
 //! | [`confirm`], [`fresh`] | Clerk's Backend API: provisional rows, reads no staler than asked (C1 to C4), whose key it is |
 //! | [`probe`] | counts, silence and what was never delivered: found, kept, told, over |
@@ -43,6 +44,7 @@ mod clock;
 mod confirm;
 mod content;
 mod corpus;
+mod dashboard;
 mod description;
 mod doctor;
 mod events;

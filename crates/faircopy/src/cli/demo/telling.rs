@@ -94,9 +94,10 @@ fn verdict(story: &Story) -> String {
 }
 
 /// Where everything is.
-fn places(scene: &Scene) -> [(&'static str, String); 8] {
+fn places(scene: &Scene) -> [(&'static str, String); 9] {
     let (url, clerk) = (&scene.url, scene.sandbox.url());
     [
+        ("dashboard", format!("{url}/dashboard")),
         ("webhook", scene.webhook()),
         ("API", format!("{url}/docs")),
         ("health", format!("{url}/readyz")),
