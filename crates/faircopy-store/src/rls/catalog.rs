@@ -65,7 +65,7 @@ async fn attributes(owner: &mut Connection, role: &str, report: &mut Report) -> 
 }
 
 async fn membership(owner: &mut Connection, role: &str, report: &mut Report) -> Result<()> {
-    const OWNED: &str = "SELECT c.oid::regclass::text, pg_get_userbyid(c.relowner)::text FROM pg_class c \
+    const OWNED: &str = "SELECT 'faircopy.' || quote_ident(c.relname), pg_get_userbyid(c.relowner)::text FROM pg_class c \
         WHERE c.relnamespace = 'faircopy'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \
             AND pg_has_role($1, c.relowner, 'MEMBER') \
         UNION ALL SELECT 'schema faircopy', pg_get_userbyid(nspowner)::text FROM pg_namespace \
@@ -120,7 +120,7 @@ async fn claims_at_hand(owner: &mut Connection, role: &str, report: &mut Report)
 
 /// Switches and policies of every table.
 async fn tables(owner: &mut Connection, report: &mut Report) -> Result<()> {
-    const TABLES: &str = "SELECT c.oid::regclass::text, c.relkind::text, c.relrowsecurity, c.relforcerowsecurity, \
+    const TABLES: &str = "SELECT 'faircopy.' || quote_ident(c.relname), c.relkind::text, c.relrowsecurity, c.relforcerowsecurity, \
             pg_get_userbyid(c.relowner)::text, EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid \
                 AND p.polpermissive AND p.polcmd = '*' AND pg_get_expr(p.polqual, p.polrelid) = 'true' \
                 AND (SELECT bool_or(pg_has_role(c.relowner, held, 'USAGE')) FROM unnest(p.polroles) AS held WHERE held <> 0)) \
@@ -153,7 +153,7 @@ async fn tables(owner: &mut Connection, report: &mut Report) -> Result<()> {
 
 /// What the role was granted beyond reading what is there to be read.
 async fn rights(owner: &mut Connection, role: &str, report: &mut Report) -> Result<()> {
-    const RIGHTS: &str = "SELECT c.oid::regclass::text, c.relname::text, \
+    const RIGHTS: &str = "SELECT 'faircopy.' || quote_ident(c.relname), c.relname::text, \
             has_any_column_privilege($1, c.oid, 'SELECT'), (SELECT string_agg(word, ', ') FROM ( \
                 SELECT word FROM unnest(ARRAY['INSERT', 'UPDATE', 'REFERENCES']) AS word \
                 WHERE has_any_column_privilege($1, c.oid, word) \

@@ -216,7 +216,7 @@ fn guises(tenants: &Tenants) -> Vec<Guise> {
 }
 
 async fn relations(owner: &mut Connection) -> Result<Vec<Relation>> {
-    const RELATIONS: &str = "SELECT c.oid::regclass::text, c.relname::text, c.relkind IN ('r', 'p', 'f'), \
+    const RELATIONS: &str = "SELECT 'faircopy.' || quote_ident(c.relname), c.relname::text, c.relkind IN ('r', 'p', 'f'), \
             bool_or(a.attname = 'clerk_org_id'), bool_or(a.attname = 'clerk_user_id'), \
             (array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE a.attgenerated = ''::\"char\"))[1] \
         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
