@@ -373,7 +373,9 @@ impl fmt::Display for Finding {
             Self::NotFoundAgainstFull => {
                 out.write_str("Clerk did not find it; against a full snapshot one read is no proof")
             }
-            Self::NotFoundEarlier => out.write_str("Clerk had not found it, before the part or the token that is shown"),
+            Self::NotFoundEarlier => {
+                out.write_str("Clerk had not found it, before the part or the token that is shown")
+            }
             Self::NotFoundEither => out.write_str("Clerk did not find it, and nothing was shown"),
             Self::NoNewsThen => out.write_str(
                 "it brought nothing new when it came; what it lost against is not kept, or is told after it",

@@ -298,7 +298,8 @@ async fn walk(connection: &mut Connection, now: Millis) -> Result<bool> {
         };
         more |= is_full;
         let is_over = !is_full && Millis::parse(&until).is_none_or(|until| until < now);
-        let scalars: Vec<Value> = if is_over { vec![name.into()] } else { vec![name.into(), last.into()] };
+        let scalars: Vec<Value> =
+            if is_over { vec![name.as_str().into()] } else { vec![name.as_str().into(), last.as_str().into()] };
         let statement = if is_over {
             "DELETE FROM {s}walks WHERE name = $1"
         } else {

@@ -5,8 +5,8 @@
 //! connection inside an open one. The rows follow from `faircopy_core::merge`; this crate loads what the merge needs to
 //! know and writes what it decides, together with the change feed and the delivery records, in one transaction.
 
-mod alerts;
 mod activity;
+mod alerts;
 mod caller;
 mod cascades;
 mod changes;
@@ -45,8 +45,8 @@ mod validate;
 mod watch;
 mod workspaces;
 
-pub use alerts::{ALERTS_KEPT, Alert, AlertTarget};
 pub use activity::{Activity, Arrivals, Grain};
+pub use alerts::{ALERTS_KEPT, Alert, AlertTarget};
 pub use caller::{Caller, READER_ROLE};
 pub use cascades::{Cascade, CascadesStanding, RECEIPTS_KEPT_MS, Removed, Subject};
 pub use changes::Entry;

@@ -91,17 +91,17 @@ impl Store {
         const STATEMENT: &str = "SELECT count(*), min(due_at) FROM {s}cascades \
             WHERE due_at <= $1 AND state IN ('waiting', 'deleting', 'calling') \
             AND NOT EXISTS (SELECT 1 FROM {s}leases l WHERE l.name = 'cascade' AND l.until_at > $1)";
-        self.waiting(STATEMENT, vec![now.0.into()]).await
+        self.overdue(STATEMENT, vec![now.0.into()]).await
     }
 
     /// What is to be done outside, of jobs that wait for nobody's word.
     pub async fn steps_overdue(&self) -> Result<Option<Waiting>> {
         const STATEMENT: &str = "SELECT count(*), min({ms o.written_at}) FROM {s}outbox o \
             JOIN {s}cascades c ON c.subject = o.subject WHERE o.state = 'waiting' AND c.state IN ('deleting', 'calling')";
-        self.waiting(STATEMENT, vec![]).await
+        self.overdue(STATEMENT, vec![]).await
     }
 
-    async fn waiting(&self, statement: &str, scalars: Vec<crate::engine::Value>) -> Result<Option<Waiting>> {
+    async fn overdue(&self, statement: &str, scalars: Vec<crate::engine::Value>) -> Result<Option<Waiting>> {
         let rows = self.readers.read(statement, scalars).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let jobs = u64::try_from(number(row, 0)?).unwrap_or_default();

@@ -58,8 +58,8 @@ macro_rules! on_postgres {
     };
 }
 
-mod alerts;
 mod activity;
+mod alerts;
 mod cascades;
 mod content;
 mod db;

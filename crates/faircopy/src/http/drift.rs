@@ -155,10 +155,9 @@ pub(super) async fn run(
     query: Result<Query<RunQuery>, QueryRejection>,
 ) -> Result<(StatusCode, Json<Begun>), Problem> {
     let dry_run = checked(query)?.dry_run == Some(true);
-    let by_hand = app
-        .by_hand
-        .as_ref()
-        .ok_or_else(|| Problem::new("clerk-not-configured", "Set CLERK_SECRET_KEY: without it Clerk cannot be read."))?;
+    let by_hand = app.by_hand.as_ref().ok_or_else(|| {
+        Problem::new("clerk-not-configured", "Set CLERK_SECRET_KEY: without it Clerk cannot be read.")
+    })?;
     let order = Order { grace_ms: app.config.reconcile.grace_ms, dry_run, ..Order::reconcile() };
     match by_hand.begin(order).await {
         Ok(()) => Ok((StatusCode::ACCEPTED, Json(Begun { dry_run }))),

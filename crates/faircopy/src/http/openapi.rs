@@ -15,7 +15,8 @@ use utoipa::OpenApi;
 
 use super::problem::{CODES, Problem};
 use super::{
-    Access, ROUTES, admin, alerts, directory, doctor, drift, erasures, explain, health, jobs, live, overview, records, session, webhook,
+    Access, ROUTES, admin, alerts, directory, doctor, drift, erasures, explain, health, jobs, live, overview, records,
+    session, webhook,
 };
 
 /// Scalar's page, compressed: a third of the size, and every browser takes it (assets/README.md).
@@ -94,7 +95,7 @@ struct Described;
 
 /// The members that are left out of an answer where they do not apply. All others are always there, `null` where nothing
 /// is known.
-const LEFT_OUT: [(&str, &str); 9] = [
+const LEFT_OUT: [(&str, &str); 10] = [
     ("Drift", "columns"),
     ("ExplainedStep", "row_after"),
     ("Identity", "name_is_id"),
@@ -164,7 +165,9 @@ fn problems(operation: &str) -> Vec<&'static str> {
         "listChanges" => &[ADMIN, &["changes-forgotten", "invalid-parameter"]],
         "getDelivery" => &[ADMIN, &["delivery-not-found"]],
         "replayDelivery" => &[ADMIN, REFUSED, &["delivery-erased", "delivery-not-found", "invalid-parameter"]],
-        "getStatistics" | "listFindings" | "listAlerts" | "getDoctor" | "getOverview" | "acknowledgeQuarantined" => &[ADMIN],
+        "getStatistics" | "listFindings" | "listAlerts" | "getDoctor" | "getOverview" | "acknowledgeQuarantined" => {
+            &[ADMIN]
+        }
         "testAlertTarget" => &[ADMIN, &["record-not-found"]],
         "getActivity" => &[ADMIN, &["invalid-parameter"]],
         "listen" => &[ADMIN, &["overloaded"]],

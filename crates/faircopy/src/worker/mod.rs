@@ -1,7 +1,7 @@
 //! What runs in the background: each worker owns its connection, and no request waits in one but for its own outcome.
 
-pub mod alerts;
 pub mod activity;
+pub mod alerts;
 pub mod cascade;
 pub mod confirm;
 pub mod intake;

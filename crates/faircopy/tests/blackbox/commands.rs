@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::support::{ADMIN_TOKEN, History, Output, PATIENCE, Place, SECRET, admin, faircopy, post, sender};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 17] = [
     "demo",
     "serve",
     "sandbox",
@@ -19,6 +19,8 @@ const COMMANDS: [&str; 14] = [
     "backfill",
     "reconcile",
     "cascade",
+    "erasures",
+    "alerts",
     "replay",
     "explain",
     "status",
