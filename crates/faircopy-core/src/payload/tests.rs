@@ -195,7 +195,9 @@ fn an_erased_membership_is_merged_alike() {
             if is_late {
                 workset.merge(&gone);
             }
-            observations.iter().for_each(|one| drop(workset.merge(one)));
+            for one in &observations {
+                workset.merge(one);
+            }
             workset.merge(&gone);
             format!("{:?}", workset.finish())
         };

@@ -177,6 +177,7 @@ mod tests {
                 since: "2026-01-01T00:00:00.000Z".into(),
                 seen_at: "2026-01-01T00:00:00.000Z".into(),
                 detail: "seen".into(),
+                severity: "warning".into(),
             };
             judge_findings(&names.iter().map(finding).collect::<Vec<_>>()).status
         };

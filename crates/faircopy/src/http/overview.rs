@@ -229,7 +229,13 @@ mod tests {
     use super::*;
 
     fn finding(name: &str) -> Finding {
-        Finding { name: name.into(), since: String::new(), seen_at: String::new(), detail: String::new() }
+        Finding {
+            name: name.into(),
+            since: String::new(),
+            seen_at: String::new(),
+            detail: String::new(),
+            severity: String::new(),
+        }
     }
 
     #[test]
