@@ -413,8 +413,9 @@ impl<'a> Writes<'a> {
 
     fn put_users(&mut self, put: &Put<'a, UserId, User>) {
         // Most users that are written are members of nothing, and to see that costs less than to look for the oldest of nothing.
-        const IS_PLACED: &str = "v.linked_workspace_id IS NOT NULL OR EXISTS \
-            (SELECT 1 FROM {s}organization_members m WHERE m.clerk_user_id = v.clerk_user_id)";
+        // Not with EXISTS: PostgreSQL may read all members to answer that.
+        const IS_PLACED: &str = "v.linked_workspace_id IS NOT NULL OR \
+            (SELECT 1 FROM {s}organization_members m WHERE m.clerk_user_id = v.clerk_user_id LIMIT 1) IS NOT NULL";
         static STATEMENT: LazyLock<String> = LazyLock::new(|| {
             let select = format!("v.*, CASE WHEN {IS_PLACED} THEN {} END", wanted_workspace("v"));
             upsert("users", &["clerk_user_id"], &USER_COLUMNS, &select)

@@ -259,6 +259,7 @@ struct File {
     content: Vec<ContentFile>,
     #[serde(default)]
     alert: Vec<AlertFile>,
+    #[serde(default)]
     dashboard: DashboardFile,
 }
 

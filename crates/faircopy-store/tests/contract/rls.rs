@@ -45,7 +45,7 @@ on_postgres!(
 );
 
 const TABLES: [&str; 4] = ["users", "organizations", "organization_members", "organization_invitations"];
-const OWN: [&str; 18] = [
+const OWN: [&str; 28] = [
     "webhook_deliveries",
     "registers",
     "changes",
@@ -64,6 +64,16 @@ const OWN: [&str; 18] = [
     "erasures",
     "walks",
     "readings",
+    "alerts",
+    "alerts_told",
+    "alert_targets",
+    "tallies",
+    "gauges",
+    "marks",
+    "activity",
+    "activity_place",
+    "row_counts",
+    "dashboard_sessions",
 ];
 
 /// What hangs on a workspace, and the workspaces themselves.
