@@ -234,7 +234,7 @@ impl<'a> Past<'a> {
     async fn gather(store: &'a Store, mode: ProfileMode, subject: &Key) -> Result<Self, faircopy_store::Error> {
         let registers = BTreeMap::new();
         let mut past = Self { store, mode, registers, came: vec![], seen: BTreeSet::new(), older: 0 };
-        past.remember(&[subject.clone()]).await?;
+        past.remember(std::slice::from_ref(subject)).await?;
         match subject {
             Key::User(id) => {
                 past.deliveries(About::Object(id.as_str()), true, MAX_OWN).await?;

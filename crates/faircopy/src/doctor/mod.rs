@@ -342,8 +342,8 @@ fn ago(then: Millis, now: Millis) -> String {
     let seconds = (now.0 - then.0).max(0) / 1000;
     match seconds {
         ..120 => format!("{seconds} s ago"),
-        ..7200 => format!("{} min ago", seconds / 60),
-        ..172_800 => format!("{} h ago", seconds / 3600),
+        120..7200 => format!("{} min ago", seconds / 60),
+        7200..172_800 => format!("{} h ago", seconds / 3600),
         _ => format!("{} days ago", seconds / 86_400),
     }
 }

@@ -33,7 +33,8 @@ pub struct Problem {
     /// `urn:faircopy:request:` and the request's id, under which the log has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "urn:faircopy:request:5f0c2a91d3b84e67")]
-    instance: Option<String>,
+    #[schema(value_type = Option<String>)]
+    instance: Option<Box<str>>,
     #[serde(skip)]
     #[schema(ignore)]
     retry: bool,
@@ -132,7 +133,7 @@ impl Problem {
     /// The same, of the request with this id.
     #[must_use]
     pub(super) fn about(self, request_id: &str) -> Self {
-        Self { instance: Some(format!("urn:faircopy:request:{request_id}")), ..self }
+        Self { instance: Some(format!("urn:faircopy:request:{request_id}").into()), ..self }
     }
 
     /// The document alone.

@@ -139,7 +139,6 @@ impl Janitor {
             Kind::Drift => writer.forget_sweeps(now.plus(-kept.drift_ms), FORGET_AT_ONCE).await,
             Kind::Erasure => writer.forget_erasures(now.plus(-kept.erasures_ms), FORGET_AT_ONCE).await,
             Kind::Reading => writer.forget_readings(now.plus(-READINGS_KEPT_MS), FORGET_AT_ONCE).await,
-            Kind::Tombstone => writer.forget_tombstones(now.plus(-kept.tombstones_ms), FORGET_AT_ONCE).await,
         }
     }
 }
@@ -153,12 +152,11 @@ enum Kind {
     Drift,
     Erasure,
     Reading,
-    Tombstone,
 }
 
 impl Kind {
-    const ALL: [Self; 7] =
-        [Self::Cascade, Self::Delivery, Self::Change, Self::Drift, Self::Erasure, Self::Reading, Self::Tombstone];
+    /// Not tombstones: their time is that of the event, and one that was learned a moment ago may be years old.
+    const ALL: [Self; 6] = [Self::Cascade, Self::Delivery, Self::Change, Self::Drift, Self::Erasure, Self::Reading];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -168,7 +166,6 @@ impl Kind {
             Self::Drift => "drift",
             Self::Erasure => "erasure",
             Self::Reading => "reading",
-            Self::Tombstone => "tombstone",
         }
     }
 }
