@@ -113,7 +113,8 @@ impl Store {
         if matches!(self.address, Address::Postgres(_)) {
             return Ok(Vec::new());
         }
-        let check = format!("SELECT quick_check FROM pragma_quick_check({MAX_DAMAGES})");
+        // As a table it takes the number for the name of one.
+        let check = format!("PRAGMA quick_check({MAX_DAMAGES})");
         let said = self.readers.read(&check, vec![]).await?;
         let said = said.iter().map(|row| row.required(0)).collect::<Result<Vec<_>>>()?;
         Ok(said.into_iter().filter(|line| line != "ok").collect())

@@ -46,7 +46,7 @@ impl Course {
     /// Everything from a place on, as it is told of a subject.
     fn told(&self, subject: &Key, from: usize, is_recorded: bool) -> Vec<Told> {
         let told = |place: usize| Told {
-            at: Millis(i64::try_from(place).unwrap()),
+            at: Millis(i64::try_from(place).expect("few places")),
             content: Content::Observed(self.came[place].clone()),
             was_news: is_recorded.then(|| self.news[place]),
             is_own: self.came[place].first().is_some_and(|own| own.fact.key() == *subject),

@@ -14,7 +14,8 @@ async fn explain(place: &Place, arguments: &[&str], code: i32) -> Output {
 }
 
 fn codes(explanation: &Value) -> Vec<&str> {
-    explanation["steps"].as_array().unwrap().iter().map(|step| step["code"].as_str().unwrap()).collect()
+    let steps = explanation["steps"].as_array().expect("steps");
+    steps.iter().map(|step| step["code"].as_str().expect("a code")).collect()
 }
 
 fn user(first_name: &str, updated_at: i64) -> Value {

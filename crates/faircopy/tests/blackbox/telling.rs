@@ -210,7 +210,10 @@ fn spans(request: &[u8]) -> Vec<Span> {
 
 /// A collector: every request's head and body.
 #[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+struct Collector(Arc<Mutex<Vec<Taken>>>);
+
+/// One request: its head and its body.
+type Taken = (String, Vec<u8>);
 
 impl Collector {
     async fn start() -> (Self, String) {

@@ -369,7 +369,7 @@ impl Builder {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = self.config(&folder, database_url);
         let store = config.store();
-        let clock = self.clock.clone().expect("a clock of the test's own");
+        let clock = self.clock.expect("a clock of the test's own");
         App::start(config, store, Arc::new(clock))
     }
 
