@@ -21,6 +21,9 @@ const ERASE_AT_ONCE: i64 = 50;
 const NAME_AT_ONCE: i64 = 200;
 /// Erasures of users who were deleted before there were any, begun in one transaction.
 const BEGIN_AT_ONCE: i64 = 500;
+/// How large a SQLite file may be to be written anew after erasures: writers wait for about half a second. `secure_delete` overwrites what
+/// is deleted, but not what a row leaves behind in a page's free room when it is moved to another page.
+const REWRITTEN_BYTES: i64 = 64 * 1024 * 1024;
 /// What stands in place of an error that may have quoted the body.
 const NO_ERROR: &str = "erased with its user";
 
@@ -150,6 +153,12 @@ impl Writer {
 async fn give_up_bytes(connection: &mut Connection) -> Result<bool> {
     match connection.dialect() {
         Dialect::Sqlite => {
+            const BYTES: &str = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+            let bytes = connection.run(Call::new(BYTES, vec![])).await?;
+            let bytes = bytes.first().map_or(Ok(None), |row| row.int(0))?;
+            if bytes.is_some_and(|bytes| bytes <= REWRITTEN_BYTES) {
+                connection.script("VACUUM").await?;
+            }
             let answer = connection.run(Call::new("PRAGMA wal_checkpoint(TRUNCATE)", vec![])).await?;
             Ok(answer.first().map_or(Ok(None), |row| row.int(0))? == Some(0))
         }

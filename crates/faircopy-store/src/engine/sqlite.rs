@@ -39,6 +39,7 @@ pub(crate) struct Writer {
 impl Writer {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        make_private(path);
         let connection = open(path, flags)?;
         // SQLite falls back to reading only, and then even begins what should be for writing.
         if connection.is_readonly(MAIN_DB)? {
@@ -139,6 +140,16 @@ impl Pool {
         }
         Ok(found)
     }
+}
+
+/// Makes the file for its owner alone, where there is none: it holds people's data, and SQLite would let everybody read it. What goes
+/// wrong is SQLite's to say.
+fn make_private(path: &Path) {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    drop(options.open(path));
 }
 
 fn open(path: &Path, flags: OpenFlags) -> Result<Connection> {

@@ -82,6 +82,9 @@ impl Record {
             ON CONFLICT (svix_id) DO UPDATE SET attempts = t.attempts + excluded.attempts, \
             conflicts = t.conflicts + CASE WHEN t.body_hash <> excluded.body_hash THEN excluded.attempts ELSE 0 END, \
             error = CASE WHEN t.outcome IN ('quarantined', 'ignored') THEN excluded.error ELSE t.error END, \
+            entity_id = COALESCE(t.entity_id, excluded.entity_id), \
+            clerk_user_id = COALESCE(t.clerk_user_id, excluded.clerk_user_id), \
+            clerk_org_id = COALESCE(t.clerk_org_id, excluded.clerk_org_id), \
             outcome = CASE WHEN t.outcome NOT IN ('quarantined', 'ignored') THEN t.outcome \
             WHEN excluded.outcome = 'applied' THEN 'stale' ELSE excluded.outcome END \
             RETURNING svix_id, attempts, body_hash, outcome";

@@ -213,7 +213,9 @@ async fn a_sqlite_file_that_is_not_as_it_should_be() {
     well.passes(Name::Durability, "wal").await;
     well.passes(Name::Integrity, "nothing damaged").await;
     well.passes(Name::Migrations, "all are applied").await;
+    well.passes(Name::Permissions, "600").await;
     fs::set_permissions(well.folder.path(), Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(well.path(), Permissions::from_mode(0o644)).unwrap();
     well.passes(Name::Permissions, "closed to others").await;
     let disk = well.look(Name::Disk).await;
     assert!(disk.evidence.contains("MiB free; file "), "{disk:?}");
