@@ -103,7 +103,7 @@ export const deletion = {
       return 'Done.'
     }
     const cancel = action('Cancel', 'stop', () => change('cancel', 'Cancel the deletion', 'Nothing more is deleted. What is gone is gone.'), { id: 'cancel-button' })
-    const resume = action('Resume', 'play', () => change('resume', 'Resume the deletion', 'Rows and rooms are deleted from now on. This cannot be undone.'), { class: 'primary', id: 'resume-button' })
+    const resume = action('Resume', 'play', () => change('resume', 'Resume the deletion', 'Rows and rooms are deleted, once its hold is over. This cannot be undone.'), { class: 'primary', id: 'resume-button' })
     const one = place(context, async (signal) => {
       const receipt = await get(`/jobs/${part(subject)}`, {}, signal)
       const plan = isOpen(receipt) || receipt.state === 'cancelled' ? await get(`/jobs/${part(subject)}/plan`, {}, signal).catch(() => null) : null
