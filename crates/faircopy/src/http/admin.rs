@@ -21,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::cursor::{Scope, Sealer};
 use super::dashboard::session::{has_cookie, of_own_page, signed_in};
 use super::problem::Problem;
-use super::records::Page;
+use super::records::{Page, paged};
 use crate::app::App;
 
 /// Wrong tokens from one address within a minute before it is told to wait.
@@ -181,11 +181,8 @@ pub(super) async fn list(
     let cursors = Sealer::of(&app).await?;
     let place = query.after.map(|after| cursors.open(DELIVERIES, &after)).transpose()?;
     let after = place.as_deref().map(read_place).transpose()?;
-    let mut found = app.store.deliveries(&filter, after, true, limit + 1).await?;
-    let more = i64::try_from(found.len()).is_ok_and(|count| count > limit);
-    found.truncate(usize::try_from(limit).unwrap_or_default());
-    let next = found.last().filter(|_| more).map(|last| cursors.seal(DELIVERIES, &write_place(last)));
-    Ok(Json(Page { data: found, next }))
+    let found = app.store.deliveries(&filter, after, true, limit + 1).await?;
+    Ok(Json(paged(found, limit, |last| cursors.seal(DELIVERIES, &write_place(last)))))
 }
 
 /// One delivery with its payload.

@@ -15,24 +15,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::admin::{checked, page};
 use super::cursor::{Scope, Sealer};
 use super::problem::Problem;
-use super::records::Page;
+use super::records::{Page, PageQuery, paged};
 use crate::app::App;
 use crate::sweep::{Order, Report, Stop, Tally};
 
 /// Whoever holds the admin token is one reader.
 const REPORTS: Scope<'_> = Scope { list: "/admin/v1/drift", user: "", organization: "" };
-
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ListQuery {
-    /// How many at most.
-    #[param(value_type = i64, required = false, minimum = 1, maximum = 100, default = 50)]
-    limit: Option<i64>,
-    /// The `next` of the page before.
-    #[param(value_type = String, required = false)]
-    after: Option<String>,
-}
 
 /// A sweep, and how much it found.
 #[derive(Debug, Serialize, ToSchema)]
@@ -96,25 +84,23 @@ impl DriftReport {
 }
 
 /// Backfills and reconciles, newest first.
-#[utoipa::path(get, path = "/admin/v1/drift", operation_id = "listDriftReports", tag = "admin", params(ListQuery),
+#[utoipa::path(get, path = "/admin/v1/drift", operation_id = "listDriftReports", tag = "admin", params(PageQuery),
     responses((status = 200, description = "A page of sweeps, without the single differences.",
         body = Page<DriftSummary>, links(
             ("report" = (operation_id = "getDriftReport", parameters(("id" = "$response.body#/data/0/id")))),
             ("next" = (operation_id = "listDriftReports", parameters(("after" = "$response.body#/next"))))))))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<Page<DriftSummary>>, Problem> {
     let query = checked(query)?;
     let limit = page(query.limit)?;
     let cursors = Sealer::of(&app).await?;
     let place = query.after.map(|after| cursors.open(REPORTS, &after)).transpose()?;
     let before = place.and_then(|place| place.parse().ok());
-    let mut found = app.store.sweeps_before(before, limit + 1).await?;
-    let more = i64::try_from(found.len()).is_ok_and(|count| count > limit);
-    found.truncate(usize::try_from(limit).unwrap_or_default());
-    let next = found.last().filter(|_| more).map(|last| cursors.seal(REPORTS, &last.id.to_string()));
-    Ok(Json(Page { data: found.into_iter().map(|sweep| DriftReport::of(sweep).summary).collect(), next }))
+    let found = app.store.sweeps_before(before, limit + 1).await?;
+    let Page { data, next } = paged(found, limit, |last| cursors.seal(REPORTS, &last.id.to_string()));
+    Ok(Json(Page { data: data.into_iter().map(|sweep| DriftReport::of(sweep).summary).collect(), next }))
 }
 
 /// One backfill or reconcile, with the differences one by one as far as they are told.

@@ -8,32 +8,18 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use faircopy_core::Millis;
 use faircopy_store::Erasure;
-use serde::Deserialize;
-use utoipa::IntoParams;
 
 use super::admin::{checked, page};
 use super::cursor::{Scope, Sealer};
 use super::problem::Problem;
-use super::records::Page;
+use super::records::{Page, PageQuery, paged};
 use crate::app::App;
 
 /// Whoever holds the admin token is one reader.
 const ERASURES: Scope<'_> = Scope { list: "/admin/v1/erasures", user: "", organization: "" };
 
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ListQuery {
-    /// How many at most.
-    #[param(value_type = i64, required = false, minimum = 1, maximum = 100, default = 50)]
-    limit: Option<i64>,
-    /// The `next` of the page before.
-    #[param(value_type = String, required = false)]
-    after: Option<String>,
-}
-
 /// Erasures of deleted users, newest first.
-#[utoipa::path(get, path = "/admin/v1/erasures", operation_id = "listErasures", tag = "admin", params(ListQuery),
+#[utoipa::path(get, path = "/admin/v1/erasures", operation_id = "listErasures", tag = "admin", params(PageQuery),
     responses((status = 200, description = "A page of erasures.",
         body = Page<Erasure>, links(
             ("erasure" = (operation_id = "getErasure",
@@ -41,7 +27,7 @@ pub(super) struct ListQuery {
             ("next" = (operation_id = "listErasures", parameters(("after" = "$response.body#/next"))))))))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<Page<Erasure>>, Problem> {
     let query = checked(query)?;
     let limit = page(query.limit)?;
@@ -49,12 +35,9 @@ pub(super) async fn list(
     let place = query.after.map(|after| cursors.open(ERASURES, &after)).transpose()?;
     let place = place.as_deref().and_then(|place| place.split_once(' '));
     let before = place.and_then(|(at, user)| Some((Millis::parse(at)?, user)));
-    let mut found = app.store.erasures_before(before, limit + 1).await?;
-    let more = i64::try_from(found.len()).is_ok_and(|count| count > limit);
-    found.truncate(usize::try_from(limit).unwrap_or_default());
+    let found = app.store.erasures_before(before, limit + 1).await?;
     let place = |last: &Erasure| format!("{} {}", last.began_at, last.clerk_user_id);
-    let next = found.last().filter(|_| more).map(|last| cursors.seal(ERASURES, &place(last)));
-    Ok(Json(Page { data: found, next }))
+    Ok(Json(paged(found, limit, |last| cursors.seal(ERASURES, &place(last)))))
 }
 
 /// The erasure of one deleted user: how far it is; in the end, its receipt.

@@ -13,7 +13,7 @@ use utoipa::IntoParams;
 use super::admin::{checked, page};
 use super::cursor::{Scope, Sealer};
 use super::problem::Problem;
-use super::records::Page;
+use super::records::{Page, paged};
 use crate::app::App;
 use crate::cascade::{self, Deletion, Order, Plan, Receipt, Unchanged};
 
@@ -51,12 +51,10 @@ pub(super) async fn list(
     let place = query.after.map(|after| cursors.open(JOBS, &after)).transpose()?;
     let place = place.as_deref().and_then(|place| place.split_once(' '));
     let before = place.and_then(|(at, subject)| Some((Millis(at.parse().ok()?), subject)));
-    let mut found = app.store.cascades_before(before, query.open == Some(true), limit + 1).await?;
-    let more = i64::try_from(found.len()).is_ok_and(|count| count > limit);
-    found.truncate(usize::try_from(limit).unwrap_or_default());
+    let found = app.store.cascades_before(before, query.open == Some(true), limit + 1).await?;
     let place = |last: &faircopy_store::Cascade| format!("{} {}", last.job.created_at.0, last.subject);
-    let next = found.last().filter(|_| more).map(|last| cursors.seal(JOBS, &place(last)));
-    Ok(Json(Page { data: found.into_iter().map(Deletion::from).collect(), next }))
+    let Page { data, next } = paged(found, limit, |last| cursors.seal(JOBS, &place(last)));
+    Ok(Json(Page { data: data.into_iter().map(Deletion::from).collect(), next }))
 }
 
 /// One deletion: how far it is, what went, what is left; in the end, its receipt.

@@ -36,10 +36,10 @@ pub(super) struct Page<T> {
 pub(super) struct PageQuery {
     /// How many at most.
     #[param(value_type = i64, required = false, minimum = 1, maximum = 100, default = 50)]
-    limit: Option<i64>,
+    pub(super) limit: Option<i64>,
     /// The `next` of the page before.
     #[param(value_type = String, required = false)]
-    after: Option<String>,
+    pub(super) after: Option<String>,
 }
 
 /// The caller's own record.

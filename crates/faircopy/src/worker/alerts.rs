@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use faircopy_core::Millis;
 use faircopy_core::alert::{DATABASE_UNAVAILABLE, Event, Severity, Standing, Told};
@@ -13,6 +12,7 @@ use faircopy_core::retry::Backoff;
 use faircopy_store::{Alert, AlertTarget, Error, Fence, Finding, Store, Writer};
 use futures_util::future::join_all;
 
+use super::turns::Turns;
 use crate::app::Clock;
 use crate::telemetry::Metrics;
 use crate::upstream::alert::{About, NotTaken, Notice, Target, id_of};
@@ -23,8 +23,6 @@ pub const LEASE: &str = "alerts";
 const PERIOD_MS: i64 = 15_000;
 /// How long a replica has the lease without renewing it: longer than a turn in which no target answers.
 const LEASE_MS: i64 = 150_000;
-/// How often the clock is looked at.
-const TICK: Duration = Duration::from_secs(1);
 /// Messages to one target in one turn: with 10 s each, a turn ends well within the lease. The rest comes with the next.
 const MAX_MESSAGES: usize = 8;
 /// How soon a target that failed is tried again.
@@ -75,22 +73,14 @@ impl Alerts {
 
     /// Runs until it is aborted.
     pub async fn run(mut self) {
-        let mut due = self.clock.now();
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut turns = Turns::new(self.clock.clone(), 0, PERIOD_MS);
         loop {
-            tick.tick().await;
-            let now = self.clock.now();
-            // A clock that went back must not stop the worker until it has caught up.
-            due = due.min(now.plus(PERIOD_MS));
-            if now < due {
-                continue;
-            }
+            turns.next().await;
             match self.step().await {
                 Ok(_) | Err(Error::LeaseLost(_)) => {}
                 Err(error) => tracing::warn!(%error, "alerts could not be looked through"),
             }
-            due = self.clock.now().plus(PERIOD_MS);
+            turns.done();
         }
     }
 

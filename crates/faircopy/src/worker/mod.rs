@@ -9,4 +9,5 @@ pub mod janitor;
 pub mod probe;
 pub mod reconcile;
 mod settle;
+mod turns;
 pub mod watch;

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use faircopy_core::Millis;
 use faircopy_core::alert::Severity;
@@ -15,6 +14,7 @@ use faircopy_core::watch::{self, Answered, Clock as Compared, Failed, Found, KEP
 use faircopy_store::{Error, Fence, Finding, Gauge, Store, Tally, UNDELIVERED, Writer};
 
 use super::settle::{Trouble, settle};
+use super::turns::Turns;
 use crate::alerts::ACKNOWLEDGED;
 use crate::app::Clock;
 use crate::config::Every;
@@ -37,8 +37,6 @@ const PERIOD_MS: i64 = 60_000;
 const FIRST_MS: i64 = 5_000;
 /// How long a replica has the lease without renewing it: one turn may be missed.
 const LEASE_MS: i64 = 150_000;
-/// How often the clock is looked at.
-const TICK: Duration = Duration::from_secs(1);
 /// What a replica measured is believed so long: it measures each minute, and deliveries may be few.
 const MEASURED_MS: i64 = 10 * 60_000;
 
@@ -91,22 +89,14 @@ impl Watch {
 
     /// Runs until it is aborted.
     pub async fn run(mut self) {
-        let mut due = self.clock.now().plus(FIRST_MS);
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut turns = Turns::new(self.clock.clone(), FIRST_MS, PERIOD_MS);
         loop {
-            tick.tick().await;
-            let now = self.clock.now();
-            // A clock that went back must not stop the worker until it has caught up.
-            due = due.min(now.plus(PERIOD_MS));
-            if now < due {
-                continue;
-            }
+            turns.next().await;
             match self.step().await {
                 Ok(_) | Err(Error::LeaseLost(_)) => {}
                 Err(error) => tracing::warn!(%error, "the copy could not be watched"),
             }
-            due = self.clock.now().plus(PERIOD_MS);
+            turns.done();
         }
     }
 

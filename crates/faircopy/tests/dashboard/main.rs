@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use faircopy::app::{Clock as _, SystemClock};
-use faircopy_core::event::Context;
 use faircopy_core::ProfileMode;
+use faircopy_core::event::Context;
 use faircopy_store::{Address, Arrival, Content, Store};
 use faircopy_testkit::node;
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};

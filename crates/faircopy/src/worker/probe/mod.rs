@@ -8,7 +8,6 @@
 mod memory;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use faircopy_core::Millis;
 use faircopy_core::event::Fact;
@@ -19,6 +18,7 @@ use faircopy_store::{Arrived, COUNTS_DIFFER, Error, Fence, Finding, Store, Swept
 use tokio::sync::Notify;
 
 use super::settle::{Trouble, settle};
+use super::turns::Turns;
 use crate::app::Clock;
 use crate::sweep::{Kind, Sweeper};
 use crate::telemetry::Metrics;
@@ -42,8 +42,6 @@ const PERIOD_MS: i64 = 60_000;
 const MAX_PHASE_MS: i64 = 10_000;
 /// How long a replica has the lease without renewing it: one turn may be missed.
 const LEASE_MS: i64 = 150_000;
-/// How often the clock is looked at.
-const TICK: Duration = Duration::from_secs(1);
 /// How long after a change its delivery is waited for: most take seconds.
 const UNDELIVERED_MS: i64 = 2 * 60_000;
 /// Failed probes in a row after which Clerk is unreadable, where nothing but a hand can mend it, and where it may pass.
@@ -104,22 +102,14 @@ impl Probe {
 
     /// Runs until it is aborted. The first turn comes after a period: a server that has just started serves first.
     pub async fn run(mut self) {
-        let mut due = self.clock.now().plus(self.period_ms);
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut turns = Turns::new(self.clock.clone(), self.period_ms, self.period_ms);
         loop {
-            tick.tick().await;
-            let now = self.clock.now();
-            // A clock that went back must not stop the worker until it has caught up.
-            due = due.min(now.plus(self.period_ms));
-            if now < due {
-                continue;
-            }
+            turns.next().await;
             match self.step().await {
                 Ok(_) | Err(Error::LeaseLost(_)) => {}
                 Err(error) => tracing::warn!(%error, "the copy could not be probed"),
             }
-            due = self.clock.now().plus(self.period_ms);
+            turns.done();
         }
     }
 
