@@ -141,7 +141,7 @@ pub const KINDS: &[Kind] = &[
         name: "undelivered",
         title: "Clerk changed, and no delivery told of it",
         severity: Severity::Warning,
-        advice: "Look at the endpoint in Clerk's dashboard: is it enabled, what do its attempts answer?",
+        advice: "Look at the endpoint in Clerk's dashboard: whether it is enabled, and what its attempts are answered.",
     },
 ];
 
