@@ -69,6 +69,8 @@ pub struct Check {
 
 /// All checks that were asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+// A sweep has a report, too.
+#[schema(as = Checkup)]
 pub struct Report {
     /// The worst of the checks.
     pub status: Status,

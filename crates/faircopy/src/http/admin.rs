@@ -268,7 +268,8 @@ pub(super) async fn changes(
     let entries = app.store.changes_after(after, page(query.limit)?).await?;
     // Asked after the entries were read: what was forgotten meanwhile counts.
     let forgotten = app.store.forgotten_changes().await?;
-    if after < forgotten {
+    // Below 0 is nothing: whoever asks so begins at the beginning.
+    if after.max(0) < forgotten {
         let detail = format!(
             "The change feed begins after number {forgotten}. Read the tables anew, and go on from the `Faircopy-Sequence` of before."
         );

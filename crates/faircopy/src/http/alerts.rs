@@ -16,6 +16,8 @@ use crate::app::App;
 
 /// Up to when quarantined deliveries are known.
 #[derive(Debug, Serialize, ToSchema)]
+// A delivery is acknowledged, too.
+#[schema(as = Known)]
 pub(super) struct Acknowledged {
     /// Those that arrived until then are no finding any more.
     #[schema(value_type = String, format = DateTime)]

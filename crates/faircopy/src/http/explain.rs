@@ -27,7 +27,8 @@ pub(super) struct ExplainQuery {
 /// that it came to.
 #[utoipa::path(get, path = "/admin/v1/explain/{subject}", operation_id = "explain", tag = "admin", params(
     ("subject" = String, Path, description = "An id of Clerk's: `user_…`, `org_…`, `orgmem_…` or `orginv_…`; or a pair \
-        `org_…/user_…`, whose `/` is sent as `%2F`.", example = "user_29w83sxmDNGwOuEthce5gg56FcC"),
+        `org_…/user_…`, whose `/` is sent as `%2F`.",
+        pattern = "^((user|org|orgmem|orginv)_[A-Za-z0-9_-]{1,60}|org_[A-Za-z0-9_-]{1,60}/user_[A-Za-z0-9_-]{1,60})$", example = "user_29w83sxmDNGwOuEthce5gg56FcC"),
     ExplainQuery),
     responses((status = 200, description = "The explanation.", body = Explanation)))]
 pub(super) async fn show(

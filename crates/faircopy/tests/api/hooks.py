@@ -15,7 +15,17 @@ STALENESS = "Faircopy-Max-Staleness"
 # The largest number that is valid; what is beyond it must be refused.
 LARGEST = 2**63 - 1
 # The lists whose cursors are sealed; the `after` of the change feed is a number that anybody may name.
-SEALED = {"/v1/me/organizations", "/v1/organization/members", "/admin/v1/deliveries", "/admin/v1/drift", "/admin/v1/jobs"}
+SEALED = {
+    "/v1/me/organizations",
+    "/v1/organization/members",
+    "/admin/v1/deliveries",
+    "/admin/v1/drift",
+    "/admin/v1/erasures",
+    "/admin/v1/jobs",
+    "/admin/v1/members",
+    "/admin/v1/organizations",
+    "/admin/v1/users",
+}
 given_out = {path: set() for path in SEALED}
 
 
