@@ -356,8 +356,8 @@ pub fn start(config: &Config) -> Result<Option<Exporter>, String> {
 
 fn install(filter: &str, format: LogFormat, collect: Option<Collect>) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("FAIRCOPY_LOG cannot be used: {error}"))?;
-    // Lines hold what they say themselves: no span is made for them.
-    let lines = filter.and(filter_fn(|metadata| metadata.is_event()));
+    // Lines hold what they say themselves: no span is made for them. What only asks whether there would be a line is no span either.
+    let lines = filter.and(filter_fn(|metadata| !metadata.is_span()));
     let writer = tracing_subscriber::fmt::layer().with_writer(anstream::stderr);
     let writer: Box<dyn Layer<Registry> + Send + Sync> = match format {
         LogFormat::Text => {

@@ -80,6 +80,8 @@ impl Alerts {
                 Ok(_) | Err(Error::LeaseLost(_)) => {}
                 Err(error) => tracing::warn!(%error, "alerts could not be looked through"),
             }
+            // Where connections are few, somebody else may be waiting for this one.
+            self.writer.discard();
             turns.done();
         }
     }

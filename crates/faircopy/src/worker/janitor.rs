@@ -53,6 +53,8 @@ impl Janitor {
             if let Err(error) = self.step().await {
                 tracing::warn!(%error, "what is over could not be looked through");
             }
+            // Where connections are few, somebody else may be waiting for this one.
+            self.writer.discard();
         }
     }
 

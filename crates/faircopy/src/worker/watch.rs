@@ -96,6 +96,8 @@ impl Watch {
                 Ok(_) | Err(Error::LeaseLost(_)) => {}
                 Err(error) => tracing::warn!(%error, "the copy could not be watched"),
             }
+            // Where connections are few, somebody else may be waiting for this one.
+            self.writer.discard();
             turns.done();
         }
     }
