@@ -50,10 +50,10 @@ pub(super) struct SearchQuery {
 #[serde(deny_unknown_fields)]
 pub(super) struct MembersQuery {
     /// The members of this organization. Exactly one of the two is named.
-    #[param(value_type = String, required = false, example = "org_29w9IfBrPmcpi0IeBVaKtA7R94W")]
+    #[param(value_type = String, required = false, pattern = "^org_[A-Za-z0-9_-]{1,60}$", example = "org_29w9IfBrPmcpi0IeBVaKtA7R94W")]
     organization: Option<String>,
     /// The memberships of this user.
-    #[param(value_type = String, required = false)]
+    #[param(value_type = String, required = false, pattern = "^user_[A-Za-z0-9_-]{1,60}$")]
     user: Option<String>,
     /// How many at most.
     #[param(value_type = i64, required = false, minimum = 1, maximum = 100, default = 50)]
