@@ -111,4 +111,16 @@ impl Store {
         }
         Ok(entries)
     }
+
+    /// The organizations that these users are in: pairs of user and organization.
+    pub async fn organizations_of(&self, users: Vec<String>) -> Result<Vec<(String, String)>> {
+        const STATEMENT: &str = "SELECT m.clerk_user_id, m.clerk_org_id FROM {rows} AS v \
+            {find organization_members m m.clerk_user_id = v.id}";
+        let rows = Rows::new(users.len()).text("id", users.into_iter().map(Some));
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self.readers.read_over(STATEMENT, rows).await?;
+        found.iter().map(|row| Ok((row.required(0)?, row.required(1)?))).collect()
+    }
 }

@@ -181,6 +181,8 @@ pub struct App {
     pub by_hand: Option<ByHand>,
     /// Told when a deletion was let go on: it is looked at at once.
     pub cascades: Arc<Notify>,
+    /// Told after commits of the intake: the change feed may have gone on.
+    pub committed: Arc<Notify>,
     /// What the webhook endpoint answers.
     pub traffic: Arc<Traffic>,
     /// Who is told of trouble.
@@ -216,6 +218,7 @@ impl App {
     pub fn start(config: Config, store: Store, clock: Arc<dyn Clock>) -> (Arc<Self>, Workers) {
         let metrics = Metrics::install();
         let (intake, worker) = intake::channel(store.writer(), clock.clone(), metrics.clone());
+        let committed = worker.committed();
         let keys = KeySet::new(&config.sessions, clock.clone(), metrics.clone());
         let policy = config.sessions.policy();
         let clerk = Clerk::new(&config, keys.clone(), clock.clone(), metrics.clone());
@@ -303,6 +306,7 @@ impl App {
             reconcile_soon,
             by_hand,
             cascades,
+            committed,
             traffic,
             alert_targets,
             checkup: Checkup::default(),
