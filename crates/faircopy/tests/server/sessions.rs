@@ -18,7 +18,7 @@ const ENGINES: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
 /// The clock of the tests, in milliseconds: long after [`THEN`].
 const NOW: i64 = 1_760_000_000_000;
 
-fn organization(id: &str) -> Value {
+pub(crate) fn organization(id: &str) -> Value {
     json!({
         "object": "organization", "id": id, "name": format!("The {id}"), "slug": id.replace('_', "-"),
         "image_url": "https://img.clerk.com/o", "created_by": "user_owner",
@@ -26,7 +26,7 @@ fn organization(id: &str) -> Value {
     })
 }
 
-fn membership(id: &str, organization_id: &str, user: &str, role: &str, at: i64) -> Value {
+pub(crate) fn membership(id: &str, organization_id: &str, user: &str, role: &str, at: i64) -> Value {
     json!({
         "object": "organization_membership", "id": id, "role": role, "permissions": ["org:docs:read"],
         "organization": organization(organization_id), "public_user_data": { "user_id": user, "first_name": "Ada" },
@@ -34,20 +34,20 @@ fn membership(id: &str, organization_id: &str, user: &str, role: &str, at: i64) 
     })
 }
 
-fn at(event_type: &str, data: &Value, millis: i64) -> String {
+pub(crate) fn at(event_type: &str, data: &Value, millis: i64) -> String {
     let mut body = event(event_type, data);
     body["timestamp"] = millis.into();
     body.to_string()
 }
 
-async fn joins(app: &TestApp, organization_id: &str, user_id: &str, role: &str) {
+pub(crate) async fn joins(app: &TestApp, organization_id: &str, user_id: &str, role: &str) {
     let pair = format!("{organization_id}_{user_id}");
     app.outcome(&format!("msg_user_{pair}"), event("user.created", &user(user_id, THEN)).to_string()).await;
     let member = membership(&format!("orgmem_{pair}"), organization_id, user_id, role, THEN);
     app.outcome(&format!("msg_{pair}"), event("organizationMembership.created", &member).to_string()).await;
 }
 
-async fn leaves(app: &TestApp, organization_id: &str, user_id: &str, millis: i64) {
+pub(crate) async fn leaves(app: &TestApp, organization_id: &str, user_id: &str, millis: i64) {
     let pair = format!("{organization_id}_{user_id}");
     let member = membership(&format!("orgmem_{pair}"), organization_id, user_id, "org:member", millis);
     let body = at("organizationMembership.deleted", &member, millis);

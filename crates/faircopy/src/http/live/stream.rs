@@ -10,7 +10,7 @@ use faircopy_core::token::LEEWAY_MS;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::feed::{Feed, Listening, MAX_BEHIND, Marks, SELF, Topic};
 use super::values::{Due, Query, Subject, Value};
@@ -60,8 +60,8 @@ pub(super) struct Stream {
     listening: Listening,
     form: Form,
     events: mpsc::Sender<Bytes>,
-    /// When the token ends.
-    ends: Instant,
+    /// How long the token is taken from when the stream was opened.
+    lasts: Duration,
     /// Queries whose value could not be made.
     again: Marks,
 }
@@ -111,7 +111,7 @@ impl Stream {
         events: mpsc::Sender<Bytes>,
     ) -> Result<Opened, Problem> {
         let left = caller.session.expires_at.plus(LEEWAY_MS).0 - app.clock.now().0;
-        let ends = Instant::now() + Duration::from_millis(u64::try_from(left).unwrap_or_default());
+        let lasts = Duration::from_millis(u64::try_from(left).unwrap_or_default());
         let mut listening = hub.feed.listen().await?;
         listening.hear(Topic::User(caller.user().to_owned()), SELF);
         // Who the caller is was asked before this heard anything.
@@ -131,7 +131,7 @@ impl Stream {
         let (hub_of, app_of, clock) = (Arc::downgrade(hub), Arc::downgrade(app), app.clock.clone());
         let feed = hub.feed.clone();
         let mut stream =
-            Self { hub: hub_of, app: app_of, clock, feed, caller, queries, listening, form, events, ends, again: 0 };
+            Self { hub: hub_of, app: app_of, clock, feed, caller, queries, listening, form, events, lasts, again: 0 };
         let mut first = Vec::new();
         for (at, since) in sinces.into_iter().enumerate() {
             let value = stream.value(hub, at, Due { touched: place, since: None, place }).await;
@@ -150,22 +150,21 @@ impl Stream {
             self.send(event).await?;
         }
         self.beat(place).await?;
-        let mut beat = tokio::time::interval_at(Instant::now() + BEAT, BEAT);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut look = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut beat, mut look, mut retry) = (every(BEAT), every(LOOK), every(AGAIN));
+        let ends = tokio::time::sleep(self.lasts);
+        tokio::pin!(ends);
         let looked_at = self.marked(|query| query.subject == Subject::Workspace);
         loop {
             let ear = self.listening.ear.clone();
             tokio::select! {
                 biased;
                 () = self.events.closed() => return Err(Over::Gone),
-                () = tokio::time::sleep_until(self.ends) => {
+                () = &mut ends => {
                     return Err(Problem::new("token-expired", "The token has expired. Come again with a new one.").into());
                 }
                 () = ear.touched() => self.tell_touched().await?,
                 _ = look.tick(), if looked_at != 0 => self.tell_anew(looked_at, LOOK).await?,
-                () = tokio::time::sleep(AGAIN), if self.again != 0 => {
+                _ = retry.tick(), if self.again != 0 => {
                     let again = std::mem::take(&mut self.again);
                     self.tell_anew(again, AGAIN).await?;
                 }
@@ -299,6 +298,14 @@ impl Stream {
             .filter(|(_, told)| wanted(&told.query))
             .fold(0, |marks, (at, _)| marks | (1 << at))
     }
+}
+
+/// Ticks for the first time after a period.
+fn every(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.reset();
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 /// A stream with its first values.
