@@ -15,6 +15,7 @@ mod health;
 mod jobs;
 mod live;
 pub mod openapi;
+mod origins;
 mod overview;
 pub mod problem;
 mod records;
@@ -180,7 +181,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/openapi.json", get(openapi::description).fallback(only_get))
         .route("/docs", get(openapi::page).fallback(only_get))
         .route("/docs/scalar.js", get(openapi::script).fallback(only_get))
-        .nest("/v1", signed_in)
+        .nest("/v1", origins::allow(signed_in, &app.config.allowed_origins))
         .nest("/admin/v1", admin)
         .merge(dashboard)
         .fallback(nothing_here);

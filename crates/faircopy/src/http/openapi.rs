@@ -96,10 +96,11 @@ struct Described;
 
 /// The members that are left out of an answer where they do not apply. All others are always there, `null` where nothing
 /// is known.
-const LEFT_OUT: [(&str, &str); 10] = [
+const LEFT_OUT: [(&str, &str); 11] = [
     ("Drift", "columns"),
     ("ExplainedStep", "row_after"),
     ("Identity", "name_is_id"),
+    ("LiveQuery", "since"),
     ("Membership", "email"),
     ("Membership", "name_is_id"),
     ("Membership", "slug"),

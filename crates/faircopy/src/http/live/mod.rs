@@ -64,6 +64,7 @@ impl Hub {
 /// A query, and what its reader has of it.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = LiveQuery)]
 pub(super) struct Wanted {
     /// The path of the `GET`, with its parameters.
     #[schema(example = "/v1/organization/members?limit=50")]
@@ -77,6 +78,7 @@ pub(super) struct Wanted {
 /// What is to be told in one stream.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = LiveQueries)]
 pub(super) struct Queries {
     /// At most 32, each path once.
     #[schema(min_items = 1, max_items = 32)]
