@@ -175,7 +175,11 @@ const routes = {
   'GET /test/state': async (_call, _operator, answer) =>
     answer.send({ status: 200, isPlain: true, body: { tables: await inTurn(() => state.tables()), calls } }),
   'POST /test/faults': async (call, _operator, answer) => {
-    if (call.faults !== undefined) faults.set(call.faults)
+    try {
+      if (call.faults !== undefined) faults.set(call.faults)
+    } catch (error) {
+      throw new Refusal(400, 'UnknownFault', error.message)
+    }
     if (call.failed_status !== undefined) failedStatus = call.failed_status
     answer.send({ status: 200, isPlain: true, body: { faults: faults.all() } })
   },
@@ -203,6 +207,8 @@ async function serve(request, response) {
     }
     await route(text === '' ? {} : json(text, 'the body'), operator, answer)
   } catch (error) {
+    // Who hung up is not answered.
+    if (request.destroyed && !request.complete) return
     if (!(error instanceof Refusal)) process.stderr.write(`${error.stack}\n`)
     calls.refused += 1
     const status = error.status ?? 500

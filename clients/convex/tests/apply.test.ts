@@ -282,6 +282,16 @@ test("twins that an older webhook made become one row", async () => {
   expect(await names(t)).toEqual(["Ada"]);
 });
 
+test("of twins the highest number counts, and a removal takes all", async () => {
+  const t = deployment();
+  await t.run(async (ctx) => {
+    await ctx.db.insert("users", { clerkUserId: "user_a" });
+    await ctx.db.insert("users", { clerkUserId: "user_a", sequence: 5 });
+  });
+  expect(await outcomes(apply(t, put(4, "user", "user_a"), remove(6, "user", "user_a")))).toEqual(["stale", "applied"]);
+  expect(await names(t)).toEqual([]);
+});
+
 test("the audit tells what became of each change, ids only, and is kept for thirty days", async () => {
   const t = await company();
   await apply(t, remove(11, "user", "user_eve"), put(4, "user", "user_bob"), put(12, "domain", "d"));
