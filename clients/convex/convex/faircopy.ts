@@ -8,13 +8,13 @@
 // and a subject that was removed is remembered with its number. What is not newer is left out.
 
 import { paginationOptsValidator } from "convex/server";
-import type { WithoutSystemFields } from "convex/server";
 import { ConvexError, v } from "convex/values";
-import type { Doc } from "./_generated/dataModel";
+import type { GenericValidator, Infer } from "convex/values";
+import type { Doc, Id } from "./_generated/dataModel";
 import { internalMutation, internalQuery, query } from "./_generated/server";
 import type { MutationCtx, QueryCtx } from "./_generated/server";
 import { onEffect } from "./faircopyHooks";
-import type { Effect } from "./faircopyHooks";
+import type { faircopyFields } from "./faircopySchema";
 
 // --- Bounds ----------------------------------------------------------------------------------------------------------
 
@@ -87,9 +87,12 @@ function parsed(text: string): unknown {
 
 /** Reads the columns of one row. What is missing, null or of another form is absent; what is too large is named. */
 class Columns {
+  private readonly row: Row;
   private readonly tooLarge: string[] = [];
 
-  constructor(private readonly row: Row) {}
+  constructor(row: Row) {
+    this.row = row;
+  }
 
   text(name: string): string | undefined {
     const value = this.row[name];
@@ -139,12 +142,13 @@ class Columns {
 
 // --- The five kinds of rows ------------------------------------------------------------------------------------------
 
-type CopyTable = "users" | "organizations" | "organizationMembers" | "organizationInvitations" | "workspaces";
-/** Every field by name, also the absent ones: they are taken off an older row. */
+type CopyTable = keyof typeof faircopyFields;
+type Bookkeeping = "sequence" | "leftOut";
+/** Every column by name, also the absent ones: they are taken off an older row. Fields of your own are not among them. */
 type Fields<Table extends CopyTable> = {
-  [Field in Exclude<keyof WithoutSystemFields<Doc<Table>>, "sequence" | "leftOut">]-?:
-    | WithoutSystemFields<Doc<Table>>[Field]
-    | undefined;
+  [Field in Exclude<keyof (typeof faircopyFields)[Table], Bookkeeping>]: (typeof faircopyFields)[Table][Field] extends GenericValidator
+    ? Infer<(typeof faircopyFields)[Table][Field]>
+    : never;
 };
 
 interface Kind<Table extends CopyTable> {
@@ -414,7 +418,7 @@ export const apply = internalMutation({
         outcome = await applyOne(ctx, change);
       }
       const { sequence, entity, id, operation } = change;
-      audit.push({ sequence, entity, id, operation, outcome, resend: change.resend || undefined });
+      audit.push({ sequence, entity, id, operation, outcome, ...(change.resend && { resend: true }) });
     }
     if (audit.length > 0) await record(ctx, audit, swept);
     return { outcomes: audit.map((entry) => entry.outcome), more };
@@ -488,7 +492,7 @@ async function sweep(ctx: MutationCtx, below: number, most: number): Promise<{ r
 
 async function record(ctx: MutationCtx, changes: Doc<"faircopyBatches">["changes"], swept: number | undefined) {
   const appliedAt = Date.now();
-  await ctx.db.insert("faircopyBatches", { appliedAt, changes, swept });
+  await ctx.db.insert("faircopyBatches", { appliedAt, changes, ...(swept !== undefined && { swept }) });
   const oldest = await ctx.db.query("faircopyBatches").take(AUDIT_CLEARED);
   for (const batch of oldest) {
     if (batch.appliedAt < appliedAt - AUDIT_MS) await ctx.db.delete(batch._id);
@@ -534,6 +538,27 @@ export const getSubject = internalQuery({
     return tombstone === null ? null : { state: "removed" as const, sequence };
   },
 });
+
+// --- For your hook ---------------------------------------------------------------------------------------------------
+
+interface EffectOn<Entity extends string, Table extends CopyTable> {
+  entity: Entity;
+  /** Clerk's id; of a member `<organization>/<user>`. */
+  id: string;
+  operation: "created" | "changed" | "removed";
+  /** The row as it was. */
+  before: Doc<Table> | null;
+  /** The row as it is: `ctx.db.get(rowId)`. Nothing is there when it was removed. */
+  rowId: Id<Table>;
+}
+
+/** What a change has done to a row. */
+export type Effect =
+  | EffectOn<"user", "users">
+  | EffectOn<"organization", "organizations">
+  | EffectOn<"member", "organizationMembers">
+  | EffectOn<"invitation", "organizationInvitations">
+  | EffectOn<"workspace", "workspaces">;
 
 // --- For your own functions ------------------------------------------------------------------------------------------
 
