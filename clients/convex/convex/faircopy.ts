@@ -35,8 +35,9 @@ const AUDIT_MS = 30 * 24 * 60 * 60 * 1000;
 const AUDIT_CLEARED = 20;
 /** Organizations of a user that a query looks at. */
 const MAX_MEMBERSHIPS = 200;
-/** Rows on a page. */
+/** Rows on a page. A batch in the audit may have 150 KB, of the 16 MiB that a query may read. */
 const MAX_PAGE = 200;
+const MAX_BATCHES = 50;
 
 // --- What is sent ----------------------------------------------------------------------------------------------------
 
@@ -493,10 +494,11 @@ async function sweep(ctx: MutationCtx, below: number, most: number): Promise<{ r
 async function record(ctx: MutationCtx, changes: Doc<"faircopyBatches">["changes"], swept: number | undefined) {
   const appliedAt = Date.now();
   await ctx.db.insert("faircopyBatches", { appliedAt, changes, ...(swept !== undefined && { swept }) });
-  const oldest = await ctx.db.query("faircopyBatches").take(AUDIT_CLEARED);
-  for (const batch of oldest) {
-    if (batch.appliedAt < appliedAt - AUDIT_MS) await ctx.db.delete(batch._id);
-  }
+  const old = await ctx.db
+    .query("faircopyBatches")
+    .withIndex("by_applied_at", (q) => q.lt("appliedAt", appliedAt - AUDIT_MS))
+    .take(AUDIT_CLEARED);
+  for (const batch of old) await ctx.db.delete(batch._id);
 }
 
 /**
@@ -524,7 +526,8 @@ export const reset = internalMutation({
 /** The batches that were applied, the newest first. */
 export const listBatches = internalQuery({
   args: { paginationOpts: paginationOptsValidator },
-  handler: (ctx, { paginationOpts }) => ctx.db.query("faircopyBatches").order("desc").paginate(bounded(paginationOpts)),
+  handler: (ctx, { paginationOpts }) =>
+    ctx.db.query("faircopyBatches").order("desc").paginate(bounded(paginationOpts, MAX_BATCHES)),
 });
 
 /** What is known of one subject: whether it is held, and the number of its last change. `null` if it was never heard of. */
@@ -776,7 +779,7 @@ function organizationForMembers(organization: Doc<"organizations">) {
 /** The page that who may see nothing gets. */
 const nothing = () => ({ page: [], isDone: true, continueCursor: "" });
 
-const bounded = <Options extends { numItems: number }>(options: Options): Options => ({
+const bounded = <Options extends { numItems: number }>(options: Options, most = MAX_PAGE): Options => ({
   ...options,
-  numItems: Math.min(options.numItems, MAX_PAGE),
+  numItems: Math.min(options.numItems, most),
 });

@@ -146,5 +146,5 @@ export const faircopyTables = {
     ),
     /** How many rows a sweep took away. */
     swept: v.optional(v.number()),
-  }),
+  }).index("by_applied_at", ["appliedAt"]),
 };
