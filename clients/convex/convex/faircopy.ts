@@ -147,7 +147,9 @@ type CopyTable = keyof typeof faircopyFields;
 type Bookkeeping = "sequence" | "leftOut";
 /** Every column by name, also the absent ones: they are taken off an older row. Fields of your own are not among them. */
 type Fields<Table extends CopyTable> = {
-  [Field in Exclude<keyof (typeof faircopyFields)[Table], Bookkeeping>]: (typeof faircopyFields)[Table][Field] extends GenericValidator
+  [
+    Field in Exclude<keyof (typeof faircopyFields)[Table], Bookkeeping>
+  ]: (typeof faircopyFields)[Table][Field] extends GenericValidator
     ? Infer<(typeof faircopyFields)[Table][Field]>
     : never;
 };
@@ -267,7 +269,7 @@ const kinds = new Map<string, AnyKind>([
           .withIndex("by_organization_and_user", (q) => q.eq("clerkOrgId", clerkOrgId).eq("clerkUserId", clerkUserId))
           .take(MAX_TWINS);
       },
-      idOf: (doc) => `${doc.clerkOrgId}/${doc.clerkUserId}`,
+      idOf: (doc: Doc<"organizationMembers">) => `${doc.clerkOrgId}/${doc.clerkUserId}`,
       fields: (id, columns) => {
         const [clerkOrgId, clerkUserId] = memberOf(id);
         return {
@@ -293,7 +295,7 @@ const kinds = new Map<string, AnyKind>([
           .query("organizationInvitations")
           .withIndex("by_clerk_invitation_id", (q) => q.eq("clerkInvitationId", id))
           .take(MAX_TWINS),
-      idOf: (doc) => doc.clerkInvitationId,
+      idOf: (doc: Doc<"organizationInvitations">) => doc.clerkInvitationId,
       fields: (id, columns) => ({
         clerkInvitationId: id,
         clerkOrgId: columns.text("clerk_org_id"),
@@ -317,7 +319,7 @@ const kinds = new Map<string, AnyKind>([
           .query("workspaces")
           .withIndex("by_workspace_id", (q) => q.eq("workspaceId", id))
           .take(MAX_TWINS),
-      idOf: (doc) => doc.workspaceId,
+      idOf: (doc: Doc<"workspaces">) => doc.workspaceId,
       fields: (id, columns) => ({
         workspaceId: id,
         clerkOrgId: columns.text("clerk_org_id"),
@@ -339,7 +341,7 @@ const kinds = new Map<string, AnyKind>([
           .query("users")
           .withIndex("by_clerk_user_id", (q) => q.eq("clerkUserId", id))
           .take(MAX_TWINS),
-      idOf: (doc) => doc.clerkUserId,
+      idOf: (doc: Doc<"users">) => doc.clerkUserId,
       fields: (id, columns) => ({
         clerkUserId: id,
         externalId: columns.text("external_id"),
@@ -369,7 +371,7 @@ const kinds = new Map<string, AnyKind>([
           .query("organizations")
           .withIndex("by_clerk_org_id", (q) => q.eq("clerkOrgId", id))
           .take(MAX_TWINS),
-      idOf: (doc) => doc.clerkOrgId,
+      idOf: (doc: Doc<"organizations">) => doc.clerkOrgId,
       fields: (id, columns) => ({
         clerkOrgId: id,
         name: columns.text("name"),
@@ -620,7 +622,8 @@ export async function requireMember(ctx: QueryCtx, clerkOrgId: string): Promise<
 }
 
 /** What a role in Clerk's own form means in a workspace. */
-export const workspaceRole = (role: string | undefined): "owner" | "member" => (role === "org:admin" ? "owner" : "member");
+export const workspaceRole = (role: string | undefined): "owner" | "member" =>
+  role === "org:admin" ? "owner" : "member";
 
 /** The public metadata of a user or the settings of an organization, as an object. Works in the browser, too. */
 export function metadataOf(json: string | undefined): Record<string, unknown> {
@@ -741,7 +744,11 @@ export const getWorkspace = query({
 });
 
 /** The organization's own workspace, else the one that it links: that may belong to another organization first. */
-async function workspaceOf(ctx: QueryCtx, clerkOrgId: string, linked: string | undefined): Promise<Doc<"workspaces"> | null> {
+async function workspaceOf(
+  ctx: QueryCtx,
+  clerkOrgId: string,
+  linked: string | undefined,
+): Promise<Doc<"workspaces"> | null> {
   const own = await ctx.db
     .query("workspaces")
     .withIndex("by_organization", (q) => q.eq("clerkOrgId", clerkOrgId))
@@ -772,7 +779,8 @@ function profileOf({ username, firstName, lastName, name, email, imageUrl }: Doc
 }
 
 function organizationForMembers(organization: Doc<"organizations">) {
-  const { _id, clerkOrgId, name, slug, imageUrl, createdBy, settings, workspaceId, createdAt, updatedAt } = organization;
+  const { _id, clerkOrgId, name, slug, imageUrl, createdBy, settings, workspaceId, createdAt, updatedAt } =
+    organization;
   return { _id, clerkOrgId, name, slug, imageUrl, createdBy, settings, workspaceId, createdAt, updatedAt };
 }
 

@@ -27,8 +27,17 @@ describe("a row", () => {
         updated_at: "2026-11-29T11:00:00Z",
       }),
       put(2, "organization", "org_a", { name: "A", settings: { theme: "dark" }, slug: null }),
-      put(3, "member", "org_a/user_a", { clerk_membership_id: "orgmem_1", role: "org:custom", permissions: '["org:x:y"]' }),
-      put(4, "invitation", "orginv_a", { clerk_org_id: "org_a", email: "i@example.com", status: "pending", expires_at: 5 }),
+      put(3, "member", "org_a/user_a", {
+        clerk_membership_id: "orgmem_1",
+        role: "org:custom",
+        permissions: '["org:x:y"]',
+      }),
+      put(4, "invitation", "orginv_a", {
+        clerk_org_id: "org_a",
+        email: "i@example.com",
+        status: "pending",
+        expires_at: 5,
+      }),
       put(5, "workspace", "ws_1", { clerk_org_id: "org_a", owner_id: "user_a", is_linked: true, ended_at: null }),
     );
     expect(await rowsOf(t)).toEqual({
@@ -89,7 +98,7 @@ describe("a row", () => {
 
   test("may come as JSON text, with columns that nobody knows and columns of another form", async () => {
     const t = deployment();
-    const row = JSON.stringify({ name: "Ada", $new: { "ключ": 1 }, email: 7, created_at: "soon", banned: "no" });
+    const row = JSON.stringify({ name: "Ada", $new: { ключ: 1 }, email: 7, created_at: "soon", banned: "no" });
     expect(await outcomes(apply(t, put(1, "user", "user_a", row)))).toEqual(["applied"]);
     expect((await rowsOf(t)).users).toEqual([{ clerkUserId: "user_a", name: "Ada" }]);
   });
@@ -109,7 +118,11 @@ describe("metadata", () => {
     ["half a character", '{"a":"\\ud800"}'],
   ])("is kept as it is: %s", async (_what, text) => {
     const t = deployment();
-    await apply(t, put(1, "user", "user_a", { public_metadata: text }), put(2, "organization", "org_a", { settings: text }));
+    await apply(
+      t,
+      put(1, "user", "user_a", { public_metadata: text }),
+      put(2, "organization", "org_a", { settings: text }),
+    );
     const { users, organizations } = await rowsOf(t);
     expect([users[0]?.publicMetadata, organizations[0]?.settings]).toEqual([text, text]);
   });
@@ -117,7 +130,9 @@ describe("metadata", () => {
   test("that is too large is left out and named; the rest of the row is applied", async () => {
     const t = deployment();
     const text = JSON.stringify({ a: "x".repeat(200_000) });
-    expect(await outcomes(apply(t, put(1, "user", "user_a", { name: "Ada", public_metadata: text })))).toEqual(["applied"]);
+    expect(await outcomes(apply(t, put(1, "user", "user_a", { name: "Ada", public_metadata: text })))).toEqual([
+      "applied",
+    ]);
     expect((await rowsOf(t)).users).toEqual([{ clerkUserId: "user_a", name: "Ada", leftOut: ["public_metadata"] }]);
     await apply(t, put(2, "user", "user_a", { name: "Ada", public_metadata: "{}" }));
     expect((await rowsOf(t)).users).toEqual([{ clerkUserId: "user_a", name: "Ada", publicMetadata: "{}" }]);
@@ -167,7 +182,9 @@ describe("sending everything again", () => {
     const t = deployment();
     await apply(t, put(5, "user", "user_a", { name: "old" }), put(6, "user", "user_b", { name: "newer" }));
     expect(
-      await outcomes(apply(t, resent(5, "user", "user_a", { name: "now" }), resent(5, "user", "user_b", { name: "older" }))),
+      await outcomes(
+        apply(t, resent(5, "user", "user_a", { name: "now" }), resent(5, "user", "user_b", { name: "older" })),
+      ),
     ).toEqual(["applied", "stale"]);
     expect(await names(t)).toEqual(["now", "newer"]);
   });
@@ -178,7 +195,12 @@ describe("sending everything again", () => {
       await ctx.db.insert("users", { clerkUserId: "user_mine", name: "by an old webhook of mine" });
       await ctx.db.insert("users", { clerkUserId: "user_gone" });
     });
-    await apply(t, put(1, "user", "user_a", { name: "kept" }), put(2, "user", "user_b"), put(3, "organization", "org_x"));
+    await apply(
+      t,
+      put(1, "user", "user_a", { name: "kept" }),
+      put(2, "user", "user_b"),
+      put(3, "organization", "org_x"),
+    );
     await apply(t, resent(3, "user", "user_a", { name: "kept" }), resent(3, "user", "user_mine", { name: "mine" }));
     await sweepAll(t, 3);
     // The organization has the number at which it began, and so is not older.
@@ -193,11 +215,9 @@ describe("sending everything again", () => {
     await apply(t, put(1, "user", "user_a"), put(2, "user", "user_b"), remove(3, "user", "user_b"));
     await sweepAll(t, 9);
     expect(await t.run((ctx) => ctx.db.query("faircopyRemoved").collect())).toEqual([]);
-    expect(await outcomes(apply(t, put(8, "user", "user_a"), put(2, "user", "user_b"), put(9, "user", "user_c")))).toEqual([
-      "stale",
-      "stale",
-      "stale",
-    ]);
+    expect(
+      await outcomes(apply(t, put(8, "user", "user_a"), put(2, "user", "user_b"), put(9, "user", "user_c"))),
+    ).toEqual(["stale", "stale", "stale"]);
     expect(await outcomes(apply(t, put(10, "user", "user_a")))).toEqual(["applied"]);
   });
 
@@ -249,7 +269,7 @@ describe("a batch", () => {
     const answer = apply(
       t,
       put(1, "domain", "orgdmn_1", { name: "example.com" }),
-      { ...put(2, "user", "user_a", { name: "Ada" }), digest: { "new": true } },
+      { ...put(2, "user", "user_a", { name: "Ada" }), digest: { new: true } },
       { ...remove(3, "user", "user_a"), operation: "redact" },
     );
     expect(await outcomes(answer)).toEqual(["unknown", "applied", "unknown"]);
@@ -295,8 +315,7 @@ test("of twins the highest number counts, and a removal takes all", async () => 
 test("the audit tells what became of each change, ids only, and is kept for thirty days", async () => {
   const t = await company();
   await apply(t, remove(11, "user", "user_eve"), put(4, "user", "user_bob"), put(12, "domain", "d"));
-  const list = () =>
-    t.query(internal.faircopy.listBatches, { paginationOpts: { numItems: 1_000_000, cursor: null } });
+  const list = () => t.query(internal.faircopy.listBatches, { paginationOpts: { numItems: 1_000_000, cursor: null } });
   const { page } = await list();
   expect(page).toHaveLength(2);
   expect(page[0]?.changes).toEqual([

@@ -32,8 +32,8 @@ test("the samples are all found", async () => {
   ]);
 });
 
-/** What TypeScript finds in the project of a reader. */
-async function check(change: (project: string) => Promise<void>): Promise<string> {
+/** What TypeScript finds in the project of a reader, in the version that is named. */
+async function check(typescript: string, change: (project: string) => Promise<void>): Promise<string> {
   // Below `node_modules`: packages are found from there, and the work tree stays clean.
   const project = await mkdtemp(join(home, "node_modules", ".docs-"));
   try {
@@ -48,9 +48,13 @@ async function check(change: (project: string) => Promise<void>): Promise<string
     const config = { extends: "../../tsconfig.json", compilerOptions, include: ["convex", "src"] };
     await writeFile(join(project, "tsconfig.json"), JSON.stringify(config));
     await change(project);
-    const { stdout, error } = spawnSync(process.execPath, [join(home, "node_modules/typescript/bin/tsc"), "-p", project], {
-      encoding: "utf8",
-    });
+    const { stdout, error } = spawnSync(
+      process.execPath,
+      [join(home, `node_modules/${typescript}/bin/tsc`), "-p", project],
+      {
+        encoding: "utf8",
+      },
+    );
     if (error) throw error;
     return stdout;
   } finally {
@@ -67,22 +71,32 @@ export declare const api: FilterApi<typeof all, FunctionReference<any, "public">
 export declare const internal: FilterApi<typeof all, FunctionReference<any, "internal">>;
 `;
 
-test("the samples fit the module and each other", { timeout: 60_000 }, async () => {
-  expect(await check(async () => {})).toBe("");
-});
+test.each(["typescript", "typescript-5"])(
+  "the samples fit the module and each other: %s",
+  { timeout: 60_000 },
+  async (version) => {
+    expect(await check(version, async () => {})).toBe("");
+  },
+);
 
-test("with a table of users that has more fields the module fits as well, and a mistake would be seen", { timeout: 60_000 }, async () => {
-  const extended = async (project: string, field: string) => {
-    const schema = (await samples()).get(OTHER)!;
-    const own = (await samples()).get("convex/schema.ts")!.match(/^ {2}projects:.*^ {2}channels:[^\n]*\n/ms)![0];
-    await writeFile(join(project, "convex/schema.ts"), schema.replace("  users:", `${own}  users:`));
-    await writeFile(
-      join(project, "convex/mine.ts"),
-      `import { currentUser } from "./faircopy";
+test(
+  "with a table of users that has more fields the module fits as well, and a mistake would be seen",
+  { timeout: 60_000 },
+  async () => {
+    const extended = async (project: string, field: string) => {
+      const schema = (await samples()).get(OTHER)!;
+      const own = (await samples()).get("convex/schema.ts")!.match(/^ {2}projects:.*^ {2}channels:[^\n]*\n/ms)![0];
+      await writeFile(join(project, "convex/schema.ts"), schema.replace("  users:", `${own}  users:`));
+      await writeFile(
+        join(project, "convex/mine.ts"),
+        `import { currentUser } from "./faircopy";
        import { query } from "./_generated/server";
        export const mine = query({ args: {}, handler: async (ctx) => (await currentUser(ctx))?.${field} });\n`,
+      );
+    };
+    expect(await check("typescript", (project) => extended(project, "onboardedAt"))).toBe("");
+    expect(await check("typescript", (project) => extended(project, "onbordedAt"))).toContain(
+      "'onbordedAt' does not exist",
     );
-  };
-  expect(await check((project) => extended(project, "onboardedAt"))).toBe("");
-  expect(await check((project) => extended(project, "onbordedAt"))).toContain("'onbordedAt' does not exist");
-});
+  },
+);

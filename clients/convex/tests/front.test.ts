@@ -24,7 +24,8 @@ async function start(...options: string[]): Promise<Front> {
   const child = spawn(process.execPath, [script, "--with-stdin", "--deploy-key", KEY, ...options], {
     stdio: ["pipe", "pipe", "inherit"],
   });
-  for await (const line of createInterface({ input: child.stdout! })) return { url: JSON.parse(line).url, process: child };
+  for await (const line of createInterface({ input: child.stdout! }))
+    return { url: JSON.parse(line).url, process: child };
   throw new Error("the front ended before it said where it is");
 }
 
@@ -79,7 +80,11 @@ describe("a call", () => {
 
   test.each([
     ["arguments of another form", { path: "faircopy:apply", args: { change: [] } }, /Validator error/],
-    ["a key that Convex refuses", call([put(2, "user", "user_b", { public_metadata: { $ref: 1 } })]), /starts with a '\$'/],
+    [
+      "a key that Convex refuses",
+      call([put(2, "user", "user_b", { public_metadata: { $ref: 1 } })]),
+      /starts with a '\$'/,
+    ],
     ["too many levels", call([put(2, "user", "u", JSON.parse('{"a":'.repeat(70) + "1" + "}".repeat(70)))]), /nested/],
     ["an array that is too long", call(Array(8193).fill(1)), /too long/],
     ["a function that is not there", { path: "faircopy:applyAll", args: {} }, /Could not find/],
@@ -146,7 +151,12 @@ describe("a fault", () => {
   });
 
   test("can be for one subject, after some have passed", async () => {
-    await set(front, { faults: [{ kind: "error", id: "user_poison" }, { kind: "status", status: 429, retry_after: 3, skip: 1, times: 1 }] });
+    await set(front, {
+      faults: [
+        { kind: "error", id: "user_poison" },
+        { kind: "status", status: 429, retry_after: 3, skip: 1, times: 1 },
+      ],
+    });
     expect((await push(front, put(1, "user", "user_x"), put(1, "user", "user_poison"))).text).toContain('"error"');
     expect((await push(front, put(1, "user", "user_x"))).text).toContain("applied");
     expect(await push(front, put(2, "user", "user_x"))).toMatchObject({ status: 429, retryAfter: "3" });

@@ -54,7 +54,9 @@ async function expected(messages: Message[]) {
 
 async function sorted(t: Deployment) {
   const rows = await rowsOf(t);
-  return Object.fromEntries(Object.entries(rows).map(([table, docs]) => [table, docs.map((doc) => JSON.stringify(doc)).sort()]));
+  return Object.fromEntries(
+    Object.entries(rows).map(([table, docs]) => [table, docs.map((doc) => JSON.stringify(doc)).sort()]),
+  );
 }
 
 /** Attempts: each message at least once, some again, in any order, cut into batches anywhere. */
@@ -65,7 +67,9 @@ const attempts = (messages: Message[]): fc.Arbitrary<Message[][]> =>
       const all = [...messages, ...again];
       return fc
         .shuffledSubarray(all, { minLength: all.length, maxLength: all.length })
-        .map((order) => Array.from({ length: Math.ceil(order.length / size) }, (_, at) => order.slice(at * size, (at + 1) * size)));
+        .map((order) =>
+          Array.from({ length: Math.ceil(order.length / size) }, (_, at) => order.slice(at * size, (at + 1) * size)),
+        );
     });
 
 test("any order, any repetition: the last change of each subject wins", async () => {
@@ -98,7 +102,10 @@ test("a resend and its sweep end with the rows that were sent, whatever was here
   const delivered = feed(1).chain((before) => {
     const since = before.length;
     // A resend of nothing has an attempt, too: of a removal that says nothing new.
-    const rows = [...live(before).map(({ entity, id, row }) => resent(since, entity, id, row as Row)), remove(0, "user", "none")];
+    const rows = [
+      ...live(before).map(({ entity, id, row }) => resent(since, entity, id, row as Row)),
+      remove(0, "user", "none"),
+    ];
     return fc.record({
       before: fc.constant(before),
       // What the destination got of it, before it was damaged or forgotten.

@@ -11,7 +11,9 @@ beforeEach(async () => {
 });
 
 test("whatever writes is internal, and so is the audit", () => {
-  const registered = Object.entries(faircopy).filter(([, value]) => "isRegistered" in value || "isQuery" in value || "isMutation" in value);
+  const registered = Object.entries(faircopy).filter(
+    ([, value]) => "isRegistered" in value || "isQuery" in value || "isMutation" in value,
+  );
   const visible = registered.filter(([, value]) => "isPublic" in value).map(([name]) => name);
   const hidden = registered.filter(([, value]) => "isInternal" in value).map(([name]) => name);
   expect(visible.sort()).toEqual([
@@ -139,7 +141,10 @@ describe("a workspace", () => {
   });
 
   test("that has ended is not shown", async () => {
-    await apply(t, put(11, "workspace", "org_acme", { clerk_org_id: "org_acme", ended_at: "2026-11-29T12:00:00.000Z" }));
+    await apply(
+      t,
+      put(11, "workspace", "org_acme", { clerk_org_id: "org_acme", ended_at: "2026-11-29T12:00:00.000Z" }),
+    );
     expect(await workspace()).toBeNull();
   });
 });
@@ -168,10 +173,15 @@ describe("in functions of your own", () => {
 });
 
 test("a page has at most 200 rows, whatever is asked for", async () => {
-  const members = Array.from({ length: 230 }, (_, at) => put(100 + at, "member", `org_acme/user_${1000 + at}`, { role: "org:member" }));
+  const members = Array.from({ length: 230 }, (_, at) =>
+    put(100 + at, "member", `org_acme/user_${1000 + at}`, { role: "org:member" }),
+  );
   await apply(t, ...members);
   const all = { numItems: 1_000_000, cursor: null };
-  const first = await as(t, "user_bob").query(api.faircopy.listMembers, { clerkOrgId: "org_acme", paginationOpts: all });
+  const first = await as(t, "user_bob").query(api.faircopy.listMembers, {
+    clerkOrgId: "org_acme",
+    paginationOpts: all,
+  });
   expect([first.page.length, first.isDone]).toEqual([200, false]);
   const rest = await as(t, "user_bob").query(api.faircopy.listMembers, {
     clerkOrgId: "org_acme",

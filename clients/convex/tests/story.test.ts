@@ -48,7 +48,11 @@ test("the minimal mirror", async () => {
   // An organization that is linked, and one that is not; the first membership gives its user a workspace, in the same batch.
   await apply(
     t,
-    put(3, "organization", "org_linked", { name: "Linked", settings: '{"convexWorkspaceId":"ws_9"}', workspace_id: "ws_9" }),
+    put(3, "organization", "org_linked", {
+      name: "Linked",
+      settings: '{"convexWorkspaceId":"ws_9"}',
+      workspace_id: "ws_9",
+    }),
     put(4, "organization", "org_free", { name: "Free", settings: "{}", workspace_id: null }),
     put(5, "member", "org_linked/user_1", { clerk_membership_id: "orgmem_1", role: "org:admin" }),
     put(6, "user", "user_1", minimal("user_1", "ws_9")),

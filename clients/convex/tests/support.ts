@@ -62,7 +62,13 @@ export async function sweepAll(t: Deployment, sequence: number): Promise<number>
   }
 }
 
-export const copyTables = ["users", "organizations", "organizationMembers", "organizationInvitations", "workspaces"] as const;
+export const copyTables = [
+  "users",
+  "organizations",
+  "organizationMembers",
+  "organizationInvitations",
+  "workspaces",
+] as const;
 
 /** The rows of the copy, by table, without what Convex and the bookkeeping add. */
 export async function rowsOf(t: Deployment): Promise<Record<(typeof copyTables)[number], Row[]>> {
@@ -82,7 +88,12 @@ export async function company(): Promise<Deployment> {
   const t = deployment();
   await apply(
     t,
-    put(1, "organization", "org_acme", { name: "Acme", slug: "acme", created_by: "user_ada", workspace_id: "org_acme" }),
+    put(1, "organization", "org_acme", {
+      name: "Acme",
+      slug: "acme",
+      created_by: "user_ada",
+      workspace_id: "org_acme",
+    }),
     put(2, "workspace", "org_acme", { clerk_org_id: "org_acme", name: "Acme", owner_id: "user_ada", is_linked: 0 }),
     put(3, "user", "user_ada", { name: "Ada", email: "ada@example.com", workspace_id: "org_acme" }),
     put(4, "user", "user_bob", { name: "Bob", email: "bob@example.com", workspace_id: "org_acme" }),
