@@ -6,5 +6,8 @@ export default defineConfig({
     environment: "edge-runtime",
     server: { deps: { inline: ["convex-test"] } },
     include: ["tests/**/*.test.ts"],
+    // Where much else runs, processes and compilers take their time.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
   },
 });

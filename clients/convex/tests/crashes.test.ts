@@ -81,59 +81,55 @@ const step = fc.record({
   fault: fc.option(fc.constantFrom(...faults), { freq: 2 }),
 });
 
-test(
-  "crashes of the destination, lost answers, retries: every change arrives, none twice",
-  { timeout: 60_000 },
-  async () => {
-    const steps = fc.sample(fc.array(step, { minLength: 60, maxLength: 60, size: "max" }), { seed, numRuns: 1 })[0]!;
-    const folder = await mkdtemp(join(tmpdir(), "crashes-"));
-    const destination = new Destination(join(folder, "state.json"));
-    const copy = new Map<string, string>();
-    const failed: Record<string, number> = {};
-    try {
-      /** Tries until it is taken, as the pusher does; the fault happens to the first attempt. */
-      const push = async (changes: Message[], fault: { kind: string } | null) => {
-        await destination.post("/test/faults", { faults: fault === null ? [] : [{ ...fault, times: 1 }] });
-        for (let attempt = 1; attempt <= 2; attempt += 1) {
-          const { status, body } = await destination
-            .post("/api/mutation", { path: "faircopy:apply", args: { changes }, format: "json" })
-            .catch(() => ({ status: 0, body: {} }));
-          if (status === 200 && body.status === "success") return body.value as { outcomes: string[]; more: boolean };
-          if (attempt === 1 && fault?.kind.startsWith("die_")) await destination.death();
-          failed[fault?.kind ?? "none"] = (failed[fault?.kind ?? "none"] ?? 0) + 1;
-        }
-        throw new Error(`not taken, seed ${seed}`);
-      };
-
-      const late: Message[] = [];
-      for (const [at, { user, isRemoval, ...chance }] of steps.entries()) {
-        // Each fault comes at least once, whatever the seed.
-        const fault = faults[at] ?? chance.fault;
-        const sequence = at + 1;
-        const id = `user_${user}`;
-        const name = `${id} at ${sequence}`;
-        const change = isRemoval ? remove(sequence, "user", id) : put(sequence, "user", id, JSON.stringify({ name }));
-        if (isRemoval) copy.delete(id);
-        else copy.set(id, name);
-        // Whatever is behind the change, its number decides: an old attempt comes along with it.
-        await push([change, ...late.slice(-3, -1)], fault);
-        late.push(change);
-        if (at === 40) {
-          await destination.post("/test/clear", { tables: ["users"] });
-          const rows = [...copy].map(([id, name]) => resent(sequence, "user", id, { name }));
-          await push(rows, { kind: "lost" });
-          while ((await push([sweep(sequence)], { kind: "die_after" })).more);
-        }
+test("crashes of the destination, lost answers, retries: every change arrives, none twice", async () => {
+  const steps = fc.sample(fc.array(step, { minLength: 60, maxLength: 60, size: "max" }), { seed, numRuns: 1 })[0]!;
+  const folder = await mkdtemp(join(tmpdir(), "crashes-"));
+  const destination = new Destination(join(folder, "state.json"));
+  const copy = new Map<string, string>();
+  const failed: Record<string, number> = {};
+  try {
+    /** Tries until it is taken, as the pusher does; the fault happens to the first attempt. */
+    const push = async (changes: Message[], fault: { kind: string } | null) => {
+      await destination.post("/test/faults", { faults: fault === null ? [] : [{ ...fault, times: 1 }] });
+      for (let attempt = 1; attempt <= 2; attempt += 1) {
+        const { status, body } = await destination
+          .post("/api/mutation", { path: "faircopy:apply", args: { changes }, format: "json" })
+          .catch(() => ({ status: 0, body: {} }));
+        if (status === 200 && body.status === "success") return body.value as { outcomes: string[]; more: boolean };
+        if (attempt === 1 && fault?.kind.startsWith("die_")) await destination.death();
+        failed[fault?.kind ?? "none"] = (failed[fault?.kind ?? "none"] ?? 0) + 1;
       }
+      throw new Error(`not taken, seed ${seed}`);
+    };
 
-      const held = (await destination.tables()).users!.map(({ clerkUserId, name }) => [clerkUserId, name]);
-      expect(held.sort()).toEqual([...copy].sort());
-      // The history has what it is to have.
-      expect(Object.keys(failed).sort()).toEqual(faults.map(({ kind }) => kind).sort());
-      expect(destination.starts).toBeGreaterThan(3);
-    } finally {
-      await destination.end();
-      await rm(folder, { recursive: true });
+    const late: Message[] = [];
+    for (const [at, { user, isRemoval, ...chance }] of steps.entries()) {
+      // Each fault comes at least once, whatever the seed.
+      const fault = faults[at] ?? chance.fault;
+      const sequence = at + 1;
+      const id = `user_${user}`;
+      const name = `${id} at ${sequence}`;
+      const change = isRemoval ? remove(sequence, "user", id) : put(sequence, "user", id, JSON.stringify({ name }));
+      if (isRemoval) copy.delete(id);
+      else copy.set(id, name);
+      // Whatever is behind the change, its number decides: an old attempt comes along with it.
+      await push([change, ...late.slice(-3, -1)], fault);
+      late.push(change);
+      if (at === 40) {
+        await destination.post("/test/clear", { tables: ["users"] });
+        const rows = [...copy].map(([id, name]) => resent(sequence, "user", id, { name }));
+        await push(rows, { kind: "lost" });
+        while ((await push([sweep(sequence)], { kind: "die_after" })).more);
+      }
     }
-  },
-);
+
+    const held = (await destination.tables()).users!.map(({ clerkUserId, name }) => [clerkUserId, name]);
+    expect(held.sort()).toEqual([...copy].sort());
+    // The history has what it is to have.
+    expect(Object.keys(failed).sort()).toEqual(faults.map(({ kind }) => kind).sort());
+    expect(destination.starts).toBeGreaterThan(3);
+  } finally {
+    await destination.end();
+    await rm(folder, { recursive: true });
+  }
+});
