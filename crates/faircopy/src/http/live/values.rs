@@ -174,7 +174,9 @@ impl Values {
         // A page that goes on has a place in it that is sealed for one reader.
         let is_open = matches!(&value.body, Ok(body) if !goes_on(body));
         let only_for = (!is_open).then(|| caller.user().to_owned());
-        *made = Some(Made { value: value.clone(), sequence: due.place, at: now, only_for });
+        // What touched it was committed before it was heard of.
+        let sequence = due.place.max(due.touched).max(made.as_ref().map_or(0, |known| known.sequence));
+        *made = Some(Made { value: value.clone(), sequence, at: now, only_for });
         value
     }
 
