@@ -26,6 +26,7 @@ use crate::upstream::clerk::{Clerk, Share};
 use crate::upstream::keys::KeySet;
 use crate::worker::activity::Activity;
 use crate::worker::alerts::Alerts;
+use crate::worker::announce;
 use crate::worker::cascade::{Caller, Cascader, Outside};
 use crate::worker::confirm::Confirm;
 use crate::worker::intake::{self, Intake};
@@ -206,6 +207,7 @@ pub struct Workers {
     probe: Option<tokio::task::JoinHandle<()>>,
     by_hand: Option<tokio::task::JoinHandle<()>>,
     activity: tokio::task::JoinHandle<()>,
+    announce: tokio::task::JoinHandle<()>,
     wall: tokio::task::JoinHandle<()>,
     names: tokio::task::JoinHandle<()>,
     cascade: [tokio::task::JoinHandle<()>; 2],
@@ -218,7 +220,7 @@ impl App {
     pub fn start(config: Config, store: Store, clock: Arc<dyn Clock>) -> (Arc<Self>, Workers) {
         let metrics = Metrics::install();
         let (intake, worker) = intake::channel(store.writer(), clock.clone(), metrics.clone());
-        let committed = worker.committed();
+        let [committed, to_announce] = worker.committed();
         let keys = KeySet::new(&config.sessions, clock.clone(), metrics.clone());
         let policy = config.sessions.policy();
         let clerk = Clerk::new(&config, keys.clone(), clock.clone(), metrics.clone());
@@ -285,6 +287,7 @@ impl App {
             probe: probe.map(|probe| tokio::spawn(probe.run())),
             by_hand: ordered.map(|ordered| tokio::spawn(ordered.run())),
             activity: tokio::spawn(activity.run()),
+            announce: tokio::spawn(announce::run(store.clone(), to_announce)),
             wall: tokio::spawn(look_for_second_wall(store.clone())),
             names: tokio::spawn(names.clone().run()),
             cascade: [tokio::spawn(cascader.run()), tokio::spawn(caller.run())],
@@ -398,6 +401,7 @@ impl Workers {
             worker.abort();
         }
         self.activity.abort();
+        self.announce.abort();
         self.wall.abort();
         self.names.abort();
         self.cascade.iter().chain(self.watch.iter().flatten()).for_each(tokio::task::JoinHandle::abort);

@@ -70,7 +70,8 @@ pub struct Worker {
     writer: Writer,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
-    committed: Arc<Notify>,
+    /// Told after each commit: whoever listens here, and whoever tells the other replicas.
+    committed: [Arc<Notify>; 2],
 }
 
 /// What waits, and how much of it makes a batch.
@@ -111,7 +112,7 @@ pub fn channel(writer: Writer, clock: Arc<dyn Clock>, metrics: Metrics) -> (Inta
             writer,
             clock,
             metrics,
-            committed: Arc::default(),
+            committed: Default::default(),
         },
     )
 }
@@ -154,9 +155,9 @@ impl Intake {
 }
 
 impl Worker {
-    /// What is told after each commit.
+    /// What is told after each commit, for two who wait for it.
     #[must_use]
-    pub fn committed(&self) -> Arc<Notify> {
+    pub fn committed(&self) -> [Arc<Notify>; 2] {
         self.committed.clone()
     }
 
@@ -200,7 +201,7 @@ impl Worker {
         let (mut replies, mut following) = (Some(batch.replies), None);
         let committed = |receipts| {
             answer_all(replies.take().unwrap_or_default(), receipts);
-            self.committed.notify_one();
+            self.committed.iter().for_each(|told| told.notify_one());
         };
         let next = || following.insert(queue.at_hand()?).items.clone().into();
         let span = tracing::info_span!(target: TRACE, parent: &batch.span, "commit");
@@ -230,7 +231,7 @@ impl Worker {
                 tracing::warn!(reason, "the commit failed; trying once more");
                 match self.try_commit(&items).await {
                     Ok(receipts) => {
-                        self.committed.notify_one();
+                        self.committed.iter().for_each(|told| told.notify_one());
                         return answer_all(replies, receipts);
                     }
                     Err(error) => error,

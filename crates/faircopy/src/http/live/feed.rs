@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use faircopy_store::{Entry, Freshness, Store};
+use faircopy_store::{Echo, Entry, Freshness, Store};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use crate::app::Clock;
@@ -16,6 +16,8 @@ use faircopy_core::Millis;
 
 /// How often the feed is read while somebody listens, whoever writes: what another replica commits is seen within this.
 const PERIOD: Duration = Duration::from_millis(100);
+/// How often it is tried to hear other replicas where that has failed.
+const HEAR_PERIOD_MS: i64 = 30_000;
 /// Entries that are read at once.
 const AT_ONCE: i64 = 1_000;
 /// Whoever is further behind than this asks anew instead of being told what changed.
@@ -190,7 +192,14 @@ impl Feed {
 
     /// Follows until nobody listens.
     async fn follow(self: Arc<Self>) {
+        let heard = Arc::new(Notify::new());
+        let (mut echo, mut tried_at): (Option<Echo>, _) = (None, Millis(i64::MIN));
         loop {
+            let now = self.clock.now();
+            if echo.as_ref().is_none_or(Echo::is_over) && now.0 >= tried_at.0.saturating_add(HEAR_PERIOD_MS) {
+                tried_at = now;
+                echo = self.store.hear(heard.clone()).await.ok().flatten();
+            }
             let more = match self.look().await {
                 Ok(more) => more,
                 Err(error) => {
@@ -201,8 +210,11 @@ impl Feed {
             if more {
                 continue;
             }
-            // A commit of this process is looked for at once, whoever else may have written.
-            drop(tokio::time::timeout(PERIOD, self.committed.notified()).await);
+            tokio::select! {
+                () = self.committed.notified() => {}
+                () = heard.notified() => {}
+                () = tokio::time::sleep(PERIOD) => {}
+            }
             let mut is_followed = self.is_followed.lock().await;
             if self.topics().listeners == 0 {
                 *is_followed = false;
