@@ -272,6 +272,8 @@ class Client implements FaircopyClient, Host {
     } else {
       for (const lane of this.#lanes) lane.restart()
       for (const entry of this.#entries.values()) this.#listen(entry)
+      // In the background this is for a while only, too.
+      if (this.#unlisten !== undefined && isHidden()) this.#turn(true)
     }
     this.#connection = IDLE
     this.changed()
@@ -390,7 +392,7 @@ class Client implements FaircopyClient, Host {
       for (const lane of this.#lanes) lane.lose(new FaircopyError('unreachable', 'This device is offline.', { retryable: true }))
     }
     const online = () => this.#resume()
-    const visibility = () => this.#turn(page?.visibilityState === 'hidden')
+    const visibility = () => this.#turn(isHidden())
     target?.addEventListener('offline', offline)
     target?.addEventListener('online', online)
     page?.addEventListener('visibilitychange', visibility)
@@ -399,7 +401,7 @@ class Client implements FaircopyClient, Host {
       target?.removeEventListener('online', online)
       page?.removeEventListener('visibilitychange', visibility)
     }
-    if (page?.visibilityState === 'hidden') this.#turn(true)
+    if (isHidden()) this.#turn(true)
   }
 
   #detach(): void {
@@ -409,10 +411,10 @@ class Client implements FaircopyClient, Host {
     this.#hidden = undefined
   }
 
-  #turn(isHidden: boolean): void {
+  #turn(isAway: boolean): void {
     clearTimeout(this.#hidden)
     this.#hidden = undefined
-    if (!isHidden) this.#resume()
+    if (!isAway) this.#resume()
     else {
       this.#hidden = setTimeout(() => {
         for (const lane of this.#lanes) lane.pause()
@@ -424,6 +426,8 @@ class Client implements FaircopyClient, Host {
     if (this.#gone === undefined) for (const lane of this.#lanes) lane.resume()
   }
 }
+
+const isHidden = (): boolean => typeof document !== 'undefined' && document.visibilityState === 'hidden'
 
 /** Whether a token is surely not of this session. One that names no organization may be of a template that leaves it out. */
 function contradicts(session: Session, claims: Claims): boolean {

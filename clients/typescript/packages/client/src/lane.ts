@@ -74,6 +74,8 @@ export class Lane {
   #next: Stream | undefined
   #failures = 0
   #isPaused = false
+  /** The token of the current stream is about to end: one that ends no later is of no use. */
+  #isRenewing = false
   #retry: ReturnType<typeof setTimeout> | undefined
   #renewal: ReturnType<typeof setTimeout> | undefined
   #update: ReturnType<typeof setTimeout> | undefined
@@ -143,6 +145,7 @@ export class Lane {
   /** Everything known is void: begins anew, with another token. */
   restart(): void {
     this.#cut()
+    this.#isPaused = false
     this.#failures = 0
     this.error = undefined
     this.#soon()
@@ -206,9 +209,9 @@ export class Lane {
     const { limits, now } = this.#host
     const { signal } = stream.controller
     let { token, claims } = await this.#host.token(stream.isForced)
-    // A cache gave the token that the stream before has: a later one is needed to live longer.
+    // A cache gave the token that the current stream has, or one that is no better.
     const before = this.#current?.claims?.expiresAt
-    if (!stream.isOver && !stream.isForced && before !== undefined && claims.expiresAt !== undefined && this.#isDue() && claims.expiresAt <= before) {
+    if (!stream.isOver && !stream.isForced && this.#isRenewing && before !== undefined && claims.expiresAt !== undefined && claims.expiresAt <= before) {
       ;({ token, claims } = await this.#host.token(true))
     }
     if (stream.isOver) return
@@ -243,14 +246,9 @@ export class Lane {
   }
 
   #renew(): void {
-    // A successor that is on its way, or is waited for, has a new token anyway.
+    // One that is on its way, or is waited for, will do.
+    this.#isRenewing = true
     if (this.#next === undefined && this.#retry === undefined) this.#open(false)
-  }
-
-  #isDue(): boolean {
-    const { claims, tokenAt } = this.#current ?? {}
-    if (claims === undefined || tokenAt === undefined) return false
-    return this.#host.now() - tokenAt >= this.#renewIn(claims, tokenAt)
   }
 
   /** How long after its token was handed out a stream's successor is opened. */
@@ -323,6 +321,7 @@ export class Lane {
     this.#current?.end()
     this.#current = stream
     this.#next = undefined
+    this.#isRenewing = false
     this.error = undefined
     this.#watch(stream)
     clearTimeout(this.#renewal)
