@@ -53,8 +53,8 @@ export interface Connection {
 }
 
 export interface RequestOptions {
-  /** A token for this request, in place of `getToken`'s. */
-  readonly token?: string
+  /** A token for this request, or what gives one, in place of the session's. */
+  readonly token?: string | GetToken
   readonly signal?: AbortSignal
   /** How many seconds ago the answer's `asOf` may be: Clerk is asked where the copy is older. */
   readonly maxStaleness?: number
@@ -97,7 +97,8 @@ export function createClient(options: ClientOptions): FaircopyClient {
   return new Client(options)
 }
 
-const IDLE: Connection = Object.freeze({
+/** Nothing is listened to. */
+export const IDLE: Connection = Object.freeze({
   state: 'idle', sequence: undefined, asOf: null, basis: undefined, lag: null, heardAt: undefined, error: undefined,
 })
 
@@ -165,8 +166,8 @@ class Client implements FaircopyClient, Host {
   async #ask(path: string, init: RequestInit, options: RequestOptions) {
     const given = options.token
     const once = (token: string) => ask(this.fetch, `${this.url}${path}`, init, token, this.limits, this.now, options.signal)
-    if (given !== undefined) return once(given)
-    const session = this.#session
+    if (typeof given === 'string') return once(given)
+    const session = given === undefined ? this.#session : { key: '', getToken: given }
     const { token } = await this.#tokenOf(session, false)
     try {
       return await once(token)
@@ -387,7 +388,7 @@ class Client implements FaircopyClient, Host {
   #attach(): void {
     if (this.#unlisten !== undefined) return
     const page = typeof document === 'undefined' ? undefined : document
-    const target = typeof globalThis.addEventListener === 'function' ? globalThis : undefined
+    const target = typeof self !== 'undefined' && typeof self.addEventListener === 'function' ? self : undefined
     const offline = () => {
       for (const lane of this.#lanes) lane.lose(new FaircopyError('unreachable', 'This device is offline.', { retryable: true }))
     }

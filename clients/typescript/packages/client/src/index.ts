@@ -1,5 +1,5 @@
 export type { Answer, ClientOptions, Connection, FaircopyClient, RequestOptions, Session } from './client.js'
-export { createClient } from './client.js'
+export { IDLE, createClient } from './client.js'
 export type { Snapshot } from './entry.js'
 export { LOADING, SIGNED_OUT, SKIPPED } from './entry.js'
 export type { ClientCode, FaircopyCode, Problem } from './error.js'
