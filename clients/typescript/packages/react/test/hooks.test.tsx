@@ -1,14 +1,13 @@
 import { act, fireEvent, render, screen } from '@testing-library/react'
 import { StrictMode, memo, startTransition, useState, version } from 'react'
 import { hydrateRoot } from 'react-dom/client'
-import { renderToString } from 'react-dom/server'
 import { describe, expect, test, vi } from 'vitest'
 import {
   AuthLoading, Authenticated, type Path, Unauthenticated, createClient, useConnection, useCurrentUser, useFaircopy, useMembers, useMemberships, useOrganization, useQuery,
   useQueryResult, useStoreUser, useUser, useWorkspace,
 } from '../src/index.js'
 import { FaircopyProvider } from '../src/index.js'
-import { Boundary, Clerk, Page, SIGNED_OUT, serve, signedIn, until } from './kit.js'
+import { Boundary, Clerk, Page, SERVED, SIGNED_OUT, Served, UNKNOWN, serve, signedIn, until } from './kit.js'
 
 const ME = '/v1/me'
 const MEMBERS = '/v1/organization/members'
@@ -147,28 +146,27 @@ test('no rendering mixes two values: a slow one in the background either', async
   })
   watcher.observe(container, { childList: true, subtree: true, characterData: true })
   await until(() => expect(cells()).toEqual(['0']))
-  let [round, isOver] = [0, false]
-  const changing = setInterval(() => !isOver && server.set(ME, { name: String((round += 1)) }), 3)
+  let round = 0
+  // Each of them interrupts the slow rendering; without an end it would be put off until React loses patience.
+  const changing = setInterval(() => round < 20 && server.set(ME, { name: String((round += 1)) }), 5)
   // Outside of act, or React would do all of it at once.
   ;(globalThis as { IS_REACT_ACT_ENVIRONMENT?: boolean }).IS_REACT_ACT_ENVIRONMENT = false
   try {
     grow(60)
     await until(() => expect(cells()).toHaveLength(60))
-    isOver = true
-    await until(() => expect(new Set(cells())).toEqual(new Set([String(round)])))
+    await until(() => expect(new Set(cells())).toEqual(new Set(['20'])))
   } finally {
     clearInterval(changing)
     watcher.disconnect()
     ;(globalThis as { IS_REACT_ACT_ENVIRONMENT?: boolean }).IS_REACT_ACT_ENVIRONMENT = true
   }
-  expect(round).toBeGreaterThan(3)
   expect(mixed).toEqual([])
 })
 
 describe('who is signed in', () => {
   test('the gates', async () => {
     const server = await serve()
-    const clerk = new Clerk({ ...SIGNED_OUT, isLoaded: false, isSignedIn: undefined })
+    const clerk = new Clerk(UNKNOWN)
     const gates = () => (
       <Page server={server} clerk={clerk}>
         <div data-testid="gate"><AuthLoading>loading</AuthLoading><Authenticated>in</Authenticated><Unauthenticated>out</Unauthenticated></div>
@@ -388,31 +386,19 @@ test('another address is another service', async () => {
   await until(() => expect(one.streams.size).toBe(0))
 })
 
-describe('on a server', () => {
-  test('everything is loading, nothing is asked, and the page takes over without a word', async () => {
-    const complaints = vi.spyOn(console, 'error').mockImplementation(() => undefined)
-    const server = await serve()
-    server.set(ME, { name: 'Ada' })
-    function State() {
-      return <p data-testid="state">{useConnection().state}</p>
-    }
-    const clerk = new Clerk({ ...SIGNED_OUT, isLoaded: false, isSignedIn: undefined })
-    const app = (
-      <StrictMode><Page server={server} clerk={clerk}><Me /><State /><AuthLoading><b>wait</b></AuthLoading></Page></StrictMode>
-    )
-    const html = renderToString(app)
-    expect(html).toBe('<p data-testid="me">loading</p><p data-testid="state">idle</p><b>wait</b>')
-    expect(server.asked).toEqual([])
-    const root = document.body.appendChild(document.createElement('div'))
-    root.innerHTML = html
-    clerk.auth = { ...SIGNED_OUT, isLoaded: false, isSignedIn: undefined }
-    const page = await act(async () => hydrateRoot(root, app))
-    clerk.auth = signedIn()
-    await act(async () => page.render(<StrictMode><Page server={server} clerk={clerk}><Me /><State /></Page></StrictMode>))
-    await until(() => expect([shown('me'), shown('state')]).toEqual(['{"name":"Ada"}', 'live']))
-    await act(async () => page.unmount())
-    root.remove()
-    expect(complaints.mock.calls).toEqual([])
-    vi.restoreAllMocks()
-  })
+test('a page that a server has rendered is taken over without a word', async () => {
+  const complaints = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  const server = await serve()
+  server.set(ME, { name: 'Ada' })
+  const clerk = new Clerk(UNKNOWN)
+  const root = document.body.appendChild(document.createElement('div'))
+  root.innerHTML = SERVED
+  const page = await act(async () => hydrateRoot(root, <Served server={server} clerk={clerk} />))
+  clerk.auth = signedIn()
+  await act(async () => page.render(<Served server={server} clerk={clerk} />))
+  await until(() => expect(root.innerHTML).toBe('<p>{"name":"Ada"}</p><p>live</p>'))
+  await act(async () => page.unmount())
+  root.remove()
+  expect(complaints.mock.calls).toEqual([])
+  vi.restoreAllMocks()
 })

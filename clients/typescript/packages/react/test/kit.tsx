@@ -1,9 +1,9 @@
 import { waitFor } from '@testing-library/react'
-import { Component, type ReactNode } from 'react'
+import { Component, type ReactNode, StrictMode } from 'react'
 import { afterEach } from 'vitest'
 import { FakeServer, fresh } from '../../client/test/server.js'
 import type { FaircopyError } from '../src/index.js'
-import { type Auth, FaircopyProvider, type FaircopyProviderProps } from '../src/index.js'
+import { type Auth, AuthLoading, Authenticated, FaircopyProvider, type FaircopyProviderProps, Unauthenticated, useConnection, useCurrentUser } from '../src/index.js'
 
 const servers: FakeServer[] = []
 
@@ -20,6 +20,9 @@ export async function serve(): Promise<FakeServer> {
 export const until = (holds: () => void) => waitFor(holds, { timeout: 8_000, interval: 5 })
 
 export const SIGNED_OUT: Auth = { isLoaded: true, isSignedIn: false, getToken: async () => null, userId: null, orgId: null, sessionId: null }
+
+/** Clerk is still loading. */
+export const UNKNOWN: Auth = { ...SIGNED_OUT, isLoaded: false, isSignedIn: undefined }
 
 export const signedIn = (userId = 'user_ada', orgId: string | null = 'org_a'): Auth => ({
   isLoaded: true, isSignedIn: true, userId, orgId, sessionId: `sess_${userId}`,
@@ -38,13 +41,31 @@ export class Clerk {
 
 export const LIMITS = { backoffMs: 20, backoffMaxMs: 100, lingerMs: 30 }
 
-export function Page({ server, clerk, children, ...more }: { server: FakeServer; clerk: Clerk; children?: ReactNode } & Partial<Omit<FaircopyProviderProps, 'url' | 'client'>>) {
+export function Page({ server, clerk, children, ...more }: { server: { url: string }; clerk: Clerk; children?: ReactNode } & Partial<Omit<FaircopyProviderProps, 'url' | 'client'>>) {
   return (
     <FaircopyProvider url={server.url} useAuth={clerk.useAuth} {...more} limits={{ ...LIMITS, ...more.limits }}>
       {children}
     </FaircopyProvider>
   )
 }
+
+function Everything() {
+  return (
+    <>
+      <p>{JSON.stringify(useCurrentUser()) ?? 'loading'}</p>
+      <p>{useConnection().state}</p>
+      <AuthLoading><b>wait</b></AuthLoading>
+      <Authenticated />
+      <Unauthenticated><b>out</b></Unauthenticated>
+    </>
+  )
+}
+
+/** A page that is rendered on a server first, and what that makes of it. */
+export const Served = (props: { server: { url: string }; clerk: Clerk }) => (
+  <StrictMode><Page {...props}><Everything /></Page></StrictMode>
+)
+export const SERVED = '<p>loading</p><p>idle</p><b>wait</b>'
 
 /** Shows what was thrown, and lets its children begin anew. */
 export class Boundary extends Component<{ children: ReactNode }, { error: FaircopyError | undefined }> {

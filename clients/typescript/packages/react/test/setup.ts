@@ -1,4 +1,7 @@
 import { cleanup } from '@testing-library/react'
 import { afterEach } from 'vitest'
 
-afterEach(cleanup)
+// On a server there is nothing to clean up.
+afterEach(() => {
+  if (typeof document !== 'undefined') cleanup()
+})
