@@ -2,4 +2,6 @@
 
 import { rmSync } from 'node:fs'
 
-for (const name of ['client', 'react']) rmSync(new URL(`../packages/${name}/dist`, import.meta.url), { recursive: true, force: true })
+for (const name of ['client', 'react']) {
+  for (const made of ['dist', '.tsbuildinfo']) rmSync(new URL(`../packages/${name}/${made}`, import.meta.url), { recursive: true, force: true })
+}
