@@ -79,5 +79,7 @@ export function fromProblem(body: unknown, status?: number, retryAfterMs?: numbe
   })
 }
 
-/** A record that is not there, or an organization that is not active: `null` to whoever reads, and no failure. */
-export const isAbsence = (error: FaircopyError): boolean => error.status === 404 || error.code === 'user-deleted'
+const ABSENCES: readonly string[] = ['record-not-found', 'no-active-organization', 'user-deleted']
+
+/** Nothing that is there: `null` to whoever reads, and no failure. A path that leads nowhere is one. */
+export const isAbsence = (error: FaircopyError): boolean => ABSENCES.includes(error.code)

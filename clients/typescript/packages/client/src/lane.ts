@@ -32,6 +32,9 @@ export interface Host {
 /** A stream that has lived for so long was a good one: what ends it is the first failure, not the next. */
 const STEADY_MS = 5_000
 
+/** The service stops, and another one, or the next, is there. */
+const MOVED: readonly string[] = ['stream-moved', 'shutting-down']
+
 /** One connection, from asking for its token to its end. */
 class Stream {
   readonly controller = new AbortController()
@@ -39,7 +42,7 @@ class Stream {
   paths: Set<string> | undefined
   /** Whether it was asked for more than is wanted now. */
   isExcessive = false
-  /** What had been shown when it was opened. */
+  /** The number of what was shown when it was opened. */
   readonly floors = new Map<string, number>()
   readonly isForced: boolean
   claims: Claims | undefined
@@ -306,10 +309,9 @@ export class Lane {
     if (typeof sequence !== 'number' || value === undefined) throw unreadable()
     if (entry === undefined) return
     if (entry.floor !== undefined && sequence < entry.floor) {
-      // Older than what is shown: the stream before was quicker. Older than what was shown when this stream was opened: the service
-      // has another copy (one that was restored), and its numbers count from here on.
-      const opened = stream.floors.get(query)
-      if (opened === undefined || sequence >= opened) return
+      // Older than what is shown: the stream before was quicker. Unless nothing has come since this stream was opened, which was told
+      // what is shown: then the service has another copy (one that was restored), and its numbers count from here on.
+      if (stream.floors.get(query) !== entry.floor) return
       stream.floors.delete(query)
     }
     entry.value(sequence, value)
@@ -352,7 +354,7 @@ export class Lane {
       return
     }
     if (error.status === 401 && (!stream.isForced || isSteady)) this.#open(true)
-    else if (error.code === 'stream-moved' && this.#failures === 0) {
+    else if (MOVED.includes(error.code) && this.#failures === 0) {
       this.#failures = 1
       this.#open(false)
     } else this.#wait(error)

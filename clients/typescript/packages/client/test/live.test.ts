@@ -162,6 +162,28 @@ test('a copy that was restored counts anew', async () => {
   expect(me.values()).toEqual(['before', 'restored', 'after', 'last'].map(ada))
 })
 
+test('the next stream may be behind the one before for a moment: nobody is shown that', async () => {
+  const server = await serve()
+  server.set(ME, ada('1'))
+  const client = connect(server)
+  const me = listen(client, ME)
+  await live(client)
+  // Another replica, which has not heard of the change yet, is slow to begin.
+  server.faults.push({ delayMs: 100 })
+  listen(client, MEMBERS)
+  await until(() => expect(server.asked).toHaveLength(2))
+  server.set(ME, ada('2'))
+  await until(() => expect(me.now().value).toEqual(ada('2')))
+  server.shown.set(ME, { value: ada('1') })
+  server.restore(100)
+  await until(() => expect(server.asked).toHaveLength(2))
+  await until(() => expect([...server.streams].map(({ queries }) => queries.length)).toEqual([2]))
+  server.restore(102)
+  server.set(ME, ada('3'))
+  await until(() => expect(me.now().value).toEqual(ada('3')))
+  expect(me.values()).toEqual([ada('1'), ada('2'), ada('3')])
+})
+
 test('cut in the middle of an event: it resumes without a gap or a duplicate', async () => {
   const server = await serve()
   server.set(ME, ada('1'))
@@ -330,18 +352,18 @@ test('a token that is refused again and again is not asked for in a frenzy', asy
   expect(server.asked.length).toBeLessThanOrEqual(6)
 })
 
-test('a service that stops is come back to at once, and only once at once', async () => {
+test.each(['stream-moved', 'shutting-down'])('a service that stops (%s) is come back to at once, and only once at once', async (code) => {
   const server = await serve()
   server.set(ME, ada('1'))
   const client = connect(server, { random: () => 1, limits: { backoffMs: 300, backoffMaxMs: 300 } })
   const me = listen(client, ME)
   await live(client)
   const before = performance.now()
-  server.end('stream-moved', 503)
+  server.end(code, 503)
   await until(() => expect(server.asked).toHaveLength(2))
   expect(performance.now() - before).toBeLessThan(280)
   await live(client)
-  server.end('stream-moved', 503)
+  server.end(code, 503)
   await until(() => expect(server.asked).toHaveLength(3))
   expect(performance.now() - before).toBeGreaterThan(280)
   expect(me.values()).toEqual([ada('1')])
@@ -378,6 +400,9 @@ test('a trouble of the service leaves the value, and says that it may be old', a
   await until(() => expect(me.now()).toMatchObject({ value: ada('1'), error: undefined }))
   server.deny(ME, 'not-permitted', 403)
   await until(() => expect(me.now()).toMatchObject({ value: undefined, error: { code: 'not-permitted' } }))
+  // A path that leads nowhere shows nothing, which is not the same as that there is nothing.
+  server.deny(ME, 'not-found', 404)
+  await until(() => expect(me.now()).toMatchObject({ value: undefined, error: { code: 'not-found' } }))
 })
 
 test('a user who is deleted sees nothing any more, and nobody is asked again until somebody else signs in', async () => {
