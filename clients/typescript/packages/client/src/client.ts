@@ -4,6 +4,7 @@ import { type Fetch, ask, within } from './http.js'
 import { type Beat, type Host, Lane } from './lane.js'
 import { LIMITS, type Limits, MAX_ATTEMPTS, MAX_QUERIES_PER_STREAM, MAX_STREAMS, backoff } from './limits.js'
 import type { Path, Stored, Value } from './queries.js'
+import { type TabHost, Tabs, canShare } from './tabs.js'
 import { type Claims, type GetToken, claimsOf } from './token.js'
 
 export interface ClientOptions {
@@ -19,6 +20,11 @@ export interface ClientOptions {
   readonly now?: () => number
   /** From 0 to 1; spreads those out who come again. */
   readonly random?: () => number
+  /**
+   * Whether the tabs of a browser that show the same to the same user share one connection. `true` unless set; it takes a secure page, and
+   * a {@link Session.userId}.
+   */
+  readonly isShared?: boolean
   readonly limits?: Partial<Limits>
 }
 
@@ -102,7 +108,7 @@ export const IDLE: Connection = Object.freeze({
   state: 'idle', sequence: undefined, asOf: null, basis: undefined, lag: null, heardAt: undefined, error: undefined,
 })
 
-class Client implements FaircopyClient, Host {
+class Client implements FaircopyClient, Host, TabHost {
   readonly url: string
   readonly fetch: Fetch
   readonly limits: Limits
@@ -120,6 +126,10 @@ class Client implements FaircopyClient, Host {
   #gone: FaircopyError | undefined
   #unlisten: (() => void) | undefined
   #hidden: ReturnType<typeof setTimeout> | undefined
+  readonly #isShared: boolean
+  #tabs: Tabs | undefined
+  /** Nobody has looked at the page for a while. */
+  #isAsleep = false
 
   constructor(options: ClientOptions) {
     this.url = options.url.replace(/\/+$/, '')
@@ -128,6 +138,7 @@ class Client implements FaircopyClient, Host {
     this.now = options.now ?? Date.now
     this.random = options.random ?? Math.random
     this.limits = { ...LIMITS, ...options.limits }
+    this.#isShared = options.isShared ?? true
     this.#session = options.getToken === undefined ? undefined : { key: '', getToken: options.getToken }
   }
 
@@ -219,16 +230,26 @@ class Client implements FaircopyClient, Host {
       lane.close()
       this.#lanes.splice(this.#lanes.indexOf(lane), 1)
     }
-    if (this.#lanes.length === 0) this.#detach()
+    if (this.#entries.size === 0) this.#detach()
+    this.#tabs?.ask()
     this.changed()
   }
 
-  /** Takes a query into a stream. */
+  /** Takes a query into a stream, of this tab or of the one that leads. */
   #listen(entry: Entry): void {
     if (this.#gone !== undefined) {
       entry.problem(this.#gone)
       return
     }
+    this.#attach()
+    if (!this.#isAsleep) this.#meet()
+    this.#bound(entry)
+    if (this.#tabs === undefined || this.#tabs.isLeading) this.#enlist(entry)
+    else this.#tabs.ask()
+    this.changed()
+  }
+
+  #enlist(entry: Entry): void {
     let lane = this.#lanes.find((one) => one.has(entry.path)) ?? this.#lanes.find((one) => one.size < MAX_QUERIES_PER_STREAM)
     if (lane === undefined) {
       if (this.#lanes.length === MAX_STREAMS) {
@@ -237,11 +258,9 @@ class Client implements FaircopyClient, Host {
       }
       lane = new Lane(this)
       this.#lanes.push(lane)
+      if (this.#isAsleep) lane.pause()
     }
-    this.#attach()
     lane.add(entry.path)
-    this.#bound(entry)
-    this.changed()
   }
 
   /** The first value comes within its time, or an error does. */
@@ -252,6 +271,41 @@ class Client implements FaircopyClient, Host {
       const message = `No value of ${entry.path} within ${this.limits.loadingMs / 1000} seconds.`
       entry.fail(new FaircopyError('timeout', message, { retryable: true, cause }))
     }, this.limits.loadingMs)
+  }
+
+  // --- Other tabs. ---
+
+  #meet(): void {
+    const session = this.#session
+    if (this.#tabs !== undefined || !this.#isShared || session?.userId == null || this.#gone !== undefined || !canShare()) return
+    this.#tabs = new Tabs(JSON.stringify(['faircopy', this.url, session.key, session.userId, session.organizationId ?? null]), this)
+  }
+
+  #part(): void {
+    const tabs = this.#tabs
+    this.#tabs = undefined
+    tabs?.close()
+  }
+
+  wanted(): string[] {
+    return [...this.#entries.keys()]
+  }
+
+  lead(): void {
+    for (const entry of this.#entries.values()) this.#enlist(entry)
+    this.changed()
+  }
+
+  follow(): void {
+    for (const lane of this.#lanes.splice(0)) lane.close()
+  }
+
+  adopt(path: string, snapshot: Snapshot<unknown>): void {
+    this.#entries.get(path)?.adopt(snapshot)
+  }
+
+  adoptConnection(connection: Connection): void {
+    this.#say(connection)
   }
 
   // --- Who is signed in. ---
@@ -266,15 +320,14 @@ class Client implements FaircopyClient, Host {
     if (session === before || (session != null && before != null && session.key === before.key)) return
     this.#speaker = undefined
     this.#gone = undefined
+    this.#part()
     this.#forget(session === null ? SIGNED_OUT : LOADING)
     if (session == null) {
       for (const lane of this.#lanes.splice(0)) lane.close()
       this.#detach()
     } else {
-      for (const lane of this.#lanes) lane.restart()
+      for (const lane of this.#lanes.splice(0)) lane.close()
       for (const entry of this.#entries.values()) this.#listen(entry)
-      // In the background this is for a while only, too.
-      if (this.#unlisten !== undefined && isHidden()) this.#turn(true)
     }
     this.#connection = IDLE
     this.changed()
@@ -363,17 +416,22 @@ class Client implements FaircopyClient, Host {
   changed(): void {
     const state = this.#state()
     const error = this.#gone ?? this.#lanes.find((lane) => lane.error !== undefined)?.error
+    // The tab that leads says how it stands, once it has been heard.
+    if (this.#tabs !== undefined && !this.#tabs.isLeading && state !== 'idle' && this.#connection.state !== 'idle') return
     if (state !== this.#connection.state || error !== this.#connection.error) this.#say({ ...this.#connection, state, error })
   }
 
   #state(): Connection['state'] {
-    if (this.#session == null || this.#lanes.length === 0) return 'idle'
+    if (this.#session == null || this.#entries.size === 0) return 'idle'
+    if (this.#isAsleep || this.#gone !== undefined) return 'offline'
+    if (this.#lanes.length === 0) return 'connecting'
     const states = this.#lanes.map((lane) => lane.state)
     return states.find((state) => state === 'offline') ?? states.find((state) => state === 'connecting') ?? 'live'
   }
 
   #say(connection: Connection): void {
     this.#connection = connection
+    this.#tabs?.tell()
     if (this.#isTold) return
     // What changes within one step is told once.
     this.#isTold = true
@@ -410,6 +468,8 @@ class Client implements FaircopyClient, Host {
     this.#unlisten = undefined
     clearTimeout(this.#hidden)
     this.#hidden = undefined
+    this.#isAsleep = false
+    this.#part()
   }
 
   #turn(isAway: boolean): void {
@@ -417,14 +477,29 @@ class Client implements FaircopyClient, Host {
     this.#hidden = undefined
     if (!isAway) this.#resume()
     else {
-      this.#hidden = setTimeout(() => {
-        for (const lane of this.#lanes) lane.pause()
-      }, this.limits.hiddenMs)
+      this.#hidden = setTimeout(() => this.#sleep(), this.limits.hiddenMs)
     }
   }
 
+  /** Another tab may need the lead. */
+  #sleep(): void {
+    this.#isAsleep = true
+    this.#part()
+    for (const lane of this.#lanes) lane.pause()
+    this.changed()
+  }
+
   #resume(): void {
-    if (this.#gone === undefined) for (const lane of this.#lanes) lane.resume()
+    if (this.#gone !== undefined) return
+    const hasSlept = this.#isAsleep
+    this.#isAsleep = false
+    this.#meet()
+    if (this.#tabs !== undefined && !this.#tabs.isLeading) {
+      if (hasSlept) this.follow()
+      this.#tabs.ask()
+    }
+    for (const lane of this.#lanes) lane.resume()
+    this.changed()
   }
 }
 

@@ -66,6 +66,17 @@ export class Entry {
     }
   }
 
+  /** Shows what another tab shows. */
+  adopt(snapshot: Snapshot<unknown>): void {
+    const known = this.snapshot
+    this.floor = snapshot.sequence
+    this.since = snapshot.sequence
+    const value = share(known.value, snapshot.value)
+    const isSame = value === known.value && snapshot.absence === known.absence && snapshot.error?.code === known.error?.code && snapshot.isLoading === known.isLoading
+    if (isSame) this.snapshot = known.sequence === snapshot.sequence ? known : { ...known, sequence: snapshot.sequence }
+    else this.#show({ ...snapshot, value })
+  }
+
   /** Nothing could be known in time, or at all. What is known stays. */
   fail(error: FaircopyError): void {
     if (this.snapshot.value === undefined) this.#show({ ...NOTHING, error })

@@ -14,6 +14,8 @@ export interface Limits {
   readonly lingerMs: number
   /** A page in the background keeps its stream for so long. */
   readonly hiddenMs: number
+  /** For the tab that listens for all tabs to say a word to another: from here to twice as long. */
+  readonly answerMs: number
   /** The next stream is opened so long before the token of the one before ends. */
   readonly renewMs: number
   /** The first wait after a failure is at most so long, each further one at most twice as long, … */
@@ -32,6 +34,7 @@ export const LIMITS: Limits = {
   loadingMs: 15_000,
   lingerMs: 2_000,
   hiddenMs: 60_000,
+  answerMs: 1_000,
   renewMs: 15_000,
   backoffMs: 500,
   backoffMaxMs: 30_000,
