@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { Local } from '../../../examples/workspaces/local.mjs'
 import { axe, closeBrowser, open, page, picture, until } from './kit.mjs'
-import { site } from './site.mjs'
+import { build, site } from './site.mjs'
 
 /** What is changed is on the page within this, from the change's own answer on. */
 const SOON_MS = 1_000
@@ -14,6 +14,7 @@ let served
 let companies
 
 before(async () => {
+  await build()
   local = await Local.start({ users: 16, organizations: 2, members: 4, settings: { FAIRCOPY_LOG: 'warn' } })
   served = await site(local)
   const { data } = await local.clerk('GET', '/v1/organizations?limit=10')
@@ -186,15 +187,15 @@ test('eight tabs of one browser are all live, and take one connection', async ()
   const tabs = []
   for (let count = 0; count < 8; count += 1) tabs.push(await signedIn(await page(context), admin.id, id))
   await shows('a name in eight tabs', () => rename(other.id, 'Eight', 'Tabs'), () => Promise.all(tabs.map((opened) => row(opened, other.id).getByText('Eight Tabs').waitFor())))
-  const open_ = () => tabs.flatMap(({ streams }) => streams).filter(({ request }) => request.failure() === null)
-  await until('one stream is open', () => open_().length === 1)
+  const standing = () => tabs.flatMap(({ streams }) => streams).filter(({ request }) => request.failure() === null)
+  await until('one stream is open', () => standing().length === 1)
   // The tab that listens for all of them is closed.
   const leader = tabs.findIndex(({ streams }) => streams.some(({ request }) => request.failure() === null))
   const [closed] = tabs.splice(leader, 1)
   await closed.close()
   await rename(other.id, 'Seven', 'Tabs')
   await Promise.all(tabs.map((opened) => row(opened, other.id).getByText('Seven Tabs').waitFor()))
-  await until('one stream is open', () => open_().length === 1)
+  await until('one stream is open', () => standing().length === 1)
   assert.deepEqual(tabs.flatMap(({ complaints }) => complaints), [])
   await context.close()
 })
