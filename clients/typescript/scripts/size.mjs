@@ -6,7 +6,7 @@ import { build } from 'esbuild'
 
 // The limits are what was needed when they were set and a twentieth: whoever raises one says why.
 const LIMITS = {
-  '@faircopy/client': { entry: '../packages/client/dist/index.js', external: [], bytes: 7_000 },
+  '@faircopy/client': { entry: '../packages/client/dist/index.js', external: [], bytes: 8_200 },
   '@faircopy/react': { entry: '../packages/react/dist/index.js', external: ['@faircopy/client'], bytes: 1_750 },
 }
 
