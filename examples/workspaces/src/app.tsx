@@ -131,12 +131,11 @@ function Members({ actions }: { actions?: MemberActions }) {
       {trouble && <p role="alert" className="notice">{trouble}</p>}
       <div className="scroll" tabIndex={0} role="group" aria-labelledby="members-title">
         <table>
-          <thead><tr><th scope="col">Name</th><th scope="col">E-mail</th><th scope="col">Role</th>{actions && <th scope="col">In Clerk</th>}</tr></thead>
+          <thead><tr><th scope="col">Name</th><th scope="col">Role</th>{actions && <th scope="col">In Clerk</th>}</tr></thead>
           <tbody>
             {members.data.map((member) => (
               <tr key={member.clerk_user_id} data-user={member.clerk_user_id}>
-                <th scope="row">{member.name ?? member.clerk_user_id}</th>
-                <td>{member.email}</td>
+                <th scope="row"><span className="name">{member.name ?? member.clerk_user_id}</span> <span className="email">{member.email}</span></th>
                 <td className="role">{roleName(member.role)}</td>
                 {actions && <td><Actions member={member} actions={actions} act={act} /></td>}
               </tr>
