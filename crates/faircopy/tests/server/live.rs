@@ -321,6 +321,16 @@ async fn replicas_hear_of_each_other() {
     }
 }
 
+/// A workspace says what its reader is in it: that is nobody else's.
+#[tokio::test]
+async fn a_workspace_says_what_its_own_reader_is() {
+    let app = company(Engine::Sqlite).await;
+    for (user, role) in [("user_a", "owner"), ("user_b", "member")] {
+        let mut stream = listen(&app, &token(&app, user), "/v1/workspace", None).await;
+        assert_eq!(stream.told("").await.data["role"], role, "{user}");
+    }
+}
+
 /// What the application writes has no number in the feed: it is looked for.
 #[tokio::test]
 async fn a_workspace_shows_what_the_application_writes() {

@@ -22,6 +22,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/live": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Several live queries in one stream. `Last-Event-ID` stands for every `since` that is left out. */
+        post: operations["subscribe"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/me": {
         parameters: {
             query?: never;
@@ -179,6 +196,24 @@ export interface components {
             role: string | null;
             session_id: string | null;
             slug: string | null;
+        };
+        /** @description What is to be told in one stream. */
+        LiveQueries: {
+            /** @description At most 32, each path once. */
+            queries: components["schemas"]["LiveQuery"][];
+        };
+        /** @description A query, and what its reader has of it. */
+        LiveQuery: {
+            /**
+             * @description The path of the `GET`, with its parameters.
+             * @example /v1/organization/members?limit=50
+             */
+            path: string;
+            /**
+             * Format: int64
+             * @description The change number of the value that the reader has: it is sent again only if it may have changed since.
+             */
+            since?: number | null;
         };
         /**
          * Organization
@@ -549,6 +584,44 @@ export interface operations {
                         /** @enum {unknown} */
                         code?: "jwk-remote-failed-to-load" | "sessions-not-configured";
                     };
+                };
+            };
+        };
+    };
+    subscribe: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description How many seconds ago `Faircopy-As-Of` may be: else 503 `copy-stale`.
+                 * @example 3600
+                 */
+                "Faircopy-Max-Staleness"?: components["parameters"]["Faircopy-Max-Staleness"];
+                /**
+                 * @description The number of a change that the answer must hold: waits for it up to 2 seconds, else 503 `copy-behind`.
+                 * @example 0
+                 */
+                "Faircopy-Min-Sequence"?: components["parameters"]["Faircopy-Min-Sequence"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LiveQueries"];
+            };
+        };
+        responses: {
+            /** @description Server-sent events `value`, `problem`, `beat` and `end`, without an end. */
+            200: {
+                headers: {
+                    "Faircopy-As-Of": components["headers"]["Faircopy-As-Of"];
+                    "Faircopy-As-Of-Basis": components["headers"]["Faircopy-As-Of-Basis"];
+                    "Faircopy-Sequence": components["headers"]["Faircopy-Sequence"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
                 };
             };
         };

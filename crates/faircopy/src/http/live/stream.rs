@@ -140,7 +140,12 @@ impl Stream {
             }
             let has_it = since.is_some_and(|since| !behind.may_have_changed(&stream.queries[at].query, &value, since));
             let event = stream.event(at, &value, place);
-            first.extend(event.filter(|_| !has_it));
+            if has_it {
+                // This may be newer than what the reader has, and it will be touched then.
+                stream.queries[at].last = None;
+            } else {
+                first.extend(event);
+            }
         }
         Ok(Opened { stream, first, place })
     }

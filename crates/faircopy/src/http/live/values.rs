@@ -28,7 +28,7 @@ pub(super) enum Subject {
     User,
     /// The active organization: the same for each of its members.
     Organization,
-    /// Its workspace, with channels and rooms that the application writes and the feed does not number.
+    /// Its workspace, with the caller's role, and with channels and rooms that the application writes and the feed does not number.
     Workspace,
 }
 
@@ -154,8 +154,9 @@ impl Values {
             "/v1/workspace" => Subject::Workspace,
             _ => Subject::User,
         };
-        // What a member sees of their organization, every member sees; that the caller is one is known before.
-        let is_shared = matches!(subject, Subject::Organization | Subject::Workspace) && caller.member.is_some();
+        // What a member sees of their organization, every member sees; that the caller is one is known before. A workspace says
+        // what its reader is in it.
+        let is_shared = subject == Subject::Organization && caller.member.is_some();
         let whose = if is_shared { organization } else { format!("{}/{organization}", caller.user()) };
         let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get((path.clone(), whose));
         Query { path, subject, slot }
