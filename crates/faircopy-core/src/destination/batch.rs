@@ -88,9 +88,10 @@ pub fn compose(piece: Vec<Change>, waiting: &BTreeSet<Subject>, due: Vec<Waiting
     batch
 }
 
-/// The later one of two changes of a subject. A feed that is read again may bring back what is older.
+/// The later one of two changes of a subject. A feed that is read again may bring back what is older; and the same number, without saying
+/// that it is part of sending everything again, would be left out there after the sweep.
 fn newer(known: &Change, read: Change) -> Change {
-    if read.sequence >= known.sequence { read } else { known.clone() }
+    if read.sequence > known.sequence { read } else { known.clone() }
 }
 
 /// What is to be written down after a batch, in one transaction.
@@ -104,7 +105,7 @@ pub struct Settled {
     pub waiting: Vec<Waiting>,
     /// Subjects that waited and need not any more.
     pub cleared: Vec<Subject>,
-    /// Later changes of subjects that wait: theirs are these now.
+    /// Later changes of subjects that wait: theirs are these now, where their numbers are higher.
     pub held: Vec<Change>,
     /// Messages that were taken.
     pub taken: usize,

@@ -312,7 +312,7 @@ impl World {
         }
         for change in &settled.held {
             let waiting = self.kept.waiting.get_mut(&change.subject).unwrap();
-            if change.sequence >= waiting.change.sequence {
+            if change.sequence > waiting.change.sequence {
                 waiting.change = change.clone();
             }
         }
