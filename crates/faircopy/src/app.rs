@@ -28,6 +28,7 @@ use crate::worker::activity::Activity;
 use crate::worker::alerts::Alerts;
 use crate::worker::cascade::{Caller, Cascader, Outside};
 use crate::worker::confirm::Confirm;
+use crate::worker::destinations::Destinations;
 use crate::worker::intake::{self, Intake};
 use crate::worker::janitor::Janitor;
 use crate::worker::probe::Probe;
@@ -207,6 +208,7 @@ pub struct Workers {
     wall: tokio::task::JoinHandle<()>,
     names: tokio::task::JoinHandle<()>,
     cascade: [tokio::task::JoinHandle<()>; 2],
+    destinations: tokio::task::JoinHandle<()>,
     watch: Option<[tokio::task::JoinHandle<()>; 2]>,
 }
 
@@ -254,6 +256,14 @@ impl App {
         });
         let cascades = Arc::new(Notify::new());
         let (cascader, caller) = cascade(&config, &store, clerk.as_ref(), &clock, &metrics, &cascades);
+        let destinations = Destinations::new(
+            store.clone(),
+            &config.destinations,
+            clock.clone(),
+            metrics.clone(),
+            holder().into(),
+            Arc::new(any_number),
+        );
         let traffic = Arc::new(Traffic::default());
         let alert_targets = AlertTarget::all(&config.alerts, &metrics);
         let watch = config.watch.then(|| {
@@ -285,6 +295,7 @@ impl App {
             wall: tokio::spawn(look_for_second_wall(store.clone())),
             names: tokio::spawn(names.clone().run()),
             cascade: [tokio::spawn(cascader.run()), tokio::spawn(caller.run())],
+            destinations: tokio::spawn(destinations.run()),
             watch,
         };
         let (verified, lines) = (Verified::default(), Lines::new(config.log_requests));
@@ -396,6 +407,7 @@ impl Workers {
         self.activity.abort();
         self.wall.abort();
         self.names.abort();
+        self.destinations.abort();
         self.cascade.iter().chain(self.watch.iter().flatten()).for_each(tokio::task::JoinHandle::abort);
         match tokio::time::timeout(FINISH_DEADLINE, &mut self.intake).await {
             Ok(Ok(())) => {}

@@ -160,7 +160,23 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     resend: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    row: Option<&'a Map<String, Value>>,
+    row: Option<Columns<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Columns<'a> {
+    Object(&'a Map<String, Value>),
+    Text(String),
+}
+
+/// How a row stands in a message's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowForm {
+    /// As an object.
+    Object,
+    /// As a text that holds the object: for who refuses some names of fields, which metadata may have.
+    Text,
 }
 
 impl Message {
@@ -217,9 +233,13 @@ impl Message {
 
     /// Its text.
     #[must_use]
-    pub fn body(&self) -> String {
+    pub fn body(&self, form: RowForm) -> String {
+        let columns = |row| match form {
+            RowForm::Object => Columns::Object(row),
+            RowForm::Text => Columns::Text(serde_json::to_string(row).unwrap_or_default()),
+        };
         let body = match self {
-            Self::Put(change, row) => Body { row: Some(row), ..self.head(change) },
+            Self::Put(change, row) => Body { row: Some(columns(row)), ..self.head(change) },
             Self::Remove(change) => self.head(change),
             Self::Sweep { sequence, changed_at } => Body {
                 sequence: *sequence,
@@ -272,19 +292,21 @@ mod tests {
     #[test]
     fn a_message_names_its_row_by_its_columns() {
         let put = Message::of(change("member/org_1/user_1", Operation::Put, true), columns()).unwrap();
-        let body: Value = serde_json::from_str(&put.body()).unwrap();
+        let body: Value = serde_json::from_str(&put.body(RowForm::Object)).unwrap();
         let expected = serde_json::json!({
             "sequence": 1042, "entity": "member", "id": "org_1/user_1", "operation": "put", "resend": true,
             "changed_at": "2025-10-09T08:53:20.123Z",
             "row": { "clerk_org_id": "org_1", "clerk_user_id": "user_1", "role": "org:admin" },
         });
         assert_eq!(body, expected);
+        let body: Value = serde_json::from_str(&put.body(RowForm::Text)).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(body["row"].as_str().unwrap()).unwrap(), expected["row"]);
         let remove = Message::of(change("user/user_1", Operation::Remove, false), columns()).unwrap();
         let expected = r#"{"sequence":1042,"entity":"user","id":"user_1","operation":"remove","changed_at":"2025-10-09T08:53:20.123Z"}"#;
-        assert_eq!(remove.body(), expected);
+        assert_eq!(remove.body(RowForm::Object), expected);
         let sweep = Message::Sweep { sequence: 7, changed_at: Millis(0) };
         assert_eq!(
-            sweep.body(),
+            sweep.body(RowForm::Object),
             r#"{"sequence":7,"entity":"","id":"","operation":"sweep","changed_at":"1970-01-01T00:00:00.000Z"}"#
         );
         let gone = Message::of(change("user/user_1", Operation::Put, false), None::<Vec<(String, Value)>>);

@@ -4,6 +4,7 @@ pub mod activity;
 pub mod alerts;
 pub mod cascade;
 pub mod confirm;
+pub mod destinations;
 pub mod intake;
 pub mod janitor;
 pub mod probe;
