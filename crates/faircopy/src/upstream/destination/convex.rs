@@ -262,7 +262,7 @@ mod tests {
         let half = MAX_BATCH_BYTES / 2;
         assert_eq!(cut(&[parcel(half), parcel(half), parcel(1)]), [0..2, 2..3]);
         assert_eq!(cut(&[parcel(2 * MAX_BATCH_BYTES), parcel(1)]), [0..1, 1..2], "one that is too large goes alone");
-        assert_eq!(cut(&[]), []);
+        assert!(cut(&[]).is_empty());
         assert_eq!(halves(&(3..6)), Some([3..4, 4..6]));
         assert_eq!(halves(&(3..4)), None);
     }
