@@ -25,10 +25,10 @@ use svix::webhooks::Webhook;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::support::{History, Load, PATIENCE, POLL, Place, admin, check, sender};
+use crate::support::{History, Load, Output, PATIENCE, POLL, Place, admin, check, faircopy, sender};
 
 /// Deliveries of one history.
-const EVENTS: usize = 500;
+const EVENTS: usize = 1_200;
 /// Faults while they are sent.
 const FAULTS: usize = 10;
 /// The tables, as messages name what is in them.
@@ -89,10 +89,13 @@ async fn rows(place: &Place) -> Held {
 struct Reader {
     known: BTreeMap<String, (i64, Option<Map<String, Value>>)>,
     floor: i64,
+    /// Messages that it was told, those that it left out too.
+    applied: usize,
 }
 
 impl Reader {
     fn apply(&mut self, change: &Value) {
+        self.applied += 1;
         let number = change["sequence"].as_i64().expect("a number");
         if change["operation"] == "sweep" {
             for (known, row) in self.known.values_mut().filter(|(known, _)| *known < number) {
@@ -264,6 +267,9 @@ async fn receive(
     faults: Arc<Mutex<(u32, StdRng)>>,
 ) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let (head, body) = request.into_parts();
+    if head.method != http::Method::POST {
+        return Ok(Response::new(Full::default()));
+    }
     let Ok(body) = body.collect().await else { return Err(std::io::Error::other("the sender has died")) };
     let body = body.to_bytes();
     let fault = {
@@ -435,13 +441,8 @@ async fn convex_parks_the_one_that_its_function_refuses() {
     front
         .faults(&json!([{ "kind": "error", "id": "user_poison", "message": "Uncaught TypeError: ada@example.com" }]))
         .await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let settings = folder.path().join("faircopy.toml");
-    std::fs::write(&settings, front.settings()).expect("write the settings");
-    let options = place.options().env("FAIRCOPY_CONFIG", settings.to_str().expect("a readable path"));
-    let server = Server::start(options).await;
-    let now = crate::support::now_ms() - 1_000;
-    let sender = sender(&server);
+    let served = Served::start(&place, &front.settings()).await;
+    let (now, sender) = (crate::support::now_ms() - 1_000, sender(&served.server));
     for id in (0..30).map(|number| format!("user_{number}")).chain(["user_poison".to_owned()]) {
         let body = json!({
             "object": "event", "type": "user.created", "timestamp": now,
@@ -449,26 +450,167 @@ async fn convex_parks_the_one_that_its_function_refuses() {
         });
         assert_eq!(sender.send(&format!("msg_{id}"), &body.to_string()).await.status, 200);
     }
-    let started = Instant::now();
-    let shown = loop {
-        let shown = admin(&server, "GET", "destinations/there").await;
-        if shown["parked"] == 1 && shown["behind"] == 0 {
-            break shown;
-        }
-        assert!(started.elapsed() < PATIENCE, "{shown}");
-        tokio::time::sleep(POLL).await;
-    };
+    let shown = served.until("the poison", |shown| shown["parked"] == 1 && shown["behind"] == 0).await;
     assert_eq!(shown["subjects"][0]["subject"], "user/user_poison");
     assert_eq!(shown["subjects"][0]["error"], "`faircopy:apply` refuses it (TypeError)");
     let users = front.rows("users").await;
     assert_eq!(users.len(), 30);
     assert!(users.iter().all(|user| user["publicMetadata"] == r#"{"$odd":{"_ä":1}}"#), "{users:?}");
     front.restart().await;
-    admin(&server, "POST", "destinations/there/resume").await;
-    while front.rows("users").await.len() < 31 {
-        assert!(started.elapsed() < PATIENCE, "it is not told");
-        tokio::time::sleep(POLL).await;
+    admin(&served.server, "POST", "destinations/there/resume").await;
+    served.until("that nobody waits", |shown| shown["parked"] == 0 && shown["waiting"] == 0).await;
+    assert_eq!(front.rows("users").await.len(), 31);
+}
+
+/// A function that fails whatever it is given is at fault itself: nothing is parked, and what it lacks follows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn convex_whose_function_is_broken_parks_nothing() {
+    let (place, front) = (Place::sqlite(), Front::start(DEPLOY_KEY).await);
+    front.faults(&json!([{ "kind": "error" }])).await;
+    let served = Served::start(&place, &front.settings()).await;
+    served.has_users(40).await;
+    let broken = served.until("the trouble", |shown| shown["state"] == "failing").await;
+    assert_eq!((&broken["parked"], &broken["waiting"]), (&json!(0), &json!(0)));
+    assert_eq!(broken["last_error"], "`faircopy:apply` fails whatever it is given (an error)");
+    front.faults(&json!([])).await;
+    served.until("what it lacks", |shown| shown["behind"] == 0 && shown["resending_since"].is_null()).await;
+    assert_eq!(front.rows("users").await.len(), 40);
+}
+
+// --- What an operator sees ------------------------------------------------------------------------------------------
+
+/// A service with these settings, and its folder.
+struct Served {
+    server: Server,
+    folder: tempfile::TempDir,
+    url: String,
+}
+
+impl Served {
+    async fn start(place: &Place, settings: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("faircopy.toml");
+        std::fs::write(&file, settings).expect("write the settings");
+        let options = place.options().env("FAIRCOPY_CONFIG", file.to_str().expect("a readable path"));
+        Self { server: Server::start(options).await, folder, url: place.url().to_owned() }
     }
+
+    async fn has_users(&self, number: usize) {
+        let (now, sender) = (crate::support::now_ms() - 1_000, sender(&self.server));
+        for id in (0..number).map(|number| format!("user_{number}")) {
+            let body = json!({
+                "object": "event", "type": "user.created", "timestamp": now,
+                "data": { "object": "user", "id": id, "created_at": now, "updated_at": now },
+            });
+            assert_eq!(sender.send(&format!("msg_{id}"), &body.to_string()).await.status, 200);
+        }
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let started = Instant::now();
+        loop {
+            let shown = admin(&self.server, "GET", "destinations/there").await;
+            if holds(&shown) {
+                return shown;
+            }
+            assert!(started.elapsed() < PATIENCE, "{what}: {shown}");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn command(&self, arguments: &[&str]) -> Output {
+        faircopy(self.folder.path(), &[("DATABASE_URL", &self.url)], arguments).await
+    }
+
+    /// How the doctor finds the destination: its status and code, and what was seen.
+    async fn examined(&self) -> (String, Value, String) {
+        let report = self.command(&["doctor", "--only", "destinations", "--json"]).await.json();
+        let check = &report["checks"][0];
+        let text = |name: &str| check[name].as_str().unwrap_or_default().to_owned();
+        (text("status"), check["code"].clone(), text("evidence"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_say_where_a_destination_stands_and_move_it() {
+    let (place, application) = (Place::sqlite(), Application::start(1).await);
+    application.faults.lock().expect("the faults").0 = 0;
+    let served = Served::start(&place, &application.settings()).await;
+    served.has_users(3).await;
+    served.until("everything", |shown| shown["place"] == 3).await;
+    let listed = served.command(&["destinations", "list"]).await;
+    assert!(
+        listed.stdout.contains("there") && listed.stdout.contains("webhook") && listed.stdout.contains("running"),
+        "{listed:?}"
+    );
+    let shown = served.command(&["destinations", "show", "there", "--json"]).await.json();
+    assert_eq!((&shown["place"], &shown["url"]), (&json!(3), &json!("127.0.0.1/…")));
+    let nobody = served.command(&["destinations", "show", "nobody"]).await;
+    assert_eq!((nobody.code, nobody.stderr.contains("no destination has this name")), (Some(1), true), "{nobody:?}");
+    let paused = served.command(&["destinations", "pause", "there", "--json"]).await.json();
+    assert_eq!(paused["state"], "paused");
+    let resumed = served.command(&["destinations", "resume", "there"]).await;
+    assert!(resumed.code == Some(0) && resumed.stderr.contains("there: running"), "{resumed:?}");
+
+    // Nothing is sent once more without a word.
+    let before = application.reader.lock().expect("the reader").applied;
+    for arguments in [["destinations", "resend", "there"].as_slice(), &["destinations", "rewind", "there", "--to", "1"]]
+    {
+        let asked = served.command(arguments).await;
+        assert_eq!((asked.code, asked.stderr.contains("say --yes")), (Some(2), true), "{asked:?}");
+        let tried = served.command(&[arguments, &["--dry-run"]].concat()).await;
+        assert_eq!(tried.code, Some(0), "{tried:?}");
+    }
+    assert_eq!(served.command(&["destinations", "show", "there", "--json"]).await.json()["place"], 3);
+    let further = served.command(&["destinations", "rewind", "there", "--to", "9", "--yes"]).await;
+    assert_eq!((further.code, further.stderr.contains("its place is 3")), (Some(1), true), "{further:?}");
+    assert_eq!(application.reader.lock().expect("the reader").applied, before);
+    let rewound = served.command(&["destinations", "rewind", "there", "--to", "1", "--yes"]).await;
+    assert!(rewound.code == Some(0) && rewound.stderr.contains("2 changes again"), "{rewound:?}");
+    let started = Instant::now();
+    for (arguments, more) in [(None, 2), (Some(["destinations", "resend", "there", "--yes"]), 2 + 3 + 1)] {
+        if let Some(arguments) = arguments {
+            let resent = served.command(&arguments).await;
+            assert!(resent.code == Some(0) && resent.stderr.contains("3 users"), "{resent:?}");
+        }
+        while application.reader.lock().expect("the reader").applied < before + more {
+            assert!(started.elapsed() < PATIENCE, "it is not told");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_says_what_a_destination_lacks() {
+    let check = async |settings: String, expected: (&str, Option<&str>, &str)| {
+        let place = Place::sqlite();
+        let (status, code, evidence) = Served::start(&place, &settings).await.examined().await;
+        assert_eq!((status.as_str(), code.as_str()), (expected.0, expected.1), "{evidence}");
+        assert!(evidence.contains(expected.2), "{evidence}");
+        for canary in [&SECRET[6..], DEPLOY_KEY, TOKEN] {
+            assert!(!evidence.contains(canary), "{evidence}");
+        }
+    };
+    check(String::new(), ("skipped", None, "no `[[destination]]`")).await;
+    let mut application = Application::start(1).await;
+    application.faults.lock().expect("the faults").0 = 0;
+    check(application.settings(), ("ok", None, "to HEAD")).await;
+    application.kill().await;
+    check(application.settings(), ("failed", Some("destination-unreachable"), "no connection")).await;
+
+    let front = Front::start(DEPLOY_KEY).await;
+    check(front.settings(), ("ok", None, "`faircopy:apply` answers")).await;
+    let wrong = front.settings().replace(DEPLOY_KEY, "prod:other|key");
+    check(wrong, ("failed", Some("destination-key-refused"), "the key was refused")).await;
+    front.faults(&json!([{ "kind": "error" }])).await;
+    check(front.settings(), ("failed", Some("destination-incomplete"), "`faircopy:apply` fails or is not there")).await;
+
+    let stream = Stream::start().await;
+    check(stream.settings(), ("ok", None, "stream `COPY`")).await;
+    let wrong = stream.settings().replace(TOKEN, "another-token");
+    check(wrong, ("failed", Some("destination-key-refused"), "the key was refused")).await;
+    let elsewhere = stream.settings().replace("stream = 'COPY'", "").replace("clerk.copy", "nowhere");
+    check(elsewhere, ("failed", Some("destination-incomplete"), "no stream takes `nowhere.>`")).await;
 }
 
 // --- NATS -----------------------------------------------------------------------------------------------------------
