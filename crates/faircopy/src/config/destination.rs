@@ -209,6 +209,9 @@ impl DestinationFile {
             }
             _ => {
                 let token = secret("TOKEN", &self.token, &self.token_file)?;
+                if let Some(path) = &self.credentials_file {
+                    read_secret("destination.credentials_file", path)?;
+                }
                 let prefix = self.subject_prefix.clone().unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
                 if !is_prefix(&prefix) {
                     let fault = "is not the beginning of a subject; expected words of letters, digits, `_` and `-` with `.` between";
@@ -434,6 +437,7 @@ mod tests {
         let nats = "name = 'a'\nkind = 'nats'\nurl = 'tls://nats.example.com'\n";
         check(&format!("{nats}subject_prefix = 'a..canary'"), "destination.subject_prefix");
         check(&format!("{nats}stream = 'a.canary'"), "destination.stream");
+        check(&format!("{nats}credentials_file = '/nonexistent/nats.creds'"), "destination.credentials_file");
         let twice = format!("{}[[destination]]\n{}", whole(""), whole(""));
         check(&twice, "twice");
         let many: String = (0..9)

@@ -147,7 +147,13 @@ impl Destinations {
                 _ = tick.tick() => {}
             }
             match self.look(&mut under_way).await {
-                Ok(true) if self.lanes.is_empty() => return,
+                Ok(true) if self.lanes.is_empty() => {
+                    // Somebody else may have destinations.
+                    if let Some((fence, _)) = &self.held {
+                        drop(self.writer.give_up_lease(fence).await);
+                    }
+                    return;
+                }
                 Ok(_) => {}
                 Err(Error::LeaseLost(_)) => self.held = None,
                 Err(error) => tracing::debug!(%error, "destinations could not be looked at"),

@@ -471,7 +471,7 @@ async fn convex_whose_function_is_broken_parks_nothing() {
     served.has_users(40).await;
     let broken = served.until("the trouble", |shown| shown["state"] == "failing").await;
     assert_eq!((&broken["parked"], &broken["waiting"]), (&json!(0), &json!(0)));
-    assert_eq!(broken["last_error"], "`faircopy:apply` fails whatever it is given (an error)");
+    assert_eq!(broken["last_error"], "`faircopy:apply` fails whatever it is given (Error)");
     front.faults(&json!([])).await;
     served.until("what it lacks", |shown| shown["behind"] == 0 && shown["resending_since"].is_null()).await;
     assert_eq!(front.rows("users").await.len(), 40);

@@ -154,7 +154,7 @@ impl Nats {
             options = options.token(token.expose_secret().to_owned());
         }
         if let Some(file) = credentials_file {
-            options = options.credentials_file(file).await.map_err(|_| Fault::Refused(0))?;
+            options = options.credentials_file(file).await.map_err(|_| Fault::Unnameable)?;
         }
         let client = options.connect(url.as_str()).await.map_err(|error| match error.kind() {
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => Fault::Refused(401),
