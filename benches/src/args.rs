@@ -103,6 +103,18 @@ pub(crate) struct Args {
     #[arg(long, requires = "cascade")]
     pub(crate) bad_day: bool,
 
+    /// Mode: readers of live queries, their memory, and how long a change takes to reach them
+    #[arg(long, group = "mode")]
+    pub(crate) live: bool,
+
+    /// With --live: how many read; each is an open file of this process and of the service
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub(crate) subscribers: usize,
+
+    /// With --live: changes in a second, where each reaches an organization of twenty
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub(crate) changes: u64,
+
     /// Mode: instructions of the core's steps, beside what is committed; fails when a step became dearer; needs valgrind
     #[arg(long, group = "mode")]
     pub(crate) instructions: bool,

@@ -16,6 +16,7 @@
 //! | [`upstream`], [`counter`], [`sweep`] | for `--backfill`: the local Clerk, the pages that are asked of it, a sweep watched from outside |
 //! | [`rooms`], [`deletion`] | for `--cascade`: the local Liveblocks, a deletion watched from outside |
 //! | [`sandbox`], [`mod@line`] | the process that stands in for both, and a plain connection to ask it |
+//! | [`listeners`] | for `--live`: readers that stay, and note when a change arrives |
 //! | [`fill`] | the SQL that fills tables before `--growth` and `--cascade` |
 //! | [`summary`], [`report`] | medians, ratios, Markdown |
 //!
@@ -35,6 +36,7 @@ mod deletion;
 mod fill;
 mod http;
 mod line;
+mod listeners;
 mod load;
 mod machine;
 mod mode;

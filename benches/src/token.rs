@@ -33,10 +33,15 @@ impl Instance {
     /// A token of the `number`-th user, with an active organization, issued at this second and good for so many.
     #[must_use]
     pub fn token(&self, number: usize, now: i64, lifetime: i64) -> String {
-        let (user, organization) = (format!("user_2{number:026}"), format!("org_2{:026}", number / MEMBERS));
-        let slug = format!("company-{}", number / MEMBERS);
+        self.token_in(number, number / MEMBERS, now, lifetime)
+    }
+
+    /// The same with this organization.
+    #[must_use]
+    pub fn token_in(&self, number: usize, company: usize, now: i64, lifetime: i64) -> String {
+        let (user, organization) = (format!("user_2{number:026}"), format!("org_2{company:026}"));
         let draft = Draft::new(&self.0, KID, ISSUER, &user, now).claim("exp", now + lifetime);
-        draft.organization(&organization, "member", &slug).sign()
+        draft.organization(&organization, "member", &format!("company-{company}")).sign()
     }
 }
 

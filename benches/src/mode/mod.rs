@@ -7,6 +7,7 @@ mod growth;
 mod half;
 mod idle;
 mod instructions;
+mod live;
 mod replicas;
 mod sessions;
 mod slow_fsync;
@@ -50,6 +51,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         backfill::run(args)?;
     } else if args.cascade {
         cascade::run(args)?;
+    } else if args.live {
+        live::run(args)?;
     } else if args.sessions {
         sessions::run(args)?;
     } else if let Some(processes) = args.replicas {

@@ -254,16 +254,28 @@ pub struct Waiting {
     pub oldest: Millis,
 }
 
-/// `jobs-stuck`: deletions that nobody takes up, and what is to be done outside for too long.
+/// `jobs-stuck`: deletions and erasures that nobody takes up, and what is to be done outside for too long.
 #[must_use]
-pub fn jobs(cascades: Option<Waiting>, steps: Option<Waiting>, now: Millis) -> Option<Found> {
+pub fn jobs(
+    cascades: Option<Waiting>,
+    steps: Option<Waiting>,
+    erasures: Option<Waiting>,
+    now: Millis,
+) -> Option<Found> {
     let late = |of: Option<Waiting>, bound: i64| of.filter(|of| of.jobs > 0 && now.0 - of.oldest.0 >= bound);
     let minutes = |of: Waiting| (now.0 - of.oldest.0) / MINUTE_MS;
     let cascades = late(cascades, OVERDUE_MS)
         .map(|of| (of.oldest, format!("{} deletions are due, the oldest for {} minutes", of.jobs, minutes(of))));
     let steps = late(steps, STEP_OVERDUE_MS)
         .map(|of| (of.oldest, format!("{} steps outside wait, the oldest for {} minutes", of.jobs, minutes(of))));
-    let all: Vec<(Millis, String)> = cascades.into_iter().chain(steps).collect();
+    let erasures = late(erasures, OVERDUE_MS).map(|of| {
+        let waited = minutes(of);
+        (
+            of.oldest,
+            format!("{} deleted users are not erased from the deliveries, the oldest for {waited} minutes", of.jobs),
+        )
+    });
+    let all: Vec<(Millis, String)> = cascades.into_iter().chain(steps).chain(erasures).collect();
     let since = all.iter().map(|(since, _)| *since).min()?;
     let detail = all.into_iter().map(|(_, detail)| detail).collect::<Vec<_>>().join("; ");
     Some(Found { severity: Severity::Warning, since, detail })
@@ -389,11 +401,15 @@ mod tests {
     #[test]
     fn work_that_nobody_does_is_told() {
         let waiting = |minutes: i64| Some(Waiting { jobs: 3, oldest: NOW.plus(-minutes * MINUTE_MS) });
-        assert_eq!(jobs(waiting(29), waiting(119), NOW), None);
-        assert!(jobs(waiting(30), None, NOW).is_some_and(|found| found.detail.starts_with("3 deletions are due")));
-        let both = jobs(waiting(30), waiting(120), NOW).unwrap();
+        assert_eq!(jobs(waiting(29), waiting(119), waiting(29), NOW), None);
+        assert!(
+            jobs(waiting(30), None, None, NOW).is_some_and(|found| found.detail.starts_with("3 deletions are due"))
+        );
+        let both = jobs(waiting(30), waiting(120), None, NOW).unwrap();
         assert_eq!(both.since, NOW.plus(-120 * MINUTE_MS));
-        assert_eq!(jobs(Some(Waiting { jobs: 0, oldest: Millis(0) }), None, NOW), None);
+        assert_eq!(jobs(Some(Waiting { jobs: 0, oldest: Millis(0) }), None, None, NOW), None);
+        let erasures = jobs(None, None, waiting(30), NOW).unwrap();
+        assert!(erasures.detail.starts_with("3 deleted users are not erased"), "{}", erasures.detail);
     }
 
     #[test]

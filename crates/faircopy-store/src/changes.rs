@@ -1,9 +1,12 @@
 //! The change feed: every change of a public row, numbered without gaps in the order of the commits.
 
+use std::sync::Arc;
+
 use faircopy_core::Millis;
+use tokio::sync::Notify;
 
 use crate::Store;
-use crate::engine::{Call, Rows};
+use crate::engine::{Call, Hearing, Rows};
 use crate::error::Result;
 
 /// Which table a change is of.
@@ -94,7 +97,29 @@ pub(crate) fn append(last: i64, entries: &[Entry], now: Millis) -> (i64, Vec<Cal
     (newest, vec![Call::over(INSERT, rows), counter])
 }
 
+/// Hears other replicas say that the change feed has gone on, until this is dropped. A hint: what is not heard is read all the same.
+pub struct Echo(Hearing);
+
+impl Echo {
+    /// Whether nothing is heard any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.0.is_over()
+    }
+}
+
 impl Store {
+    /// Tells the other replicas that the change feed has gone on.
+    pub async fn announce(&self) -> Result<()> {
+        self.readers.announce().await
+    }
+
+    /// Has `heard` told whenever another replica, or this one, announces that the change feed has gone on. `None` where nobody can
+    /// be heard: then the feed is to be read now and then.
+    pub async fn hear(&self, heard: Arc<Notify>) -> Result<Option<Echo>> {
+        Ok(self.address.hear(heard).await?.map(Echo))
+    }
+
     /// The changes after a number, in order, at most `limit`. Nothing before the newest one returned can appear later.
     pub async fn changes_after(&self, sequence: i64, limit: i64) -> Result<Vec<Entry>> {
         let statement = "SELECT sequence, entity, id, operation, {time changed_at} FROM {s}changes \
@@ -110,5 +135,17 @@ impl Store {
             });
         }
         Ok(entries)
+    }
+
+    /// The organizations that these users are in: pairs of user and organization.
+    pub async fn organizations_of(&self, users: Vec<String>) -> Result<Vec<(String, String)>> {
+        const STATEMENT: &str = "SELECT m.clerk_user_id, m.clerk_org_id FROM {rows} AS v \
+            {find organization_members m m.clerk_user_id = v.id}";
+        let rows = Rows::new(users.len()).text("id", users.into_iter().map(Some));
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self.readers.read_over(STATEMENT, rows).await?;
+        found.iter().map(|row| Ok((row.required(0)?, row.required(1)?))).collect()
     }
 }

@@ -50,7 +50,7 @@ pub use activity::{Activity, Arrivals, Grain};
 pub use alerts::{ALERTS_KEPT, Alert, AlertTarget};
 pub use caller::{Caller, READER_ROLE};
 pub use cascades::{Cascade, CascadesStanding, RECEIPTS_KEPT_MS, Removed, Subject};
-pub use changes::Entry;
+pub use changes::{Echo, Entry};
 pub use clearing::{Batch, Ended, LEAVES_AT_ONCE, Mandate, PARENTS_AT_ONCE, Which};
 pub use comparison::Difference;
 pub use content::{ContentCount, ContentFault, ExternalCount};

@@ -97,14 +97,6 @@ impl Writer {
         self.forget(FORGET, vec![before.0.into(), limit.into()]).await
     }
 
-    /// Forgets tombstones of what was deleted before this time. Under the pen: nobody merges into them meanwhile.
-    pub async fn forget_tombstones(&mut self, before: Millis, limit: i64) -> Result<usize> {
-        const FORGET: &str = "DELETE FROM {s}registers WHERE subject IN (SELECT subject FROM {s}registers \
-            WHERE tombstone_at < $1 ORDER BY tombstone_at LIMIT $2) RETURNING subject";
-        let call = Call::new(FORGET, vec![before.0.into(), limit.into()]);
-        Ok(self.run_under(None, vec![call]).await?.first().map_or(0, Vec::len))
-    }
-
     async fn forget(&mut self, statement: &str, scalars: Vec<Value>) -> Result<usize> {
         Ok(self.run_beside(None, vec![Call::new(statement, scalars)]).await?.first().map_or(0, Vec::len))
     }

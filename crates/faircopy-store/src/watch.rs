@@ -101,6 +101,12 @@ impl Store {
         self.overdue(STATEMENT, vec![]).await
     }
 
+    /// Erasures that are due.
+    pub async fn erasures_overdue(&self, now: Millis) -> Result<Option<Waiting>> {
+        const STATEMENT: &str = "SELECT count(*), min(due_at) FROM {s}erasures WHERE due_at <= $1";
+        self.overdue(STATEMENT, vec![now.0.into()]).await
+    }
+
     async fn overdue(&self, statement: &str, scalars: Vec<crate::engine::Value>) -> Result<Option<Waiting>> {
         let rows = self.readers.read(statement, scalars).await?;
         let Some(row) = rows.first() else { return Ok(None) };

@@ -26,6 +26,7 @@ use crate::upstream::clerk::{Clerk, Share};
 use crate::upstream::keys::KeySet;
 use crate::worker::activity::Activity;
 use crate::worker::alerts::Alerts;
+use crate::worker::announce;
 use crate::worker::cascade::{Caller, Cascader, Outside};
 use crate::worker::confirm::Confirm;
 use crate::worker::destinations::Destinations;
@@ -182,6 +183,8 @@ pub struct App {
     pub by_hand: Option<ByHand>,
     /// Told when a deletion was let go on: it is looked at at once.
     pub cascades: Arc<Notify>,
+    /// Told after commits of the intake: the change feed may have gone on.
+    pub committed: Arc<Notify>,
     /// What the webhook endpoint answers.
     pub traffic: Arc<Traffic>,
     /// Who is told of trouble.
@@ -205,6 +208,7 @@ pub struct Workers {
     probe: Option<tokio::task::JoinHandle<()>>,
     by_hand: Option<tokio::task::JoinHandle<()>>,
     activity: tokio::task::JoinHandle<()>,
+    announce: tokio::task::JoinHandle<()>,
     wall: tokio::task::JoinHandle<()>,
     names: tokio::task::JoinHandle<()>,
     cascade: [tokio::task::JoinHandle<()>; 2],
@@ -218,6 +222,7 @@ impl App {
     pub fn start(config: Config, store: Store, clock: Arc<dyn Clock>) -> (Arc<Self>, Workers) {
         let metrics = Metrics::install();
         let (intake, worker) = intake::channel(store.writer(), clock.clone(), metrics.clone());
+        let [committed, to_announce, to_destinations] = worker.committed();
         let keys = KeySet::new(&config.sessions, clock.clone(), metrics.clone());
         let policy = config.sessions.policy();
         let clerk = Clerk::new(&config, keys.clone(), clock.clone(), metrics.clone());
@@ -263,6 +268,7 @@ impl App {
             metrics.clone(),
             holder().into(),
             Arc::new(any_number),
+            to_destinations,
         );
         let traffic = Arc::new(Traffic::default());
         let alert_targets = AlertTarget::all(&config.alerts, &metrics);
@@ -292,6 +298,7 @@ impl App {
             probe: probe.map(|probe| tokio::spawn(probe.run())),
             by_hand: ordered.map(|ordered| tokio::spawn(ordered.run())),
             activity: tokio::spawn(activity.run()),
+            announce: tokio::spawn(announce::run(store.clone(), to_announce)),
             wall: tokio::spawn(look_for_second_wall(store.clone())),
             names: tokio::spawn(names.clone().run()),
             cascade: [tokio::spawn(cascader.run()), tokio::spawn(caller.run())],
@@ -314,6 +321,7 @@ impl App {
             reconcile_soon,
             by_hand,
             cascades,
+            committed,
             traffic,
             alert_targets,
             checkup: Checkup::default(),
@@ -405,6 +413,7 @@ impl Workers {
             worker.abort();
         }
         self.activity.abort();
+        self.announce.abort();
         self.wall.abort();
         self.names.abort();
         self.destinations.abort();

@@ -78,6 +78,8 @@ pub struct Config {
     pub app_role: Option<String>,
     /// `FAIRCOPY_LISTEN`.
     pub listen: SocketAddr,
+    /// `FAIRCOPY_ALLOWED_ORIGINS`: whose pages may call the API from a browser, apart from this service's own.
+    pub allowed_origins: Vec<String>,
     /// `FAIRCOPY_ADMIN_TOKEN`: the admin API is off without it.
     pub admin_token: Option<SecretString>,
     /// `FAIRCOPY_PROFILE_MODE`.
@@ -236,6 +238,7 @@ struct File {
     app_database_url: Option<String>,
     app_role: Option<String>,
     listen: Option<String>,
+    allowed_origins: Option<String>,
     admin_token: Option<String>,
     profile_mode: Option<String>,
     names_ttl_seconds: Option<i64>,
@@ -346,6 +349,7 @@ impl Config {
         let listen = sources
             .first(flags.listen.clone(), &["FAIRCOPY_LISTEN"], file.listen)?
             .unwrap_or_else(|| Setting::fallback("FAIRCOPY_LISTEN", "127.0.0.1:8787"));
+        let allowed_origins = sources.first(None, &["FAIRCOPY_ALLOWED_ORIGINS"], file.allowed_origins)?;
         let admin_token = sources.first(None, &["FAIRCOPY_ADMIN_TOKEN"], file.admin_token)?;
         let profile_mode = sources.first(None, &["FAIRCOPY_PROFILE_MODE"], file.profile_mode)?;
         let names_ttl = file.names_ttl_seconds.map(|seconds| seconds.to_string());
@@ -372,6 +376,7 @@ impl Config {
             app_database: app_database_url.map(|url| url.read(app_database_of)).transpose()?,
             app_role: app_role.map(|role| role.read(role_of)).transpose()?,
             listen: listen.read(|text| text.parse().map_err(|_| "is not an address; expected `127.0.0.1:8787`"))?,
+            allowed_origins: allowed_origins.map_or(Ok(Vec::new()), |list| list.read(origins_of))?,
             admin_token: admin_token.map(|token| token.read(admin_token_of)).transpose()?,
             profile_mode: profile_mode.map_or(Ok(ProfileMode::Full), |mode| mode.read(profile_mode_of))?,
             names_ttl_ms: 1000 * names_ttl.map_or(Ok(DEFAULT_NAMES_TTL_SECONDS), |ttl| ttl.read(names_ttl_of))?,
@@ -416,6 +421,12 @@ impl Config {
             allow_unsafe_durability: flags.allow_unsafe_durability || file.allow_unsafe_durability == Some(true),
         })
     }
+}
+
+fn origins_of(text: &str) -> Result<Vec<String>, &'static str> {
+    const FORM: &str = "is not a list of origins; expected `https://app.example.com`, several separated by commas";
+    let origins = clerk::list(text).ok_or(FORM)?;
+    if origins.iter().all(|origin| dashboard::origin_of(origin).is_ok()) { Ok(origins) } else { Err(FORM) }
 }
 
 fn switch_of(text: &str) -> Result<bool, &'static str> {
@@ -755,6 +766,8 @@ mod tests {
         check("CLERK_API_URL", "http://api.test");
         check("FAIRCOPY_LOG_FORMAT", "xml");
         check("FAIRCOPY_LOG_REQUESTS", "some");
+        check("FAIRCOPY_ALLOWED_ORIGINS", "*");
+        check("FAIRCOPY_ALLOWED_ORIGINS", "https://app.example.com/");
         check("FAIRCOPY_PROBE", "yes");
         check("FAIRCOPY_WATCH", "yes");
         check("LIVEBLOCKS_SECRET_KEY", "pk_dev_publishable");

@@ -191,6 +191,13 @@ impl Metrics {
         metrics::gauge!("faircopy_copy_rows", "kind" => kind).set(copy);
     }
 
+    /// Somebody listens to live queries, until this is dropped.
+    #[must_use]
+    pub fn live_subscriber(&self) -> Subscriber {
+        metrics::gauge!("faircopy_live_subscribers").increment(1.0);
+        Subscriber(())
+    }
+
     /// A session token was looked at: `accepted`, or why not.
     pub fn session(&self, result: &'static str) {
         metrics::counter!("faircopy_session_tokens_total", "result" => result).increment(1);
@@ -396,4 +403,14 @@ fn install(filter: &str, format: LogFormat, collect: Option<Collect>) -> Result<
     let collect = collect.map(|collect| collect.with_filter(spans));
     drop(tracing_subscriber::registry().with(writer).with(collect).try_init());
     Ok(())
+}
+
+/// One who listens to live queries, counted.
+#[derive(Debug)]
+pub struct Subscriber(());
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        metrics::gauge!("faircopy_live_subscribers").decrement(1.0);
+    }
 }

@@ -124,7 +124,7 @@ impl World {
                 45..82 => self.turn(),
                 82..88 => self.late_arrival(),
                 88..91 => {
-                    self.kept.place = self.kept.place.resend_from(self.newest(), self.now, &mut self.kept.waiting)
+                    self.kept.place = self.kept.place.resend_from(self.newest(), self.now, &mut self.kept.waiting);
                 }
                 91..93 => self.rewind(),
                 93..95 => self.forget(),

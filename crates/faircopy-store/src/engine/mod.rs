@@ -10,12 +10,14 @@ mod text;
 mod tls;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use tokio::sync::Notify;
 
 use crate::error::{Error, Result};
 
-pub(crate) use postgres::Attempt;
+pub(crate) use postgres::{Attempt, Hearing};
 use text::Given;
 pub(crate) use text::{Call, Dialect, Rows, Value};
 
@@ -44,6 +46,17 @@ impl Address {
             return Ok(Self::Postgres(Box::new(PostgresAddress(postgres::Target::parse(url)?))));
         }
         Err(Error::Address("has an unknown scheme"))
+    }
+
+    /// A connection that hears what other replicas announce. `None` where that cannot be: on SQLite, and behind a pooler that gives
+    /// each transaction another connection.
+    pub(crate) async fn hear(&self, heard: Arc<Notify>) -> Result<Option<Hearing>> {
+        match self {
+            Self::Postgres(address) if address.0.keeps_statements() => {
+                Hearing::begin(&address.0, heard).await.map(Some)
+            }
+            Self::Postgres(_) | Self::Sqlite(_) => Ok(None),
+        }
     }
 
     /// `sqlite` or `postgres`.
@@ -244,6 +257,14 @@ impl Readers {
         match self {
             Self::Sqlite(_) => self.read(statement, scalars).await,
             Self::Postgres(readers) => readers.read_as(role, claims, statement, scalars).await,
+        }
+    }
+
+    /// Tells the other replicas that the change feed has gone on. SQLite has one process that writes.
+    pub(crate) async fn announce(&self) -> Result<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(readers) => readers.announce().await,
         }
     }
 

@@ -9,12 +9,13 @@ use std::time::Duration;
 use bytes::{BufMut as _, BytesMut};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod, Runtime};
 use futures_util::future::join_all;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Config, Statement};
+use tokio_postgres::{AsyncMessage, Config, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::text::{Call, Column, Dialect, Given, Moment, Value};
@@ -119,6 +120,13 @@ impl Target {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
         Ok(Self { config, tls: tls::connector(trust, roots)?, keeps_statements })
+    }
+}
+
+impl Target {
+    /// Whether a connection is this process's own for as long as it is open.
+    pub(super) fn keeps_statements(&self) -> bool {
+        self.keeps_statements
     }
 }
 
@@ -387,6 +395,49 @@ impl Client {
     }
 }
 
+/// The channel on which replicas tell each other that the change feed has gone on. A hint, which may be lost.
+const CHANNEL: &str = "faircopy_changes";
+
+/// A connection that hears what replicas tell, until this is dropped.
+pub(crate) struct Hearing(JoinHandle<()>);
+
+impl Hearing {
+    /// Tells `heard` whenever a replica says that the change feed has gone on.
+    pub(super) async fn begin(target: &Target, heard: Arc<Notify>) -> Result<Self> {
+        let (client, mut connection) = target.config.connect(target.tls.clone()).await?;
+        Ok(Self(tokio::spawn(async move {
+            let mut message = std::future::poll_fn(move |context| connection.poll_message(context));
+            let hearing = async {
+                while let Some(Ok(message)) = (&mut message).await {
+                    if let AsyncMessage::Notification(_) = message {
+                        heard.notify_one();
+                    }
+                }
+            };
+            let asking = async {
+                if client.batch_execute(&format!("LISTEN {CHANNEL}")).await.is_ok() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = hearing => {}
+                () = asking => {}
+            }
+        })))
+    }
+
+    /// Whether the connection was lost.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// The connections for reading, made when they are needed.
 #[derive(Clone)]
 pub(crate) struct Readers {
@@ -521,6 +572,11 @@ impl Readers {
             }
             reaping.store(false, Ordering::Release);
         });
+    }
+
+    /// Tells the other replicas that the change feed has gone on.
+    pub(super) async fn announce(&self) -> Result<()> {
+        self.read("SELECT pg_notify($1, '')", &Given::Scalars(vec![CHANNEL.into()])).await.map(drop)
     }
 
     pub(super) fn close(&self) {

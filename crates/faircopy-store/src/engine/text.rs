@@ -4,7 +4,6 @@
 //! `$2`, …
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use faircopy_core::Millis;
 
@@ -268,23 +267,22 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// All rows, from an array for each column.
+    /// All rows, from an array for each column. The arrays are taken apart side by side, where a row is made: `unnest` of all of
+    /// them after `FROM` would copy each into a table of its own first, which for 16 deliveries takes longer than to insert them.
     fn arrays(&self) -> String {
-        let (mut shown, mut arrays, mut names) = (String::new(), String::new(), String::new());
-        for (position, (name, column)) in self.columns.iter().enumerate() {
-            let (array, show) = match column {
-                Column::Text(_) => ("text", Cow::Borrowed(*name)),
-                Column::Json(_) => ("text", format!("{name}::jsonb AS {name}").into()),
-                Column::Int(_) => ("bigint", Cow::Borrowed(*name)),
-                Column::Bool(_) => ("boolean", Cow::Borrowed(*name)),
-                Column::Time(_) => ("timestamptz", Cow::Borrowed(*name)),
-            };
-            let comma = if position == 0 { "" } else { ", " };
-            let _ = write!(shown, "{comma}{show}");
-            let _ = write!(arrays, "{comma}${}::{array}[]", position + 1);
-            let _ = write!(names, "{comma}{name}");
-        }
-        format!("(SELECT {shown} FROM unnest({arrays}) AS given ({names}))")
+        let columns: Vec<String> = (self.columns.iter().enumerate())
+            .map(|(at, (name, column))| {
+                let (array, made) = match column {
+                    Column::Text(_) => ("text", ""),
+                    Column::Json(_) => ("text", "::jsonb"),
+                    Column::Int(_) => ("bigint", ""),
+                    Column::Bool(_) => ("boolean", ""),
+                    Column::Time(_) => ("timestamptz", ""),
+                };
+                format!("unnest(${}::{array}[]){made} AS {name}", at + 1)
+            })
+            .collect();
+        format!("(SELECT {})", columns.join(", "))
     }
 
     /// The row at hand, from a parameter for each column.

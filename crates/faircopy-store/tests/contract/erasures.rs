@@ -1,6 +1,5 @@
 //! Do deleted users leave the stored deliveries, late ones too, and is what is old forgotten?
 
-use faircopy_core::Millis;
 use faircopy_store::{Arrival, Writer};
 use serde_json::{Value, json};
 
@@ -173,10 +172,12 @@ async fn what_is_old_is_forgotten(db: &Db) {
     assert_eq!(db.store.forgotten_changes().await.unwrap(), sequence - 1);
     assert_eq!(db.store.changes_after(0, 99).await.unwrap().len(), 1);
 
+    assert_eq!(db.store.erasures_overdue(NOW.plus(1)).await.unwrap(), None);
     deliver(&mut writer, event("msg_gone", "user.deleted", 9, &gone("user", "user_0"))).await;
+    let overdue = db.store.erasures_overdue(NOW.plus(1)).await.unwrap().expect("one that waits");
+    assert_eq!(overdue.jobs, 1);
     erase_all(db, &mut writer).await;
+    assert_eq!(db.store.erasures_overdue(NOW.plus(1)).await.unwrap(), None);
     assert_eq!(writer.forget_erasures(NOW, 9).await.unwrap(), 0);
     assert_eq!(writer.forget_erasures(NOW.plus(1), 9).await.unwrap(), 1);
-    assert_eq!(writer.forget_tombstones(Millis(crate::say::at(9)), 9).await.unwrap(), 0);
-    assert_eq!(writer.forget_tombstones(NOW, 9).await.unwrap(), 1);
 }

@@ -21,6 +21,7 @@
 //! | `erasures` | do deleted users leave the stored deliveries, and is what is old forgotten? |
 //! | `content` | is a tree of content held against the database, and counted? |
 //! | `activity` | figures of time and of tables, and what they cost |
+//! | `feed` | what whoever follows the change feed asks beside it, and whether replicas hear each other |
 //! | `findings` | are troubles kept, cleared, and written under a fence alone? |
 //! | `alerts` | what was told is remembered and forgotten, and replicas' counts add up |
 //! | `destinations` | where destinations stand, who waits there, and the rows that they are told |
@@ -69,6 +70,7 @@ mod erasures;
 mod exact;
 mod explain;
 mod faults;
+mod feed;
 mod findings;
 mod migrations;
 mod outcomes;

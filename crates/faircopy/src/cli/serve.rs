@@ -140,12 +140,24 @@ impl Running {
 
     /// Serves until `stop` resolves; then answers what is in flight, commits what was accepted, and returns.
     pub(super) async fn serve(self, stop: impl Future<Output = ()>) {
+        raise_open_files();
         let router = http::router(&self.app);
         http::server::serve(self.listener, router, stop).await;
         let store = self.app.store.clone();
         drop(self.app);
         self.workers.finish().await;
         store.close().await;
+    }
+}
+
+/// Connections are open files, and shells and service managers often allow 1,024 at first and far more when asked.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }
 

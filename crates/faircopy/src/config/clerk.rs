@@ -151,7 +151,8 @@ fn parties_of(text: &str) -> Result<Vec<String>, &'static str> {
     if parties.iter().any(|party| party.ends_with('/') || !party.contains("://")) { Err(FORM) } else { Ok(parties) }
 }
 
-fn list(text: &str) -> Option<Vec<String>> {
+/// The values of a list with commas, if there are not too many.
+pub(super) fn list(text: &str) -> Option<Vec<String>> {
     let values: Vec<String> =
         text.split(',').map(str::trim).filter(|value| !value.is_empty()).map(ToOwned::to_owned).collect();
     (1..=MAX_LIST).contains(&values.len()).then_some(values)

@@ -43,7 +43,7 @@ fn switch_of(text: &str) -> Result<bool, &'static str> {
 }
 
 /// As browsers write it: no path, no final slash, small letters.
-fn origin_of(text: &str) -> Result<String, &'static str> {
+pub(super) fn origin_of(text: &str) -> Result<String, &'static str> {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
     let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]".contains(&byte);
     let is_origin = !host.is_empty() && host.bytes().all(letter);

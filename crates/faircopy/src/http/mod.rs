@@ -16,6 +16,7 @@ mod health;
 mod jobs;
 mod live;
 pub mod openapi;
+mod origins;
 mod overview;
 pub mod problem;
 mod records;
@@ -69,6 +70,7 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/v1/organization", Access::Session),
     ("GET", "/v1/organization/members", Access::Session),
     ("GET", "/v1/workspace", Access::Session),
+    ("POST", "/v1/live", Access::Session),
     ("GET", "/admin/v1/deliveries", Access::Admin),
     ("GET", "/admin/v1/deliveries/{svix_id}", Access::Admin),
     ("POST", "/admin/v1/deliveries/{svix_id}/replay", Access::Admin),
@@ -154,17 +156,24 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/destinations/{name}/resend", post(destinations::resend).fallback(only_post))
         .route("/overview", get(overview::overview).fallback(only_get))
         .route("/activity", get(overview::activity).fallback(only_get))
-        .route("/live", get(live::listen).fallback(only_get).with_state((app.clone(), live::Hub::new(app))))
+        .route(
+            "/live",
+            get(live::operator::listen).fallback(only_get).with_state((app.clone(), live::operator::Hub::new(app))),
+        )
         .fallback(nothing_here)
         .layer(axum::middleware::from_fn_with_state(guard.clone(), admin::require_token));
-    let signed_in = Router::new()
-        .route("/session", post(session::store).fallback(only_post))
+    let reads = Router::new()
         .route("/me", get(records::me).fallback(only_get))
         .route("/me/organizations", get(records::my_organizations).fallback(only_get))
         .route("/users/{clerk_user_id}", get(records::user).fallback(only_get))
         .route("/organization", get(records::organization).fallback(only_get))
         .route("/organization/members", get(records::members).fallback(only_get))
-        .route("/workspace", get(records::workspace).fallback(only_get))
+        .route("/workspace", get(records::workspace).fallback(only_get));
+    let hub = live::Hub::new(app, reads.clone().fallback(nothing_here).with_state(app.clone()));
+    let signed_in = reads
+        .layer(axum::middleware::from_fn_with_state(hub.clone(), live::offer))
+        .route("/live", post(live::subscribe).fallback(only_post).with_state(hub))
+        .route("/session", post(session::store).fallback(only_post))
         .fallback(nothing_here)
         .layer(axum::middleware::from_fn_with_state(app.clone(), session::require_session))
         .layer(axum::middleware::from_fn_with_state(app.clone(), session::require_configuration))
@@ -185,7 +194,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/openapi.json", get(openapi::description).fallback(only_get))
         .route("/docs", get(openapi::page).fallback(only_get))
         .route("/docs/scalar.js", get(openapi::script).fallback(only_get))
-        .nest("/v1", signed_in)
+        .nest("/v1", origins::allow(signed_in, &app.config.allowed_origins))
         .nest("/admin/v1", admin)
         .merge(dashboard)
         .fallback(nothing_here);

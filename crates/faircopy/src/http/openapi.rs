@@ -80,7 +80,8 @@ const SCRIPT_AGE: &str = "public, max-age=86400";
         destinations::resend,
         overview::overview,
         overview::activity,
-        live::listen,
+        live::subscribe,
+        live::operator::listen,
         health::live,
         health::ready,
         health::metrics,
@@ -101,10 +102,11 @@ struct Described;
 
 /// The members that are left out of an answer where they do not apply. All others are always there, `null` where nothing
 /// is known.
-const LEFT_OUT: [(&str, &str); 10] = [
+const LEFT_OUT: [(&str, &str); 11] = [
     ("Drift", "columns"),
     ("ExplainedStep", "row_after"),
     ("Identity", "name_is_id"),
+    ("LiveQuery", "since"),
     ("Membership", "email"),
     ("Membership", "name_is_id"),
     ("Membership", "slug"),

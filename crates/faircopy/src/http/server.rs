@@ -3,7 +3,7 @@
 //! axum's own `serve` has no time-outs for headers and idle connections, so hyper's HTTP/1 connection is used directly.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
 
 /// Open connections. Beyond it new ones wait in the kernel's queue.
@@ -41,6 +41,21 @@ impl Stopping {
     pub(super) async fn told(mut self) {
         // Nothing is ever sent: the other side is dropped.
         while self.0.changed().await.is_ok() {}
+    }
+}
+
+/// Goes with each request: its connection's place among the [`MAX_CONNECTIONS`].
+#[derive(Clone)]
+pub(super) struct Seat(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Seat {
+    fn new(permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self(Arc::new(Mutex::new(permit)))
+    }
+
+    /// Leaves it to another connection: for an answer without an end, of which there is another bound.
+    pub(super) fn give_up(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -73,7 +88,9 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = graceful.watch(connection(stream, peer, router.clone(), Stopping(goes_on.clone())));
+                let seat = Seat::new(permit.ok());
+                let marks = (Stopping(goes_on.clone()), seat.clone());
+                let connection = graceful.watch(connection(stream, peer, router.clone(), marks));
                 let mut uncut = uncut.clone();
                 tokio::spawn(async move {
                     let ended = tokio::select! {
@@ -84,7 +101,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
                     if let Err(error) = ended {
                         tracing::debug!(%error, "connection ended");
                     }
-                    drop(permit);
+                    drop(seat);
                 });
             }
             Err(error) => {
@@ -104,7 +121,7 @@ fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
-    stopping: Stopping,
+    (stopping, seat): (Stopping, Seat),
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + use<> {
     drop(stream.set_nodelay(true));
     // A socket for both families shows an IPv4 sender as `::ffff:a.b.c.d`, which is in no IPv4 network.
@@ -112,6 +129,7 @@ fn connection(
     let service = tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(stopping.clone());
+        request.extensions_mut().insert(seat.clone());
         router.clone().oneshot(request)
     });
     http1::Builder::new()

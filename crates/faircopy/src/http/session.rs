@@ -387,6 +387,17 @@ async fn admitted(
     Ok(caller)
 }
 
+/// The same caller, as the copy knows them now: for whoever is told something long after they signed in.
+pub(super) async fn again(app: &App, caller: &Caller) -> Result<Caller, Problem> {
+    let session = caller.session.clone();
+    let standing = app.store.standing(&session.user, active(&session)).await?;
+    if standing.is_deleted {
+        return Err(Problem::new("user-deleted", "The user of this token was deleted."));
+    }
+    let Standing { freshness, member, .. } = standing;
+    Ok(Caller { session, member, freshness, created: Vec::new(), unwritten: None })
+}
+
 /// What a reader asks of the copy's freshness.
 struct Wishes {
     max_staleness_ms: Option<i64>,

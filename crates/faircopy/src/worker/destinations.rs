@@ -19,6 +19,7 @@ use faircopy_store::{
 };
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use super::settle::{self, settle as settle_finding};
@@ -32,8 +33,11 @@ use crate::upstream::destination::{Carried, Chance, Lane, Parcel};
 pub const LEASE: &str = "destinations";
 /// The findings that are made here, each a section of docs/errors.md.
 pub const FINDINGS: [&str; 2] = ["destination-behind", "destination-parked"];
-/// How often the feed is looked at while there is nothing new: a change is on its way within a second.
-const TICK: Duration = Duration::from_millis(250);
+/// How often the feed is looked at while nobody says that there is something new: what another replica commits is on its way within
+/// half a second.
+const TICK: Duration = Duration::from_millis(500);
+/// The shortest time between two looks: under load each finds many changes anyway.
+const SHORTEST: Duration = Duration::from_millis(20);
 /// How long a replica has the lease without renewing it, and after how much of that it does: taking it costs a commit.
 const LEASE_MS: i64 = 30_000;
 const RENEW_MS: i64 = 10_000;
@@ -60,6 +64,8 @@ pub struct Destinations {
     /// This process as a holder of leases.
     holder: Arc<str>,
     chance: Chance,
+    /// Told after commits of this process: there may be changes to be sent.
+    soon: Arc<Notify>,
     held: Option<(Fence, Millis)>,
     asked_at: Option<Millis>,
     /// The fence under which all destinations were declared.
@@ -114,6 +120,7 @@ impl Destinations {
         metrics: Metrics,
         holder: Arc<str>,
         chance: Chance,
+        soon: Arc<Notify>,
     ) -> Self {
         let slot = |settings: &DestinationSettings| {
             let lane = Lane::new(settings, &metrics)?;
@@ -129,6 +136,7 @@ impl Destinations {
             metrics,
             holder,
             chance,
+            soon,
             held: None,
             asked_at: None,
             declared: None,
@@ -145,6 +153,7 @@ impl Destinations {
             tokio::select! {
                 Some(done) = under_way.next(), if !under_way.is_empty() => self.end(done).await,
                 _ = tick.tick() => {}
+                () = self.soon.notified() => tokio::time::sleep(SHORTEST).await,
             }
             match self.look(&mut under_way).await {
                 Ok(true) if self.lanes.is_empty() => {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use faircopy_core::Observation;
 use faircopy_store::{Arrival, Error, Fence, Item, Receipt, Writer};
 use futures_util::FutureExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{Instrument as _, Span};
 
 use crate::app::{Clock, Refusal};
@@ -70,6 +70,8 @@ pub struct Worker {
     writer: Writer,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    /// Told after each commit: whoever listens here, and whoever tells the other replicas.
+    committed: [Arc<Notify>; 3],
 }
 
 /// What waits, and how much of it makes a batch.
@@ -105,7 +107,13 @@ pub fn channel(writer: Writer, clock: Arc<dyn Clock>, metrics: Metrics) -> (Inta
     let (sender, receiver) = mpsc::channel(MAX_WAITING);
     (
         Intake { queue: sender },
-        Worker { queue: Queue { waiting: receiver, last_batch: 1, has_company: false }, writer, clock, metrics },
+        Worker {
+            queue: Queue { waiting: receiver, last_batch: 1, has_company: false },
+            writer,
+            clock,
+            metrics,
+            committed: Default::default(),
+        },
     )
 }
 
@@ -147,6 +155,12 @@ impl Intake {
 }
 
 impl Worker {
+    /// What is told after each commit, for three who wait for it.
+    #[must_use]
+    pub fn committed(&self) -> [Arc<Notify>; 3] {
+        self.committed.clone()
+    }
+
     /// Runs until every [`Intake`] is dropped and what they handed over is answered.
     pub async fn run(mut self) {
         while self.step().await {}
@@ -185,7 +199,10 @@ impl Worker {
         let (now, queue) = (self.clock.now(), &mut self.queue);
         self.metrics.batch(batch.items.len());
         let (mut replies, mut following) = (Some(batch.replies), None);
-        let committed = |receipts| answer_all(replies.take().unwrap_or_default(), receipts);
+        let committed = |receipts| {
+            answer_all(replies.take().unwrap_or_default(), receipts);
+            self.committed.iter().for_each(|told| told.notify_one());
+        };
         let next = || following.insert(queue.at_hand()?).items.clone().into();
         let span = tracing::info_span!(target: TRACE, parent: &batch.span, "commit");
         let result = in_time(self.writer.finish_and_write(now, committed, next)).instrument(span).await;
@@ -213,7 +230,10 @@ impl Worker {
             Error::Unavailable(reason) => {
                 tracing::warn!(reason, "the commit failed; trying once more");
                 match self.try_commit(&items).await {
-                    Ok(receipts) => return answer_all(replies, receipts),
+                    Ok(receipts) => {
+                        self.committed.iter().for_each(|told| told.notify_one());
+                        return answer_all(replies, receipts);
+                    }
                     Err(error) => error,
                 }
             }

@@ -2,6 +2,7 @@
 
 pub mod activity;
 pub mod alerts;
+pub mod announce;
 pub mod cascade;
 pub mod confirm;
 pub mod destinations;

@@ -173,7 +173,12 @@ impl Watch {
             self.drift(now).await?,
             endpoint(&self.store, &known, now).await?,
             failures(&self.store, &window, began).await?,
-            watch::jobs(self.store.cascades_overdue(now).await?, self.store.steps_overdue().await?, now),
+            watch::jobs(
+                self.store.cascades_overdue(now).await?,
+                self.store.steps_overdue().await?,
+                self.store.erasures_overdue(now).await?,
+                now,
+            ),
             watch::signatures(&window, began),
         ];
         for (name, found) in FINDINGS.into_iter().zip(&found) {

@@ -85,6 +85,8 @@ async fn the_router_and_the_route_table_are_the_same() {
         // A delivery needs a signature, and says so; everything else answers.
         let expected = match (*access, *route) {
             (Access::Signed, _) => "signature-invalid",
+            // Nothing is asked for.
+            (_, "/v1/live") => "invalid-parameter",
             // There is no key to ask Clerk with.
             (Access::Admin, "/admin/v1/drift/run") => "clerk-not-configured",
             (Access::Admin, _) if route.ends_with("/compare") => "clerk-not-configured",

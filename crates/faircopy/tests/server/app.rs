@@ -317,6 +317,10 @@ impl Builder {
         self.variable("CLERK_AUTHORIZED_PARTIES", list)
     }
 
+    pub(crate) fn allowed_origins(self, list: &str) -> Self {
+        self.variable("FAIRCOPY_ALLOWED_ORIGINS", list)
+    }
+
     pub(crate) fn workspaces(self, mode: &str) -> Self {
         self.variable("FAIRCOPY_WORKSPACES", mode)
     }

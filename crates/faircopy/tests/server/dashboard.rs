@@ -6,12 +6,14 @@ use std::time::Duration;
 use faircopy_core::Millis;
 use faircopy_testkit::client::Response;
 use serde_json::{Value, json};
+
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
 use crate::app::{ADMIN_TOKEN, Engine, TestApp, assert_problem, eventually, manual_clock};
 use crate::confirm;
 use crate::events::{event, user, user_created};
+use crate::stream::Stream;
 
 const HOURS: i64 = 3_600_000;
 
@@ -356,68 +358,21 @@ async fn figures_on_postgres() {
     figures(Engine::Postgres).await;
 }
 
-/// A stream of events, read line by line.
-struct Stream(BufReader<TcpStream>);
-
-/// One event: its name, id and data.
-#[derive(Debug)]
-struct Told {
-    name: String,
-    id: String,
-    data: Value,
+/// The operator's stream, with these headers.
+async fn listen(app: &TestApp, headers: &[(&str, &str)]) -> Stream {
+    Stream::open(app, "GET", "/admin/v1/live", headers, "").await
 }
 
-impl Stream {
-    async fn open(app: &TestApp, headers: &[(&str, &str)]) -> Self {
-        let mut stream = TcpStream::connect(app.address).await.unwrap();
-        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let request = format!("GET /admin/v1/live HTTP/1.1\r\nhost: {}\r\n{headers}\r\n", app.address);
-        stream.write_all(request.as_bytes()).await.unwrap();
-        Self(BufReader::new(stream))
-    }
-
-    async fn with_token(app: &TestApp, last: Option<&str>) -> Self {
-        let bearer = format!("Bearer {ADMIN_TOKEN}");
-        let mut headers = vec![("authorization", bearer.as_str())];
-        headers.extend(last.map(|last| ("last-event-id", last)));
-        Self::open(app, &headers).await
-    }
-
-    async fn line(&mut self) -> Option<String> {
-        let mut line = String::new();
-        let read = tokio::time::timeout(Duration::from_secs(20), self.0.read_line(&mut line)).await;
-        (read.expect("the stream goes on or ends").unwrap_or(0) > 0).then(|| line.trim_end().to_owned())
-    }
-
-    /// The next event, whatever it is; `None` at the end.
-    async fn next(&mut self) -> Option<Told> {
-        let (mut name, mut id) = (String::new(), String::new());
-        loop {
-            let line = self.line().await?;
-            if let Some(text) = line.strip_prefix("event: ") {
-                text.clone_into(&mut name);
-            } else if let Some(text) = line.strip_prefix("id: ") {
-                text.clone_into(&mut id);
-            } else if let Some(text) = line.strip_prefix("data: ") {
-                return Some(Told { name, id, data: serde_json::from_str(text).unwrap() });
-            }
-        }
-    }
-
-    /// The next event of this name.
-    async fn told(&mut self, wanted: &str) -> Told {
-        loop {
-            let told = self.next().await.expect("the stream goes on");
-            if told.name == wanted {
-                return told;
-            }
-        }
-    }
+async fn listen_with_token(app: &TestApp, last: Option<&str>) -> Stream {
+    let bearer = format!("Bearer {ADMIN_TOKEN}");
+    let mut headers = vec![("authorization", bearer.as_str())];
+    headers.extend(last.map(|last| ("last-event-id", last)));
+    listen(app, &headers).await
 }
 
 async fn what_happens_is_told(engine: Engine) {
     let app = TestApp::build().on(engine).start().await;
-    let mut stream = Stream::with_token(&app, None).await;
+    let mut stream = listen_with_token(&app, None).await;
     assert_eq!(stream.told("beat").await.data["sequence"], 0);
     app.outcome("msg_1", user_created("user_1")).await;
     let delivery = stream.told("deliveries").await;
@@ -430,7 +385,7 @@ async fn what_happens_is_told(engine: Engine) {
 
     // Whoever comes again is told what was missed, and what was known is not told anew.
     app.outcome("msg_2", user_created("user_2")).await;
-    let mut stream = Stream::with_token(&app, Some(&changes.id)).await;
+    let mut stream = listen_with_token(&app, Some(&changes.id)).await;
     assert_eq!(stream.told("changes").await.data["data"][0]["id"], "user_2");
     // Attempts are news too.
     app.outcome("msg_2", user_created("user_2")).await;
@@ -457,9 +412,9 @@ async fn what_happens_is_told_on_postgres() {
 async fn a_stream_ends_with_the_session_and_with_the_service() {
     let mut app = TestApp::start().await;
     let browser = Browser::signed_in(&app).await;
-    let mut stream = Stream::open(&app, &[("cookie", &browser.cookie)]).await;
+    let mut stream = listen(&app, &[("cookie", &browser.cookie)]).await;
     stream.told("beat").await;
-    let mut other = Stream::with_token(&app, None).await;
+    let mut other = listen_with_token(&app, None).await;
     other.told("beat").await;
     assert_eq!(browser.post("/dashboard/logout").await.status, 204);
     while stream.next().await.is_some() {}
@@ -478,14 +433,14 @@ async fn listeners_are_bounded() {
     app.outcome("msg_1", user_created("user_1")).await;
     let mut streams = Vec::new();
     for _ in 0..32 {
-        let mut stream = Stream::with_token(&app, Some("99999-1")).await;
+        let mut stream = listen_with_token(&app, Some("99999-1")).await;
         stream.told("beat").await;
         streams.push(stream);
     }
     assert_problem(&app.admin("GET", "/admin/v1/live").await, 503, "overloaded");
     streams.truncate(31);
     let free = async || {
-        let mut stream = Stream::with_token(&app, None).await;
+        let mut stream = listen_with_token(&app, None).await;
         stream.line().await.is_some_and(|line| line.contains("200"))
     };
     eventually("a place is free again", Duration::from_secs(20), free).await;

@@ -9,6 +9,7 @@
 //! | [`content`] | faults.md W22 to W28, the 45 examples, the minimal profile mode |
 //! | [`admin`] | the route table, the token, the admin API |
 //! | [`dashboard`] | signing in to the dashboard, its figures, what happens as it happens |
+//! | [`live`], [`stream`] | live queries: what is told, to whom, and what is not told twice |
 //! | [`mint`], [`sessions`] | session tokens, their stories, who may see what |
 //! | [`confirm`], [`fresh`] | Clerk's Backend API: provisional rows, reads no staler than asked (C1 to C4), whose key it is |
 //! | [`probe`] | counts, silence and what was never delivered: found, kept, told, over |
@@ -55,6 +56,7 @@ mod figures;
 mod fresh;
 mod health;
 mod keys;
+mod live;
 mod logs;
 mod mint;
 mod names;
@@ -65,4 +67,5 @@ mod sessions;
 mod shutdown;
 mod signatures;
 mod storm;
+mod stream;
 mod transport;

@@ -18,7 +18,7 @@ const ENGINES: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
 /// The clock of the tests, in milliseconds: long after [`THEN`].
 const NOW: i64 = 1_760_000_000_000;
 
-fn organization(id: &str) -> Value {
+pub(crate) fn organization(id: &str) -> Value {
     json!({
         "object": "organization", "id": id, "name": format!("The {id}"), "slug": id.replace('_', "-"),
         "image_url": "https://img.clerk.com/o", "created_by": "user_owner",
@@ -26,7 +26,7 @@ fn organization(id: &str) -> Value {
     })
 }
 
-fn membership(id: &str, organization_id: &str, user: &str, role: &str, at: i64) -> Value {
+pub(crate) fn membership(id: &str, organization_id: &str, user: &str, role: &str, at: i64) -> Value {
     json!({
         "object": "organization_membership", "id": id, "role": role, "permissions": ["org:docs:read"],
         "organization": organization(organization_id), "public_user_data": { "user_id": user, "first_name": "Ada" },
@@ -34,20 +34,20 @@ fn membership(id: &str, organization_id: &str, user: &str, role: &str, at: i64) 
     })
 }
 
-fn at(event_type: &str, data: &Value, millis: i64) -> String {
+pub(crate) fn at(event_type: &str, data: &Value, millis: i64) -> String {
     let mut body = event(event_type, data);
     body["timestamp"] = millis.into();
     body.to_string()
 }
 
-async fn joins(app: &TestApp, organization_id: &str, user_id: &str, role: &str) {
+pub(crate) async fn joins(app: &TestApp, organization_id: &str, user_id: &str, role: &str) {
     let pair = format!("{organization_id}_{user_id}");
     app.outcome(&format!("msg_user_{pair}"), event("user.created", &user(user_id, THEN)).to_string()).await;
     let member = membership(&format!("orgmem_{pair}"), organization_id, user_id, role, THEN);
     app.outcome(&format!("msg_{pair}"), event("organizationMembership.created", &member).to_string()).await;
 }
 
-async fn leaves(app: &TestApp, organization_id: &str, user_id: &str, millis: i64) {
+pub(crate) async fn leaves(app: &TestApp, organization_id: &str, user_id: &str, millis: i64) {
     let pair = format!("{organization_id}_{user_id}");
     let member = membership(&format!("orgmem_{pair}"), organization_id, user_id, "org:member", millis);
     let body = at("organizationMembership.deleted", &member, millis);
@@ -421,7 +421,7 @@ async fn every_route_refuses_bad_tokens_by_their_reason() {
         ("session-pending", with("sts", json!("pending"))),
     ];
     let routes: Vec<_> = ROUTES.iter().filter(|(.., access)| *access == Access::Session).collect();
-    assert_eq!(routes.len(), 8);
+    assert_eq!(routes.len(), 9);
     for (method, route, _) in routes {
         let path = route.replace("{clerk_user_id}", "user_1");
         assert_problem(&app.request(method, &path, &[], "").await, 401, "token-missing");
@@ -572,4 +572,37 @@ async fn a_failing_database_never_fails_forward_auth() {
     assert!(metrics.contains("faircopy_session_copy_unread_total"), "{metrics}");
     assert!(metrics.contains("faircopy_session_writes_total{result=\"refused\"}"), "{metrics}");
     cluster.restart().await;
+}
+
+/// Pages of the origins that are named are answered, with errors too; nobody else's origin is told anything.
+#[tokio::test]
+async fn only_pages_of_named_origins_are_answered() {
+    const APP: &str = "https://app.example.com";
+    let app = TestApp::build().sessions().allowed_origins(APP).start().await;
+    app.outcome("msg_1", user_created("user_1")).await;
+    let bearer = format!("Bearer {}", app.token("user_1", None));
+    let get = async |origin: &str, bearer: &str| {
+        app.request("GET", "/v1/me", &[("origin", origin), ("authorization", bearer)], "").await
+    };
+    let answer = get(APP, &bearer).await;
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some(APP)));
+    assert_eq!(answer.header("access-control-allow-credentials"), None);
+    assert!(answer.header("access-control-expose-headers").unwrap().contains("faircopy-as-of"));
+    let refused = get(APP, "Bearer nonsense").await;
+    assert_eq!((refused.status, refused.header("access-control-allow-origin")), (401, Some(APP)));
+    for other in ["https://evil.example.com", "null", "https://app.example.com.evil.com", "http://app.example.com"] {
+        let answer = get(other, &bearer).await;
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, None), "{other}");
+    }
+    let asks = [
+        ("origin", APP),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "authorization,content-type,last-event-id"),
+    ];
+    let answer = app.request("OPTIONS", "/v1/live", &asks, "").await;
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some(APP)));
+    assert!(answer.header("access-control-allow-headers").unwrap().contains("last-event-id"));
+    // The operator's API is for no page but the dashboard.
+    let answer = app.request("GET", "/admin/v1/statistics", &[("origin", APP)], "").await;
+    assert_eq!(answer.header("access-control-allow-origin"), None);
 }

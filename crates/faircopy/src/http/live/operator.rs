@@ -1,4 +1,4 @@
-//! What happens, as it happens: server-sent events for the dashboard.
+//! What happens, as it happens: server-sent events for the operator's dashboard.
 //!
 //! Each event has a number made of the change feed's and of a time, so that a reader goes on where it was. Nothing is kept for
 //! readers: each reads from the database what is new for it, a bounded part at a time, when one task has seen that there is
@@ -20,11 +20,11 @@ use http::{HeaderMap, HeaderName, header};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::admin::SignedIn;
-use super::dashboard::session::goes_on;
-use super::problem::Problem;
-use super::server::Stopping;
 use crate::app::{App, Clock};
+use crate::http::admin::SignedIn;
+use crate::http::dashboard::session::goes_on;
+use crate::http::problem::Problem;
+use crate::http::server::Stopping;
 
 /// How often is looked while somebody listens: a change is seen within a second.
 const LOOK: Duration = Duration::from_millis(400);
@@ -47,7 +47,7 @@ const VISIBLE_MS: i64 = 15_000;
 const MAX_BACK_MS: i64 = 10 * 60_000;
 
 /// Who listens, and what wakes them.
-pub(super) struct Hub {
+pub(in crate::http) struct Hub {
     store: Store,
     clock: Arc<dyn Clock>,
     readers: Arc<Semaphore>,
@@ -64,7 +64,7 @@ struct Seen {
 }
 
 impl Hub {
-    pub(super) fn new(app: &App) -> Arc<Self> {
+    pub(in crate::http) fn new(app: &App) -> Arc<Self> {
         Arc::new(Self {
             store: app.store.clone(),
             clock: app.clock.clone(),
@@ -107,7 +107,7 @@ impl Hub {
 /// seconds; `reset` says that more was missed than is told. `Last-Event-ID` goes on where a reader was.
 #[utoipa::path(get, path = "/admin/v1/live", operation_id = "listen", tag = "admin",
     responses((status = 200, description = "Events without an end.", body = String, content_type = "text/event-stream")))]
-pub(super) async fn listen(
+pub(in crate::http) async fn listen(
     State((app, hub)): State<(Arc<App>, Arc<Hub>)>,
     signed_in: Option<Extension<SignedIn>>,
     stopping: Option<Extension<Stopping>>,

@@ -1,0 +1,69 @@
+//! What whoever follows the change feed asks beside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::Notify;
+
+use crate::db::{Db, commit};
+use crate::say::{event, member, organization, user};
+
+on_both_engines!(whose_names_lists_show);
+on_postgres!(replicas_hear_each_other);
+
+/// How long an announcement may take on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+async fn whose_names_lists_show(db: &Db) {
+    let mut writer = db.writer().await;
+    let mut batch = Vec::new();
+    for id in ["user_1", "user_2", "user_3"] {
+        batch.push(event(&format!("msg_{id}"), "user.created", 1, &user(id, 1, "U", &json!({}))));
+    }
+    for org in ["org_1", "org_2"] {
+        batch.push(event(&format!("msg_{org}"), "organization.created", 1, &organization(org, 1, "O", &json!({}))));
+    }
+    for (number, (org, user)) in [("org_1", "user_1"), ("org_2", "user_1"), ("org_1", "user_2")].into_iter().enumerate()
+    {
+        let id = format!("orgmem_{number}");
+        batch.push(event(
+            &format!("msg_{id}"),
+            "organizationMembership.created",
+            2,
+            &member(&id, org, user, 1, 2, "org:member"),
+        ));
+    }
+    commit(&mut writer, &batch).await;
+    let asked = async |users: &[&str]| {
+        let users = users.iter().map(|id| (*id).to_owned()).collect();
+        let mut found = db.store.organizations_of(users).await.unwrap();
+        found.sort_unstable();
+        found
+    };
+    let pair = |user: &str, org: &str| (user.to_owned(), org.to_owned());
+    let all = asked(&["user_1", "user_2", "user_3", "user_nobody"]).await;
+    assert_eq!(all, [pair("user_1", "org_1"), pair("user_1", "org_2"), pair("user_2", "org_1")]);
+    assert_eq!(asked(&["user_3"]).await, []);
+    assert_eq!(asked(&[]).await, []);
+    if db.store.address().engine() == "sqlite" {
+        assert!(db.store.hear(Arc::default()).await.unwrap().is_none(), "SQLite has no other replica");
+        db.store.announce().await.unwrap();
+    }
+}
+
+async fn replicas_hear_each_other(db: &Db) {
+    let heard = Arc::new(Notify::new());
+    let echo = db.store.hear(heard.clone()).await.unwrap().expect("a connection that listens");
+    // It is asked to listen when it is made, and may have been told before it does: so more than once.
+    let told = async {
+        loop {
+            db.store.announce().await.unwrap();
+            if tokio::time::timeout(Duration::from_millis(50), heard.notified()).await.is_ok() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, told).await.expect("it is heard");
+    assert!(!echo.is_over());
+}
