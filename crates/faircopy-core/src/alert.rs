@@ -90,6 +90,18 @@ pub const KINDS: &[Kind] = &[
         advice: "Start the database, or make room on its disk; deliveries are sent back and come again for a day.",
     },
     Kind {
+        name: "destination-behind",
+        title: "A destination is behind",
+        severity: Severity::Warning,
+        advice: "`faircopy destinations show <name>` says what it answers; mend it, and the rest follows by itself.",
+    },
+    Kind {
+        name: "destination-parked",
+        title: "A destination refuses some changes",
+        severity: Severity::Warning,
+        advice: "Look at `faircopy destinations show <name>`, mend what refuses them, then `faircopy destinations resume <name>`.",
+    },
+    Kind {
         name: "disk",
         title: "The disk is nearly full",
         severity: Severity::Warning,

@@ -11,11 +11,13 @@
 //! [`sweep`] decides how lists of Clerk's are read from end to end, and what may be concluded from what they lack.
 //! [`explain`] says of everything that was learned of a subject what the merge made of it.
 //! [`watch`] says what numbers mean, and [`alert`] what is said about it, and when.
+//! [`destination`] says what is told to the places that the copy goes on to, and when again.
 //! [`cascade`] says what goes with an organization or a user, in which order, and what one such deletion waits for.
 
 pub mod alert;
 pub mod cascade;
 pub mod courier;
+pub mod destination;
 pub mod event;
 pub mod example;
 pub mod explain;

@@ -4,7 +4,7 @@
 //! ends the process at the step as `kill -9` would: no destructor runs, nothing is flushed.
 
 /// Every named step, in the order in which a delivery passes them.
-pub const STEPS: [&str; 13] = [
+pub const STEPS: [&str; 14] = [
     "recv",
     "verified",
     "queued",
@@ -18,6 +18,7 @@ pub const STEPS: [&str; 13] = [
     "cascade-end",
     "pre-http",
     "post-http-pre-mark",
+    "destination-sent",
 ];
 
 /// A delivery (or a migration) has come to this step.

@@ -15,6 +15,7 @@ mod comparison;
 mod content;
 mod deliveries;
 mod desk;
+mod destinations;
 mod directory;
 mod engine;
 mod erasures;
@@ -54,6 +55,7 @@ pub use clearing::{Batch, Ended, LEAVES_AT_ONCE, Mandate, PARENTS_AT_ONCE, Which
 pub use comparison::Difference;
 pub use content::{ContentCount, ContentFault, ExternalCount};
 pub use deliveries::{Arrived, Delivery, DeliveryFilter, DeliverySummary};
+pub use destinations::{Declared, Destination, DestinationOrder, DestinationStanding, Trouble};
 pub use directory::{Found, Place};
 pub use engine::Address;
 pub use erasures::Erasure;

@@ -104,6 +104,46 @@ impl Store {
         rows.first().map(|row| read(row, columns)).transpose()
     }
 
+    /// The rows of a public table under these keys, with one statement.
+    pub(crate) async fn rows_by_key(&self, table: &str, keys: &[&str]) -> Result<Vec<(String, Row)>> {
+        let (statement, columns) = select(table)?;
+        let whole = serde_json::to_string(keys).unwrap_or_default();
+        let (condition, scalars) = match key_columns(table) {
+            [key] => (format!("{key} IN {{list $1}}"), vec![whole.as_str().into()]),
+            // Both columns, so that an index finds them; the last condition tells the pairs apart.
+            [first, second] => {
+                let (firsts, seconds): (Vec<&str>, Vec<&str>) =
+                    keys.iter().filter_map(|key| key.split_once('/')).unzip();
+                let lists = [firsts, seconds].map(|list| serde_json::to_string(&list).unwrap_or_default());
+                let condition = format!(
+                    "{first} IN {{list $1}} AND {second} IN {{list $2}} AND {first} || '/' || {second} IN {{list $3}}"
+                );
+                (condition, [lists[0].as_str(), lists[1].as_str(), whole.as_str()].map(engine::Value::from).into())
+            }
+            _ => return Err(Error::Refused(format!("{table} is not a public table"))),
+        };
+        read_all(&self.readers.read(&format!("{statement} WHERE {condition}"), scalars).await?, columns)
+    }
+
+    /// The rows of a public table after a key, in the order of the keys, at most `limit`.
+    pub(crate) async fn rows_after_key(&self, table: &str, after: &str, limit: i64) -> Result<Vec<(String, Row)>> {
+        let (statement, columns) = select(table)?;
+        let (condition, order, scalars) = match key_columns(table) {
+            [key] => (format!("{key} > $1"), format!("{key} LIMIT $2"), vec![after.into(), limit.into()]),
+            [first, second] => {
+                let (of, key) = after.split_once('/').unwrap_or_default();
+                let (condition, order) =
+                    (format!("({first}, {second}) > ($1, $2)"), format!("{first}, {second} LIMIT $3"));
+                (condition, order, vec![of.into(), key.into(), limit.into()])
+            }
+            _ => return Err(Error::Refused(format!("{table} is not a public table"))),
+        };
+        read_all(
+            &self.readers.read(&format!("{statement} WHERE {condition} ORDER BY {order}"), scalars).await?,
+            columns,
+        )
+    }
+
     /// The rows of a public table that row-level security lets a caller see: all of them where there is none
     /// ([`Store::has_second_wall`]).
     pub async fn public_rows_for(&self, caller: &Caller, table: &str) -> Result<Vec<(String, Row)>> {
@@ -129,6 +169,18 @@ fn select(table: &str) -> Result<(String, Columns)> {
     };
     let list: Vec<String> = columns.iter().map(|(name, kind)| expression(name, *kind)).collect();
     Ok((format!("SELECT {key}, {} FROM {{s}}{table}", list.join(", ")), columns))
+}
+
+/// The columns that a row of a public table is known by.
+fn key_columns(table: &str) -> &'static [&'static str] {
+    match table {
+        "users" => &["clerk_user_id"],
+        "organizations" => &["clerk_org_id"],
+        "organization_members" => &["clerk_org_id", "clerk_user_id"],
+        "organization_invitations" => &["clerk_invitation_id"],
+        "workspaces" => &["id"],
+        _ => &[],
+    }
 }
 
 /// A record as its public row would be. Of a user without `workspace_id`, which follows from more than the user.

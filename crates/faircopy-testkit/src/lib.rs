@@ -12,6 +12,8 @@
 //! | [`seed`] | the seed of a random test, told when the test fails |
 //! | [`clerk`] | a small Clerk Backend API that can be made to fail, lag and lie |
 //! | [`receiver`] | somebody who is told something by POST, takes it or does not, and remembers it |
+//! | [`nats`] | a private NATS server with JetStream that can be killed and restarted |
+//! | [`convex`] | the small deployment over the project's Convex module, the same |
 //! | [`client`] | the small HTTP client beneath `server` and `sender`: one connection, one request at a time |
 //! | [`port`] | ports that no two tests of this machine hold at once |
 //!
@@ -23,7 +25,10 @@
 
 pub mod clerk;
 pub mod client;
+pub mod convex;
 mod difference;
+mod killable;
+pub mod nats;
 pub mod node;
 pub mod pgbouncer;
 pub mod port;

@@ -29,6 +29,7 @@ use crate::worker::alerts::Alerts;
 use crate::worker::announce;
 use crate::worker::cascade::{Caller, Cascader, Outside};
 use crate::worker::confirm::Confirm;
+use crate::worker::destinations::Destinations;
 use crate::worker::intake::{self, Intake};
 use crate::worker::janitor::Janitor;
 use crate::worker::probe::Probe;
@@ -211,6 +212,7 @@ pub struct Workers {
     wall: tokio::task::JoinHandle<()>,
     names: tokio::task::JoinHandle<()>,
     cascade: [tokio::task::JoinHandle<()>; 2],
+    destinations: tokio::task::JoinHandle<()>,
     watch: Option<[tokio::task::JoinHandle<()>; 2]>,
 }
 
@@ -220,7 +222,7 @@ impl App {
     pub fn start(config: Config, store: Store, clock: Arc<dyn Clock>) -> (Arc<Self>, Workers) {
         let metrics = Metrics::install();
         let (intake, worker) = intake::channel(store.writer(), clock.clone(), metrics.clone());
-        let [committed, to_announce] = worker.committed();
+        let [committed, to_announce, to_destinations] = worker.committed();
         let keys = KeySet::new(&config.sessions, clock.clone(), metrics.clone());
         let policy = config.sessions.policy();
         let clerk = Clerk::new(&config, keys.clone(), clock.clone(), metrics.clone());
@@ -259,6 +261,15 @@ impl App {
         });
         let cascades = Arc::new(Notify::new());
         let (cascader, caller) = cascade(&config, &store, clerk.as_ref(), &clock, &metrics, &cascades);
+        let destinations = Destinations::new(
+            store.clone(),
+            &config.destinations,
+            clock.clone(),
+            metrics.clone(),
+            holder().into(),
+            Arc::new(any_number),
+            to_destinations,
+        );
         let traffic = Arc::new(Traffic::default());
         let alert_targets = AlertTarget::all(&config.alerts, &metrics);
         let watch = config.watch.then(|| {
@@ -291,6 +302,7 @@ impl App {
             wall: tokio::spawn(look_for_second_wall(store.clone())),
             names: tokio::spawn(names.clone().run()),
             cascade: [tokio::spawn(cascader.run()), tokio::spawn(caller.run())],
+            destinations: tokio::spawn(destinations.run()),
             watch,
         };
         let (verified, lines) = (Verified::default(), Lines::new(config.log_requests));
@@ -404,6 +416,7 @@ impl Workers {
         self.announce.abort();
         self.wall.abort();
         self.names.abort();
+        self.destinations.abort();
         self.cascade.iter().chain(self.watch.iter().flatten()).for_each(tokio::task::JoinHandle::abort);
         match tokio::time::timeout(FINISH_DEADLINE, &mut self.intake).await {
             Ok(Ok(())) => {}

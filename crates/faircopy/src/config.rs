@@ -7,6 +7,7 @@ mod alert;
 mod cascade;
 mod clerk;
 mod dashboard;
+mod destination;
 mod outside;
 mod retention;
 mod traces;
@@ -33,6 +34,8 @@ use clerk::ClerkFile;
 pub use clerk::{BackendApi, Sessions};
 pub use dashboard::Dashboard;
 use dashboard::DashboardFile;
+use destination::DestinationFile;
+pub use destination::{DestinationKind, DestinationSettings};
 pub use outside::{LIVEBLOCKS, LiveblocksApi, StepSettings};
 use outside::{LiveblocksFile, StepFile};
 pub use retention::Retention;
@@ -115,6 +118,8 @@ pub struct Config {
     pub watch: bool,
     /// Who is told of trouble.
     pub alerts: Vec<AlertSettings>,
+    /// The places that the copy goes on to.
+    pub destinations: Vec<DestinationSettings>,
     /// How the dashboard is shown.
     pub dashboard: Dashboard,
     /// Start although the database may lose what it acknowledged.
@@ -263,6 +268,8 @@ struct File {
     #[serde(default)]
     alert: Vec<AlertFile>,
     #[serde(default)]
+    destination: Vec<DestinationFile>,
+    #[serde(default)]
     dashboard: DashboardFile,
 }
 
@@ -398,6 +405,7 @@ impl Config {
             retention: file.retention.read()?,
             watch: watch.map_or(Ok(true), |watch| watch.read(switch_of))?,
             alerts: alert::alerts(&file.alert, &sources)?,
+            destinations: destination::destinations(&file.destination, &sources)?,
             dashboard: file.dashboard.read(&sources)?,
             steps,
             log: log.map_or_else(|| "info".into(), |log| log.value),
@@ -681,7 +689,9 @@ impl Config {
         ];
         let texts = texts.into_iter().filter_map(|(name, secret)| Some((name, secret.as_ref()?.expose_secret())));
         let steps = self.steps.iter().map(|step| known(&outside::variable_of(&step.name), shown(&step.secret)));
-        signing.chain(texts.map(|(name, text)| known(name, last_four(text)))).chain(steps).collect()
+        let destinations = self.destinations.iter().flat_map(DestinationSettings::secrets);
+        let destinations = destinations.map(|(name, text)| known(&name, text));
+        signing.chain(texts.map(|(name, text)| known(name, last_four(text)))).chain(steps).chain(destinations).collect()
     }
 
     /// The admin token's text, for comparing and for the demo's own calls.
@@ -861,7 +871,7 @@ mod tests {
         let debug = format!("{file:?}");
         assert!(!debug.contains("None"), "a key is missing from faircopy.example.toml: {debug}");
         assert!(
-            !file.content.is_empty() && !file.step.is_empty() && !file.alert.is_empty(),
+            !file.content.is_empty() && !file.step.is_empty() && !file.alert.is_empty() && !file.destination.is_empty(),
             "what may be there several times is there once"
         );
         let unknown = parse_file("listne = 'x'", Path::new("faircopy.toml")).unwrap_err().to_string();

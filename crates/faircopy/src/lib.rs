@@ -11,6 +11,7 @@ pub mod cascade;
 pub mod cli;
 pub mod compare;
 pub mod config;
+pub mod destinations;
 pub mod doctor;
 pub mod embed;
 pub mod explain;

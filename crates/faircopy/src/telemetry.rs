@@ -239,6 +239,32 @@ impl Metrics {
         metrics::counter!("faircopy_step_requests_total", "step" => step.to_owned(), "status" => status).increment(1);
     }
 
+    /// A destination was asked: the status, or why there was none. Destinations are those of the settings.
+    pub fn destination_request(&self, destination: &str, status: &'static str) {
+        metrics::counter!("faircopy_destination_requests_total", "destination" => destination.to_owned(), "status" => status)
+            .increment(1);
+    }
+
+    /// Messages for a destination were `taken`, or `failed`; or subjects were `parked`.
+    pub fn destination_messages(&self, destination: &str, result: &'static str, number: usize) {
+        metrics::counter!("faircopy_destination_messages_total", "destination" => destination.to_owned(), "result" => result)
+            .increment(number as u64);
+    }
+
+    /// How far a destination is behind the feed, and how many subjects wait and are parked there.
+    pub fn destination_lag(&self, destination: &str, changes: i64, lag_ms: i64, waiting: i64, parked: i64) {
+        let set = |name: &'static str, value: f64| {
+            metrics::gauge!(name, "destination" => destination.to_owned()).set(value);
+        };
+        #[expect(clippy::cast_precision_loss, reason = "figures to look at")]
+        let (changes, seconds, waiting, parked) =
+            (changes as f64, lag_ms as f64 / 1000.0, waiting as f64, parked as f64);
+        set("faircopy_destination_lag_changes", changes);
+        set("faircopy_destination_lag_seconds", seconds);
+        set("faircopy_destination_waiting", waiting);
+        set("faircopy_destination_parked", parked);
+    }
+
     /// Whether the key of the Backend API belongs to another instance than the one that is copied.
     pub fn clerk_key_is_foreign(&self, is_foreign: bool) {
         metrics::gauge!("faircopy_clerk_wrong_instance").set(f64::from(u8::from(is_foreign)));

@@ -24,6 +24,7 @@
 //! | `feed` | what whoever follows the change feed asks beside it, and whether replicas hear each other |
 //! | `findings` | are troubles kept, cleared, and written under a fence alone? |
 //! | `alerts` | what was told is remembered and forgotten, and replicas' counts add up |
+//! | `destinations` | where destinations stand, who waits there, and the rows that they are told |
 //! | `validate` | does `status --check` find each planted fault, and nothing else? |
 //! | `workspaces` | whose a workspace is, in each mode and after a change of it, and what may be written below it |
 //! | `faults` | dropped calls, an application's foreign keys, a lock held by somebody else |
@@ -64,6 +65,7 @@ mod alerts;
 mod cascades;
 mod content;
 mod db;
+mod destinations;
 mod erasures;
 mod exact;
 mod explain;

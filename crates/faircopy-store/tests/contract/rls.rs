@@ -45,7 +45,7 @@ on_postgres!(
 );
 
 const TABLES: [&str; 4] = ["users", "organizations", "organization_members", "organization_invitations"];
-const OWN: [&str; 28] = [
+const OWN: [&str; 30] = [
     "webhook_deliveries",
     "registers",
     "changes",
@@ -74,6 +74,8 @@ const OWN: [&str; 28] = [
     "activity_place",
     "row_counts",
     "dashboard_sessions",
+    "destinations",
+    "destination_parked",
 ];
 
 /// What hangs on a workspace, and the workspaces themselves.

@@ -8,6 +8,7 @@ mod cascade;
 mod clerk;
 mod completions;
 mod demo;
+mod destinations;
 mod doctor;
 mod endpoint;
 mod erasures;
@@ -75,6 +76,8 @@ enum Command {
     Cascade(cascade::Arguments),
     /// Receipts of what left with deleted users
     Erasures(erasures::Arguments),
+    /// The places that the copy goes on to: where they stand; stop them, go on, send again
+    Destinations(destinations::Arguments),
     /// What trouble was told, and to whom; try the targets
     Alerts(alerts::Arguments),
     /// Apply stored deliveries again
@@ -179,6 +182,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Reconcile(arguments) => reconcile::run(arguments, &global).await,
         Command::Cascade(arguments) => cascade::run(arguments, &global).await,
         Command::Erasures(arguments) => erasures::run(arguments, &global).await,
+        Command::Destinations(arguments) => destinations::run(arguments, &global).await,
         Command::Alerts(arguments) => alerts::run(arguments, &global).await,
         Command::Replay(arguments) => replay::run(arguments, &global).await,
         Command::Explain(arguments) => explain::run(arguments, &global).await,

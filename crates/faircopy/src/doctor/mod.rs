@@ -206,6 +206,8 @@ names!(
     Liveblocks "liveblocks" "Liveblocks",
     /// The application's own steps.
     Steps "steps" "Outside steps",
+    /// The places that the copy goes on to.
+    Destinations "destinations" "Destinations",
     /// Troubles that are known.
     Findings "findings" "Known troubles",
     /// When the copy was last compared with Clerk.
@@ -301,6 +303,7 @@ impl Doctor {
             Name::Content => self.content().await,
             Name::Liveblocks => self.liveblocks().await,
             Name::Steps => self.steps().await,
+            Name::Destinations => self.destinations().await,
             Name::Findings => self.findings().await,
             Name::Reconcile => self.reconcile().await,
         }

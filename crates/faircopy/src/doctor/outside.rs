@@ -1,7 +1,10 @@
 //! What deletions need: a tree that fits, and services outside that answer.
 
+use futures_util::future::join_all;
+
 use super::{Answer, Doctor};
 use crate::config::StepSettings;
+use crate::upstream::destination::{Lane, Unfit};
 use crate::upstream::exchange::Fault;
 use crate::upstream::liveblocks::Liveblocks;
 use crate::upstream::step::Step;
@@ -49,7 +52,7 @@ impl Doctor {
         if steps.is_empty() {
             return Answer::skipped("no `[[step]]` is set");
         }
-        let seen = futures_util::future::join_all(steps.iter().map(|step| self.ask(step))).await;
+        let seen = join_all(steps.iter().map(|step| self.ask(step))).await;
         let silent: Vec<String> = steps
             .iter()
             .zip(&seen)
@@ -68,6 +71,51 @@ impl Doctor {
             silent.join("; "),
             "Start what listens there, or correct `step.url`. Deletions wait meanwhile.",
         )
+    }
+
+    /// Whether each destination is there and takes its key. Nothing of the copy is sent.
+    pub(super) async fn destinations(&self) -> Answer {
+        let settings = &self.config.destinations;
+        if settings.is_empty() {
+            return Answer::skipped("no `[[destination]]` is set");
+        }
+        let seen = join_all(settings.iter().map(|of| async {
+            match Lane::new(of, &self.metrics) {
+                Some(mut lane) => lane.check().await,
+                None => Err(Unfit::Incomplete("there is no TLS".into())),
+            }
+        }));
+        let seen: Vec<_> = settings.iter().zip(seen.await).collect();
+        let told = |is_told: &dyn Fn(&Unfit) -> bool| {
+            let unfit =
+                seen.iter().filter_map(|(of, seen)| Some((of, seen.as_ref().err().filter(|unfit| is_told(unfit))?)));
+            let told: Vec<String> =
+                unfit.map(|(of, unfit)| format!("`{}` ({}): {unfit}", of.name, of.host())).collect();
+            Some(told.join("; ")).filter(|told| !told.is_empty())
+        };
+        if let Some(refused) = told(&|unfit| matches!(unfit, Unfit::Fault(Fault::Refused(_)))) {
+            return Answer::failed(
+                "destination-key-refused",
+                refused,
+                "Copy the deploy key, token or credentials anew; what it lacks follows when it takes them.",
+            );
+        }
+        if let Some(incomplete) = told(&|unfit| matches!(unfit, Unfit::Incomplete(_))) {
+            return Answer::failed(
+                "destination-incomplete",
+                incomplete,
+                "Deploy the module to Convex, or make the stream at NATS: docs/destinations.md has the steps.",
+            );
+        }
+        if let Some(silent) = told(&|_| true) {
+            return Answer::failed(
+                "destination-unreachable",
+                silent,
+                "Start what listens there, or correct `destination.url`. What it lacks follows when it is there.",
+            );
+        }
+        let shown = seen.iter().filter_map(|(of, seen)| Some(format!("`{}`: {}", of.name, seen.as_ref().ok()?)));
+        Answer::ok(shown.collect::<Vec<_>>().join(", "))
     }
 
     async fn ask(&self, settings: &StepSettings) -> Result<u16, Fault> {

@@ -5,6 +5,7 @@ mod alerts;
 mod body;
 mod cursor;
 mod dashboard;
+mod destinations;
 mod directory;
 mod doctor;
 mod drift;
@@ -98,6 +99,12 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/admin/v1/jobs/{id}/plan", Access::Admin),
     ("POST", "/admin/v1/jobs/{id}/cancel", Access::Admin),
     ("POST", "/admin/v1/jobs/{id}/resume", Access::Admin),
+    ("GET", "/admin/v1/destinations", Access::Admin),
+    ("GET", "/admin/v1/destinations/{name}", Access::Admin),
+    ("POST", "/admin/v1/destinations/{name}/pause", Access::Admin),
+    ("POST", "/admin/v1/destinations/{name}/resume", Access::Admin),
+    ("POST", "/admin/v1/destinations/{name}/rewind", Access::Admin),
+    ("POST", "/admin/v1/destinations/{name}/resend", Access::Admin),
     ("GET", "/admin/v1/overview", Access::Admin),
     ("GET", "/admin/v1/activity", Access::Admin),
     ("GET", "/admin/v1/live", Access::Admin),
@@ -141,6 +148,12 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/jobs/{id}/plan", get(jobs::plan).fallback(only_get))
         .route("/jobs/{id}/cancel", post(jobs::cancel).fallback(only_post))
         .route("/jobs/{id}/resume", post(jobs::resume).fallback(only_post))
+        .route("/destinations", get(destinations::list).fallback(only_get))
+        .route("/destinations/{name}", get(destinations::show).fallback(only_get))
+        .route("/destinations/{name}/pause", post(destinations::pause).fallback(only_post))
+        .route("/destinations/{name}/resume", post(destinations::resume).fallback(only_post))
+        .route("/destinations/{name}/rewind", post(destinations::rewind).fallback(only_post))
+        .route("/destinations/{name}/resend", post(destinations::resend).fallback(only_post))
         .route("/overview", get(overview::overview).fallback(only_get))
         .route("/activity", get(overview::activity).fallback(only_get))
         .route(

@@ -15,8 +15,8 @@ use utoipa::OpenApi;
 
 use super::problem::{CODES, Problem};
 use super::{
-    Access, ROUTES, admin, alerts, directory, doctor, drift, erasures, explain, health, jobs, live, overview, records,
-    session, webhook,
+    Access, ROUTES, admin, alerts, destinations, directory, doctor, drift, erasures, explain, health, jobs, live,
+    overview, records, session, webhook,
 };
 
 /// Scalar's page, compressed: a third of the size, and every browser takes it (assets/README.md).
@@ -72,6 +72,12 @@ const SCRIPT_AGE: &str = "public, max-age=86400";
         jobs::plan,
         jobs::cancel,
         jobs::resume,
+        destinations::list,
+        destinations::show,
+        destinations::pause,
+        destinations::resume,
+        destinations::rewind,
+        destinations::resend,
         overview::overview,
         overview::activity,
         live::subscribe,
@@ -185,6 +191,12 @@ fn problems(operation: &str) -> Vec<&'static str> {
         "getDriftReport" | "getErasure" | "getJob" => &[ADMIN, &["record-not-found"]],
         "planJob" => &[ADMIN],
         "cancelJob" | "resumeJob" => &[ADMIN, &["job-not-changed", "record-not-found"]],
+        "listDestinations" => &[ADMIN],
+        "getDestination" => &[ADMIN, &["record-not-found"]],
+        "pauseDestination" | "resumeDestination" | "resendDestination" => {
+            &[ADMIN, &["destination-not-changed", "record-not-found"]]
+        }
+        "rewindDestination" => &[ADMIN, &["destination-not-changed", "invalid-parameter", "record-not-found"]],
         "getReadiness" => &[&["database-unavailable"]],
         _ => &[],
     };

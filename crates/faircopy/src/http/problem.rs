@@ -61,6 +61,7 @@ pub const CODES: &[(&str, StatusCode, &str)] = &[
     ("database-unavailable", StatusCode::SERVICE_UNAVAILABLE, "The database is unavailable"),
     ("delivery-erased", StatusCode::CONFLICT, "What the delivery said was erased"),
     ("delivery-not-found", StatusCode::NOT_FOUND, "There is no such delivery"),
+    ("destination-not-changed", StatusCode::CONFLICT, "The destination cannot be changed so"),
     ("encoding-not-supported", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body is compressed"),
     ("foreign-origin", StatusCode::FORBIDDEN, "Another site asks"),
     ("internal-error", StatusCode::INTERNAL_SERVER_ERROR, "Something broke"),

@@ -24,6 +24,9 @@ pub(super) const MAX_ANSWER: usize = 64 * 1024;
 /// The longest `Retry-After` that is read, in seconds. The gate has its own, shorter bound.
 const MAX_RETRY_AFTER_S: i64 = 86_400;
 
+/// Why a service was not reached at all: whatever was asked has not been seen there.
+pub(super) const NO_CONNECTION: &str = "no connection";
+
 /// Why a service did not do what was asked. None holds the key, or anything of the answer but its status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -94,9 +97,22 @@ pub(super) fn label(status: StatusCode) -> &'static str {
 
 /// A client for this address and no other.
 pub(super) fn client(base: &Url, headers: HeaderMap, at_once: usize) -> Result<reqwest::Client, reqwest::Error> {
+    builder(base, headers, at_once).dns_resolver(address::guarded(base)).build()
+}
+
+/// The same for an address that the settings allow to be in a private network.
+pub(super) fn client_within(
+    base: &Url,
+    headers: HeaderMap,
+    at_once: usize,
+    allow_private: bool,
+) -> Result<reqwest::Client, reqwest::Error> {
+    if allow_private { builder(base, headers, at_once).build() } else { client(base, headers, at_once) }
+}
+
+fn builder(base: &Url, headers: HeaderMap, at_once: usize) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .default_headers(headers)
-        .dns_resolver(address::guarded(base))
         .https_only(base.scheme() == "https")
         .connect_timeout(CONNECT_DEADLINE)
         .timeout(EXCHANGE_DEADLINE)
@@ -104,7 +120,6 @@ pub(super) fn client(base: &Url, headers: HeaderMap, at_once: usize) -> Result<r
         .no_proxy()
         .pool_max_idle_per_host(at_once)
         .user_agent(concat!("faircopy/", env!("CARGO_PKG_VERSION")))
-        .build()
 }
 
 /// Sends a request and reads the answer, up to so many bytes of its body if `reads` says so for its status. What the service
@@ -196,10 +211,11 @@ pub(super) fn reason(error: &reqwest::Error) -> Option<&'static str> {
         }
         cause = error.source();
     }
-    Some(if error.is_timeout() {
+    // A connection that does not come about in time is none, and not an answer that is late.
+    Some(if error.is_connect() {
+        NO_CONNECTION
+    } else if error.is_timeout() {
         "no answer in time"
-    } else if error.is_connect() {
-        "no connection"
     } else {
         "the answer broke off"
     })

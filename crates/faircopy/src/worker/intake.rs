@@ -71,7 +71,7 @@ pub struct Worker {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     /// Told after each commit: whoever listens here, and whoever tells the other replicas.
-    committed: [Arc<Notify>; 2],
+    committed: [Arc<Notify>; 3],
 }
 
 /// What waits, and how much of it makes a batch.
@@ -155,9 +155,9 @@ impl Intake {
 }
 
 impl Worker {
-    /// What is told after each commit, for two who wait for it.
+    /// What is told after each commit, for three who wait for it.
     #[must_use]
-    pub fn committed(&self) -> [Arc<Notify>; 2] {
+    pub fn committed(&self) -> [Arc<Notify>; 3] {
         self.committed.clone()
     }
 

@@ -5,6 +5,7 @@ pub mod alerts;
 pub mod announce;
 pub mod cascade;
 pub mod confirm;
+pub mod destinations;
 pub mod intake;
 pub mod janitor;
 pub mod probe;

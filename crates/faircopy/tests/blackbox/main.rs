@@ -21,6 +21,7 @@
 //! | [`doctor`] | settings, keys and the endpoint, for `faircopy doctor` to find |
 //! | [`telling`] | nothing: what is told meanwhile, as lines and as traces |
 //! | [`cascade`] | what goes with an organization, here and at Liveblocks, whoever is killed |
+//! | [`destinations`] | the service and the places that the copy goes on to: webhooks, Convex, NATS |
 //! | [`erasure`] | nothing: a user is deleted, and the raw files are searched for them |
 //! | [`clerk_side`] | backfill and reconcile: killed, interrupted, refused, held back; the sandbox as a command |
 //!
@@ -39,6 +40,7 @@ mod clerk_side;
 mod commands;
 mod contention;
 mod deploy;
+mod destinations;
 mod disk;
 mod doctor;
 mod embedded;

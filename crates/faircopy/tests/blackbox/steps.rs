@@ -16,7 +16,8 @@ use crate::support::{History, Load, PATIENCE, POLL, Place, Sent, check, faircopy
 /// How often a step is passed before it kills: at the first time, soon, and once batches have formed.
 const PASSES: [u32; 4] = [0, 2, 7, 20];
 /// Steps that no delivery passes; they have tests of their own.
-const APART: [&str; 6] = ["migration-step", "expiry", "cascade-chunk", "cascade-end", "pre-http", "post-http-pre-mark"];
+const APART: [&str; 7] =
+    ["migration-step", "expiry", "cascade-chunk", "cascade-end", "pre-http", "post-http-pre-mark", "destination-sent"];
 
 fn assert_died_at_step(status: ExitStatus, what: &str) {
     const SIGABRT: i32 = 6;

@@ -2,18 +2,21 @@
 
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { Service, TOKEN, blameless, closeBrowser, event, open, organization, picture, settled, signIn, until, user, word } from './service.mjs'
+import { Receiver, Service, TOKEN, blameless, closeBrowser, event, open, organization, picture, settled, signIn, until, user, word } from './service.mjs'
 
 let service
+let receiver
 let page
 
 before(async () => {
-  service = await Service.start({ clerk: true, database: process.env.REPAIRED })
+  receiver = await Receiver.start()
+  service = await Service.start({ clerk: true, database: process.env.REPAIRED, settings: receiver.settings('crm') })
   page = await open(service)
 })
 after(async () => {
   await closeBrowser()
   await service?.stop()
+  await receiver?.stop()
 })
 
 test('only the token lets in, and too many guesses do not', async () => {
@@ -161,6 +164,29 @@ test('a deletion is followed, cancelled and resumed', async () => {
   await page.locator('#state').getByText('on hold').waitFor()
   assert.equal(await state(), 'waiting')
   await picture(page, 'resumed')
+})
+
+test('a destination is paused, resumed and sent everything', async () => {
+  const has = (id) => receiver.taken.some((change) => change.id === id && change.operation === 'put')
+  await page.visit('/dashboard/destinations')
+  await page.getByRole('link', { name: 'crm' }).click()
+  await page.getByRole('heading', { name: 'crm', level: 1 }).waitFor()
+  await page.locator('#state').getByText('running').waitFor()
+  await page.locator('#pause-button').click()
+  await page.locator('#state').getByText('paused', { exact: true }).waitFor()
+  const id = word('user_told')
+  await service.deliver(word('msg_told'), event('user.created', user(id)))
+  await page.locator('#state').getByText(/1 change, for/).waitFor()
+  assert.ok(!has(id))
+  await page.locator('#resume-button').click()
+  await until('the user is told', () => has(id))
+  await page.locator('#state').getByText('nothing', { exact: true }).waitFor()
+  const before = receiver.taken.length
+  await page.locator('#resend-button').click()
+  await page.locator('#ask-yes').click()
+  await until('everything is sent', () => receiver.taken.slice(before).some((change) => change.operation === 'sweep'))
+  assert.ok(receiver.taken.slice(before).some((change) => change.id === id && change.resend))
+  await picture(page, 'destination')
 })
 
 test('whoever signs out is out, in every window', async () => {

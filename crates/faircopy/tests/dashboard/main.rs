@@ -68,5 +68,5 @@ fn pages() {
 /// What is done from the page, and what happens while it is open.
 #[test]
 fn life() {
-    run("life.test.mjs", 9);
+    run("life.test.mjs", 10);
 }

@@ -2,10 +2,11 @@
 
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { Service, axe, blameless, closeBrowser, event, open, organization, picture, settled, signIn, user } from './service.mjs'
+import { Receiver, Service, axe, blameless, closeBrowser, event, open, organization, picture, settled, signIn, until, user } from './service.mjs'
 
 const HOSTILE = ['<img src=x onerror="window.hacked=1">', '</script><script>window.hacked=1</script>', '\u202egnp.exe', '=cmd|calc', '{{7*7}}', 'javascript:alert(1)']
 let service
+let receiver
 let page
 const PAGES = [
   ['overview', '/dashboard'],
@@ -21,12 +22,18 @@ const PAGES = [
   ['drift-report', '/dashboard/drift/1'],
   ['deletions', '/dashboard/deletions'],
   ['deletion', '/dashboard/deletions/org_gone'],
+  ['destinations', '/dashboard/destinations'],
+  ['destination', '/dashboard/destinations/crm'],
   ['health', '/dashboard/health'],
   ['nowhere', '/dashboard/nowhere'],
 ]
 
 before(async () => {
-  service = await Service.start({ clerk: true })
+  receiver = await Receiver.start()
+  service = await Service.start({ clerk: true, settings: receiver.settings('crm') })
+  await until('the destination is taken up', () => receiver.taken.some((change) => change.operation === 'sweep'))
+  // From here on it takes nothing: its page has something to show.
+  receiver.status = 422
   for (const [at, name] of HOSTILE.entries()) {
     const id = `user_hostile${at}`
     const image = ['javascript:window.hacked=1', 'https://evil.example/x.png', 'data:text/html,x', 'https://img.clerk.com/ok', '//evil.example/x', null][at]
@@ -42,6 +49,7 @@ before(async () => {
   await service.deliver('msg_gone_1', event('organization.created', organization('org_gone', { name: HOSTILE[0] })))
   await service.deliver('msg_gone_2', event('organization.deleted', { object: 'organization', id: 'org_gone', deleted: true }))
   assert.equal((await service.admin('POST', '/drift/run?dry_run=true')).status, 202)
+  await until('some changes are refused', async () => (await service.admin('GET', '/destinations/crm')).body.subjects.length > 3)
   page = await open(service)
   await signIn(page)
   await page.visit('/dashboard/drift')
@@ -50,6 +58,7 @@ before(async () => {
 after(async () => {
   await closeBrowser()
   await service?.stop()
+  await receiver?.stop()
 })
 
 for (const theme of ['light', 'dark']) {

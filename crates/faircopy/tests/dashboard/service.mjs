@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { createHmac, randomBytes } from 'node:crypto'
-import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer as createHttpServer } from 'node:http'
 import { createServer } from 'node:net'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -55,9 +56,37 @@ const end = (child, signal) =>
     child.kill(signal)
   })
 
-/** A service on a database of its own; `more` are variables beside the usual ones. */
+/** Somebody who is told of changes: answers with a status that the test sets, and remembers what was taken. */
+export class Receiver {
+  static async start() {
+    const receiver = new Receiver()
+    Object.assign(receiver, { status: 204, taken: [] })
+    receiver.server = createHttpServer(async (request, response) => {
+      let body = ''
+      for await (const piece of request) body += piece
+      response.writeHead(receiver.status).end()
+      if (receiver.status < 300) receiver.taken.push(JSON.parse(body))
+    })
+    await new Promise((resolve) => receiver.server.listen(0, '127.0.0.1', resolve))
+    receiver.url = `http://127.0.0.1:${receiver.server.address().port}/changes`
+    return receiver
+  }
+
+  /** The part of the settings that names it. */
+  settings(name) {
+    const secret = `whsec_${randomBytes(24).toString('base64')}`
+    return `[[destination]]\nname = "${name}"\nkind = "webhook"\nurl = "${this.url}"\nsecret = "${secret}"\nallow_private = true\n`
+  }
+
+  stop() {
+    this.server.closeAllConnections()
+    return new Promise((resolve) => this.server.close(resolve))
+  }
+}
+
+/** A service on a database of its own; `more` are variables beside the usual ones, `settings` the text of its file. */
 export class Service {
-  static async start({ clerk = false, more = {}, arguments: words = [], database } = {}) {
+  static async start({ clerk = false, more = {}, arguments: words = [], database, settings } = {}) {
     const service = new Service()
     service.folder = mkdtempSync(join(tmpdir(), 'faircopy-dashboard-'))
     service.port = await freePort()
@@ -84,6 +113,7 @@ export class Service {
       instance = (await told.json()).id
       Object.assign(service.environment, { CLERK_SECRET_KEY: CLERK_KEY, CLERK_API_URL: service.clerkUrl })
     }
+    if (settings) writeFileSync(join(service.folder, 'faircopy.toml'), settings)
     if (database) copyFileSync(database, join(service.folder, 'faircopy.db'))
     await service.run()
     return service

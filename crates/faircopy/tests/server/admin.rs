@@ -12,14 +12,15 @@ use faircopy_store::{Address, Store};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
-use crate::app::{ADMIN_TOKEN, Engine, TestApp, assert_problem, manual_clock};
+use crate::app::{ADMIN_TOKEN, Engine, PATIENCE, SECRET, TestApp, assert_problem, eventually, manual_clock};
 use crate::confirm;
 use crate::events::{THEN, event, user, user_created};
 
 /// The route of the table as a path that can be called.
 fn path_of(route: &str) -> String {
     let path = route.replace("{id}", "1").replace("{svix_id}", "msg_1").replace("{clerk_user_id}", "user_1");
-    let path = path.replace("{target}", "ops").replace("{*page}", "users").replace("{name}", "main.js");
+    let name = if path.contains("/destinations/") { "crm" } else { "main.js" };
+    let path = path.replace("{target}", "ops").replace("{*page}", "users").replace("{name}", name);
     let path = path.replace("{clerk_org_id}", "org_1").replace("{subject}", "user_1");
     // Whose members are listed is always said.
     path.replace("/members", if path.starts_with("/admin/") { "/members?user=user_1" } else { "/members" })
@@ -59,8 +60,13 @@ fn admin_routes() -> impl Iterator<Item = (&'static str, String)> {
 #[tokio::test]
 async fn the_router_and_the_route_table_are_the_same() {
     let nobody = "name = 'ops'\nurl = 'http://127.0.0.1:9/'";
-    let app = TestApp::build().sessions().alert(nobody).start().await;
+    let crm = format!(
+        "name = 'crm'\nkind = 'webhook'\nurl = 'http://127.0.0.1:9/'\nsecret = '{SECRET}'\nallow_private = true"
+    );
+    let app = TestApp::build().sessions().alert(nobody).destination(&crm).start().await;
     app.outcome("msg_1", user_created("user_1")).await;
+    let is_taken_up = async || app.admin_json("/admin/v1/destinations/crm").await["state"] != "not-started";
+    eventually("the destination is taken up", PATIENCE, is_taken_up).await;
     let token = app.token("user_1", Some(("org_1", "admin")));
     let one = json!({ "id": "org_1", "name": "One", "created_at": THEN, "updated_at": THEN });
     app.outcome("msg_2", event("organization.created", &one).to_string()).await;
@@ -84,6 +90,8 @@ async fn the_router_and_the_route_table_are_the_same() {
             // There is no key to ask Clerk with.
             (Access::Admin, "/admin/v1/drift/run") => "clerk-not-configured",
             (Access::Admin, _) if route.ends_with("/compare") => "clerk-not-configured",
+            // It does not say to where.
+            (Access::Admin, _) if route.ends_with("/rewind") => "invalid-parameter",
             // No page of the dashboard's asks.
             (_, "/dashboard/login" | "/dashboard/logout") => "foreign-origin",
             _ => "",

@@ -49,7 +49,8 @@ pub(crate) struct Builder {
     listen: &'static str,
     variables: HashMap<String, String>,
     webhook: Vec<String>,
-    alerts: Vec<String>,
+    /// What may be there several times: alerts and destinations.
+    tables: Vec<String>,
     clock: Option<ManualClock>,
     migrate: bool,
     unsafe_durability: bool,
@@ -86,7 +87,7 @@ impl TestApp {
             listen: "127.0.0.1:0",
             variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             webhook: Vec::new(),
-            alerts: Vec::new(),
+            tables: Vec::new(),
             clock: None,
             migrate: true,
             unsafe_durability: false,
@@ -344,7 +345,13 @@ impl Builder {
 
     /// An `[[alert]]` of `faircopy.toml`: its lines.
     pub(crate) fn alert(mut self, lines: &str) -> Self {
-        self.alerts.push(format!("[[alert]]\n{lines}\n"));
+        self.tables.push(format!("[[alert]]\n{lines}\n"));
+        self
+    }
+
+    /// A `[[destination]]` of `faircopy.toml`: its lines.
+    pub(crate) fn destination(mut self, lines: &str) -> Self {
+        self.tables.push(format!("[[destination]]\n{lines}\n"));
         self
     }
 
@@ -430,7 +437,7 @@ impl Builder {
     }
 
     fn file(&self) -> String {
-        format!("[webhook]\n{}\n{}", self.webhook.join("\n"), self.alerts.concat())
+        format!("[webhook]\n{}\n{}", self.webhook.join("\n"), self.tables.concat())
     }
 
     fn config(&self, folder: &tempfile::TempDir, database_url: &str) -> Config {

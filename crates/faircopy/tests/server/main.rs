@@ -19,6 +19,7 @@
 //! | [`keys`] | the issuer's keys under fire (J1 to J5) |
 //! | [`explain`] | why the copy holds what it holds; users, organizations and members for the operator |
 //! | [`doctor`] | each trouble made, and recognised by its code |
+//! | [`destinations`] | what the places are told that the copy goes on to, by webhook, and what they make of it |
 //! | [`description`] | OpenAPI, and the page that shows it |
 //! | [`figures`] | figures: those of docs/observability.md, and no label an id |
 //! | [`health`] | liveness, readiness and figures; a database that hangs or is gone (W30, D4) |
@@ -47,6 +48,7 @@ mod content;
 mod corpus;
 mod dashboard;
 mod description;
+mod destinations;
 mod doctor;
 mod events;
 mod explain;

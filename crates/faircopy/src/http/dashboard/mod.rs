@@ -34,6 +34,7 @@ files!(
     "chart.js" SCRIPT,
     "deletions.js" SCRIPT,
     "deliveries.js" SCRIPT,
+    "destinations.js" SCRIPT,
     "dom.js" SCRIPT,
     "drift.js" SCRIPT,
     "format.js" SCRIPT,

@@ -4,6 +4,7 @@ import { events, session, signIn, signOut } from './api.js'
 import { announce, el } from './dom.js'
 import { deletion, deletions } from './deletions.js'
 import { deliveries, delivery } from './deliveries.js'
+import { destination, destinations } from './destinations.js'
 import { drift, driftReport } from './drift.js'
 import { mask, tick, timeText } from './format.js'
 import { health } from './health.js'
@@ -26,6 +27,8 @@ const ROUTES = [
   [/^\/dashboard\/drift\/([^/]+)$/, driftReport, 'drift'],
   [/^\/dashboard\/deletions$/, deletions, 'deletions'],
   [/^\/dashboard\/deletions\/([^/]+)$/, deletion, 'deletions'],
+  [/^\/dashboard\/destinations$/, destinations, 'destinations'],
+  [/^\/dashboard\/destinations\/([^/]+)$/, destination, 'destinations'],
   [/^\/dashboard\/health$/, health, 'health'],
 ]
 const NAVIGATION = [
@@ -35,6 +38,7 @@ const NAVIGATION = [
   ['organizations', 'Organizations', '/dashboard/organizations'],
   ['drift', 'Drift', '/dashboard/drift'],
   ['deletions', 'Deletions', '/dashboard/deletions'],
+  ['destinations', 'Destinations', '/dashboard/destinations'],
   ['health', 'Health', '/dashboard/health'],
 ]
 const THEMES = [['system', 'System', 'screen'], ['light', 'Light', 'sun'], ['dark', 'Dark', 'moon']]

@@ -35,6 +35,8 @@ const CAUSES = {
   undelivered: ['A change was not delivered', 'The endpoint at Clerk is disabled or lacks an event type, or requests are refused before they reach this service.', 'What was missed is read from Clerk by itself. Enable the endpoint and tick every event that `faircopy endpoint` lists.'],
   'counts-differ': ['The copy has other counts than Clerk', 'Deliveries were lost, or rows were changed by hand.', 'A reconcile finds every difference and repairs it.', ['/dashboard/drift', 'Go to drift']],
   'clerk-unreadable': ['Clerk’s API cannot be read', 'The key was revoked or is of another instance, or the network does not let requests out.', 'Set a valid CLERK_SECRET_KEY of this instance and start the service again.'],
+  'destination-behind': ['A destination is behind', 'It is down, its address or key has changed, or something in between does not let requests through.', 'Mend it: what it lacks follows by itself.', ['/dashboard/destinations', 'Go to destinations']],
+  'destination-parked': ['A destination refuses some changes', 'What receives them fails, or they are too large.', 'Look at the reasons, mend it, then resume.', ['/dashboard/destinations', 'Go to destinations']],
   'cascade-burst': ['Many deletions at once', 'So many organizations or users were deleted that this may be a mistake.', 'Look at them, then resume or cancel.', ['/dashboard/deletions', 'Go to deletions']],
 }
 
