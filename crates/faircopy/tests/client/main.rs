@@ -13,7 +13,7 @@ const EXAMPLE: &str = "../../examples/workspaces";
 /// What changes in Clerk is on the page within a second; killed, offline, eight tabs, other people, being removed.
 #[test]
 fn the_example_in_a_browser() {
-    node::installed(EXAMPLE);
+    let _ = node::installed(EXAMPLE);
     let folder = node::installed(PACKAGES);
     let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder").join("client");
     std::fs::create_dir_all(&pictures).expect("a folder for the pictures");
