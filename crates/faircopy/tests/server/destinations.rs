@@ -284,3 +284,28 @@ async fn an_operator_pauses_resumes_rewinds_and_sends_again() {
     assert!(!listed.to_string().contains("key=1"), "{listed}");
     scene.app.stop().await;
 }
+
+/// A destination that hangs holds up neither the copy nor another destination, and its figures say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_never_answers_holds_nobody_up() {
+    // Connections are made, by the kernel, and nobody reads from them.
+    let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let receiver = Receiver::start().await;
+    let slow = format!(
+        "name = 'slow'\nkind = 'webhook'\nurl = 'http://{}/'\nsecret = '{FIRST}'\nallow_private = true",
+        hanging.local_addr().unwrap()
+    );
+    let app = TestApp::build().destination(&slow).destination(&crm(&receiver)).start().await;
+    let is_taken_up = async || app.admin_json("/admin/v1/destinations/slow").await["state"] != "not-started";
+    eventually("it is taken up", SOON, is_taken_up).await;
+    for number in 0..20 {
+        // Each within the time that a sender gives it, and all of them while the first request still hangs.
+        assert_eq!(app.outcome(&format!("msg_{number}"), user_created(&format!("user_{number}"))).await, "applied");
+    }
+    eventually("the other one has all", SOON, || async { applied(&receiver.taken()).len() == 20 }).await;
+    let slow = app.admin_json("/admin/v1/destinations/slow").await;
+    assert!(slow["behind"].as_i64() >= Some(1) || !slow["resending_since"].is_null() || slow["waiting"] != 0, "{slow}");
+    let metrics = app.get("/metrics").await.text();
+    assert!(metrics.contains(r#"faircopy_destination_messages_total{destination="crm",result="taken"}"#), "{metrics}");
+    app.stop().await;
+}
