@@ -146,7 +146,7 @@ impl Hub {
         let full = || Problem::new("overloaded", "As many listen as may.");
         let permit = self.streams.clone().try_acquire_owned().map_err(|_| full())?;
         let app = self.app.upgrade().ok_or_else(|| Problem::new("shutting-down", "The service stops."))?;
-        let (events, mut waiting) = mpsc::channel(WAITING);
+        let (events, waiting) = mpsc::channel(WAITING);
         let stream = Stream::open(self, &app, caller, wanted, form, events).await?;
         let stopping: Option<Stopping> = extensions.remove();
         // It is one of the streams now, and none of the connections for ordinary requests.
@@ -159,18 +159,24 @@ impl Hub {
             stream.run(stopping).await;
             drop((permit, counted));
         });
-        let body = Body::from_stream(futures_util::stream::poll_fn(move |context| {
-            waiting.poll_recv(context).map(|event| event.map(Ok::<Bytes, std::convert::Infallible>))
-        }));
-        let headers = [
-            (header::CONTENT_TYPE, "text/event-stream"),
-            // nginx gathers answers unless it is told not to.
-            (HeaderName::from_static("x-accel-buffering"), "no"),
-            // Its seat among the connections is given up.
-            (header::CONNECTION, "close"),
-        ];
-        Ok((headers, body).into_response())
+        let mut response = endless(waiting);
+        // Its seat among the connections is given up.
+        response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+        Ok(response)
     }
+}
+
+/// An answer without an end: the events as they come.
+fn endless(mut events: mpsc::Receiver<Bytes>) -> Response {
+    let body = Body::from_stream(futures_util::stream::poll_fn(move |context| {
+        events.poll_recv(context).map(|event| event.map(Ok::<Bytes, std::convert::Infallible>))
+    }));
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        // nginx gathers answers unless it is told not to.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (headers, body).into_response()
 }
 
 /// Whether events are asked for by name.

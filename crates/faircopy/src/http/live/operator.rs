@@ -9,17 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use faircopy_core::Millis;
 use faircopy_store::{DeliveryFilter, DeliverySummary, Entry, Finding, Pulse, Store};
-use futures_util::stream;
-use http::{HeaderMap, HeaderName, header};
+use http::HeaderMap;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use super::endless;
 use crate::app::{App, Clock};
 use crate::http::admin::SignedIn;
 use crate::http::dashboard::session::goes_on;
@@ -119,7 +118,7 @@ pub(in crate::http) async fn listen(
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| read_id(id, now));
     let (pulse, findings) = (app.store.pulse(now).await?, app.store.findings().await?);
     let (sequence, since) = last.unwrap_or((pulse.sequence, now));
-    let (events, mut waiting) = mpsc::channel(WAITING);
+    let (events, waiting) = mpsc::channel(WAITING);
     let reader = Reader {
         seen: hub.listen(),
         store: app.store.clone(),
@@ -147,15 +146,7 @@ pub(in crate::http) async fn listen(
             () = told => {}
         }
     });
-    let body = Body::from_stream(stream::poll_fn(move |context| {
-        waiting.poll_recv(context).map(|event| event.map(Ok::<Bytes, std::convert::Infallible>))
-    }));
-    let headers = [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        // nginx gathers answers unless it is told not to.
-        (HeaderName::from_static("x-accel-buffering"), "no"),
-    ];
-    Ok((headers, body).into_response())
+    Ok(endless(waiting))
 }
 
 /// Whether a reader may still be told.
