@@ -30,7 +30,7 @@ use crate::worker::announce;
 use crate::worker::cascade::{Caller, Cascader, Outside};
 use crate::worker::confirm::Confirm;
 use crate::worker::destinations::Destinations;
-use crate::worker::intake::{self, Intake};
+use crate::worker::intake::{self, Committed, Intake};
 use crate::worker::janitor::Janitor;
 use crate::worker::probe::Probe;
 use crate::worker::reconcile::Reconciler;
@@ -222,7 +222,8 @@ impl App {
     pub fn start(config: Config, store: Store, clock: Arc<dyn Clock>) -> (Arc<Self>, Workers) {
         let metrics = Metrics::install();
         let (intake, worker) = intake::channel(store.writer(), clock.clone(), metrics.clone());
-        let [committed, to_announce, to_destinations] = worker.committed();
+        let Committed { listeners: committed, destinations: to_destinations, replicas: to_announce } =
+            worker.committed();
         let keys = KeySet::new(&config.sessions, clock.clone(), metrics.clone());
         let policy = config.sessions.policy();
         let clerk = Clerk::new(&config, keys.clone(), clock.clone(), metrics.clone());

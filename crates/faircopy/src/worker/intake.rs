@@ -70,8 +70,28 @@ pub struct Worker {
     writer: Writer,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
-    /// Told after each commit: whoever listens here, and whoever tells the other replicas.
-    committed: [Arc<Notify>; 3],
+    committed: Committed,
+}
+
+/// Who is told after each commit.
+#[derive(Debug, Clone, Default)]
+pub struct Committed {
+    /// Those who listen here.
+    pub listeners: Arc<Notify>,
+    /// Whoever feeds destinations.
+    pub destinations: Arc<Notify>,
+    /// Whoever tells other replicas: only where others write, too. Each announcement is a transaction of its own.
+    pub replicas: Arc<Notify>,
+}
+
+impl Committed {
+    fn tell(&self, has_company: bool) {
+        self.listeners.notify_one();
+        self.destinations.notify_one();
+        if has_company {
+            self.replicas.notify_one();
+        }
+    }
 }
 
 /// What waits, and how much of it makes a batch.
@@ -112,7 +132,7 @@ pub fn channel(writer: Writer, clock: Arc<dyn Clock>, metrics: Metrics) -> (Inta
             writer,
             clock,
             metrics,
-            committed: Default::default(),
+            committed: Committed::default(),
         },
     )
 }
@@ -155,9 +175,9 @@ impl Intake {
 }
 
 impl Worker {
-    /// What is told after each commit, for three who wait for it.
+    /// Who is told after each commit.
     #[must_use]
-    pub fn committed(&self) -> [Arc<Notify>; 3] {
+    pub fn committed(&self) -> Committed {
         self.committed.clone()
     }
 
@@ -196,12 +216,13 @@ impl Worker {
     /// Commits what was written, and writes what has arrived meanwhile.
     async fn finish(&mut self, batch: Batch) -> Turn {
         self.queue.has_company = self.writer.has_company();
+        let has_company = self.queue.has_company;
         let (now, queue) = (self.clock.now(), &mut self.queue);
         self.metrics.batch(batch.items.len());
         let (mut replies, mut following) = (Some(batch.replies), None);
         let committed = |receipts| {
             answer_all(replies.take().unwrap_or_default(), receipts);
-            self.committed.iter().for_each(|told| told.notify_one());
+            self.committed.tell(has_company);
         };
         let next = || following.insert(queue.at_hand()?).items.clone().into();
         let span = tracing::info_span!(target: TRACE, parent: &batch.span, "commit");
@@ -231,7 +252,7 @@ impl Worker {
                 tracing::warn!(reason, "the commit failed; trying once more");
                 match self.try_commit(&items).await {
                     Ok(receipts) => {
-                        self.committed.iter().for_each(|told| told.notify_one());
+                        self.committed.tell(self.writer.has_company());
                         return answer_all(replies, receipts);
                     }
                     Err(error) => error,
