@@ -331,6 +331,20 @@ async fn a_workspace_says_what_its_own_reader_is() {
     }
 }
 
+/// A path is taken as it is written: another way to write one is no query, which would never be told of a change.
+#[tokio::test]
+async fn another_way_to_write_a_path_is_no_query() {
+    let app = company(Engine::Sqlite).await;
+    let queries = ["/me", "/v1/users/user%5Fb", "/v1/me/", "v1/me", "/admin/v1/statistics"];
+    let queries: Vec<Value> = queries.iter().map(|path| json!({ "path": path })).collect();
+    let mut stream = listen_to(&app, &token(&app, "user_a"), &json!(queries)).await;
+    for query in queries {
+        let told = stream.next().await.expect("a problem");
+        assert_eq!((told.name.as_str(), &told.data["query"]), ("problem", &query["path"]));
+        assert_eq!(told.data["problem"]["code"], "not-found");
+    }
+}
+
 /// What the application writes has no number in the feed: it is looked for.
 #[tokio::test]
 async fn a_workspace_shows_what_the_application_writes() {

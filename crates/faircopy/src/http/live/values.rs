@@ -66,7 +66,7 @@ impl Query {
 
     /// Whom the path names.
     fn user(&self) -> &str {
-        self.path.split('?').next().and_then(|path| path.trim_end_matches('/').rsplit('/').next()).unwrap_or_default()
+        route(&self.path).rsplit('/').next().unwrap_or_default()
     }
 }
 
@@ -146,8 +146,7 @@ impl Values {
     /// The query that a path names, for this caller.
     pub(super) fn query(&self, path: String, caller: &Caller) -> Query {
         let organization = active(&caller.session).map(ToString::to_string).unwrap_or_default();
-        let route = path.split('?').next().unwrap_or_default();
-        let subject = match route.trim_end_matches('/') {
+        let subject = match route(&path) {
             "/v1/me" => Subject::Caller,
             "/v1/me/organizations" => Subject::Memberships,
             "/v1/organization" | "/v1/organization/members" => Subject::Organization,
@@ -182,13 +181,15 @@ impl Values {
     }
 
     async fn ask(&self, query: &Query, caller: &Caller) -> Value {
-        let path = query.path.strip_prefix("/v1").unwrap_or(&query.path);
-        let body = match Request::get(path).body(Body::empty()) {
-            Ok(mut request) => {
+        let no_query = || Err(Box::new(Problem::new("not-found", "No query has this path.")));
+        // As it is written here, it is what the topics were taken from: nothing is decoded.
+        let path = query.path.strip_prefix("/v1").filter(|path| !route(path).contains('%'));
+        let body = match path.map(|path| Request::get(path).body(Body::empty())) {
+            Some(Ok(mut request)) => {
                 request.extensions_mut().insert(caller.clone());
                 answer(self.reads.clone().oneshot(request).await.unwrap_or_else(|never| match never {})).await
             }
-            Err(_) => Err(Box::new(Problem::new("not-found", "No query has this path."))),
+            Some(Err(_)) | None => no_query(),
         };
         let organizations = match (&body, query.subject) {
             (Ok(body), Subject::Memberships) => organizations_in(body),
@@ -196,6 +197,11 @@ impl Values {
         };
         Value { body, organizations }
     }
+}
+
+/// A path without its parameters.
+fn route(path: &str) -> &str {
+    path.split('?').next().unwrap_or_default()
 }
 
 /// The body of an answer, or the problem that it is.
