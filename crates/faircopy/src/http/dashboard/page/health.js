@@ -56,7 +56,7 @@ export const health = {
       ], found.targets) : empty('Nobody is told', el('p', {}, 'Name a target in the settings, and alarms are posted there.')),
     ])
     const findings = place(context, (signal) => get('/findings', {}, signal), (found) => (found.data.length ? table('Findings', [
-      { name: 'Finding', isHead: true, cell: (one) => el('code', {}, plain(one.name)) },
+      { name: 'Finding', isHead: true, cell: (one) => el('code', { class: 'name' }, plain(one.name)) },
       { name: 'What', cell: (one) => plain(one.detail) },
       { name: 'Since', cell: (one) => time(one.since) },
       { name: 'Seen', cell: (one) => ago(one.seen_at) },
