@@ -452,6 +452,22 @@ fn in_time(client: Object, answer: std::result::Result<Result<Vec<Row>>, Elapsed
     answer.unwrap_or_else(|_| Err(late(client)))
 }
 
+/// Asks on a connection of the pool. One that was lost while nobody used it shows that only when it is asked: then another one is,
+/// once. Reads may be asked twice. (A function over closures would give futures that cannot be sent to another thread.)
+macro_rules! asked {
+    ($readers:expr, $client:ident => $ask:expr) => {{
+        let mut is_first = true;
+        loop {
+            let $client = $readers.client().await?;
+            let answer = timeout(READ_DEADLINE, $ask).await;
+            if !is_first || !matches!(answer, Ok(Err(_))) || !$client.is_closed() {
+                return in_time($client, answer);
+            }
+            is_first = false;
+        }
+    }};
+}
+
 /// Sends a whole transaction before it waits for the first answer.
 async fn in_transaction<T>(
     client: &Object,
@@ -503,9 +519,8 @@ impl Readers {
         statement: &str,
         scalars: Vec<Value>,
     ) -> Result<Vec<Row>> {
-        let client = self.client().await?;
-        let answer = timeout(READ_DEADLINE, self.ask_as(&client, role, claims, statement, scalars)).await;
-        in_time(client, answer)
+        let given = Given::Scalars(scalars);
+        asked!(self, client => self.ask_as(&client, role, claims, statement, &given))
     }
 
     async fn ask_as(
@@ -514,11 +529,10 @@ impl Readers {
         role: &str,
         claims: &str,
         statement: &str,
-        scalars: Vec<Value>,
+        given: &Given<'_>,
     ) -> Result<Vec<Row>> {
-        let given = Given::Scalars(scalars);
         let (prepared, values) =
-            (self.prepare(client, &Dialect::Postgres.fill(statement), &given).await?, values(&given));
+            (self.prepare(client, &Dialect::Postgres.fill(statement), given).await?, values(given));
         let begin = format!("BEGIN READ ONLY; SET LOCAL ROLE \"{}\"", role.replace('"', "\"\""));
         let (set, claims) =
             ("SELECT set_config('request.jwt.claims', $1, true)", [(&claims as Parameter<'_>, Type::TEXT)]);
@@ -528,9 +542,7 @@ impl Readers {
 
     /// Reads with the plan of [`READ_SETTINGS`], in one round trip.
     pub(super) async fn read_over(&self, text: &str, given: &Given<'_>) -> Result<Vec<Row>> {
-        let client = self.client().await?;
-        let answer = timeout(READ_DEADLINE, self.ask_over(&client, text, given)).await;
-        in_time(client, answer)
+        asked!(self, client => self.ask_over(&client, text, given))
     }
 
     async fn ask_over(&self, client: &Object, text: &str, given: &Given<'_>) -> Result<Vec<Row>> {
@@ -541,9 +553,7 @@ impl Readers {
     }
 
     pub(super) async fn read(&self, text: &str, given: &Given<'_>) -> Result<Vec<Row>> {
-        let client = self.client().await?;
-        let answer = timeout(READ_DEADLINE, self.ask(&client, text, given)).await;
-        in_time(client, answer)
+        asked!(self, client => self.ask(&client, text, given))
     }
 
     async fn ask(&self, client: &Object, text: &str, given: &Given<'_>) -> Result<Vec<Row>> {

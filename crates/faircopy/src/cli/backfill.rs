@@ -10,6 +10,6 @@ use crate::upstream::clerk::Share;
 pub(super) struct Arguments {}
 
 pub(super) async fn run(_arguments: Arguments, global: &Global) -> Result<(), Failure> {
-    let report = sweep::run(Order::backfill(), Share::Operator, global).await?;
+    let report = Box::pin(sweep::run(Order::backfill(), Share::Operator, global)).await?;
     sweep::print_backfill(&report, global)
 }

@@ -26,7 +26,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Failure> {
     let Arguments { dry_run, grace, force } = arguments;
     let order = Order { dry_run, grace_ms: grace * 1000, force, ..Order::reconcile() };
-    let report = sweep::run(order, Share::Background, global).await?;
+    let report = Box::pin(sweep::run(order, Share::Background, global)).await?;
     sweep::print(&report, global)?;
     match report.outcome {
         Some(Ending::Exact | Ending::Repaired) => Ok(()),

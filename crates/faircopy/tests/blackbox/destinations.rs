@@ -352,7 +352,9 @@ impl Destination for Front {
             return;
         }
         let kind = ["lost", "cut", "drop", "error", "die_before", "die_after", "slow"][dice.random_range(0..7)];
-        self.faults(&json!([{ "kind": kind, "times": 1, "delay_ms": 300 }])).await;
+        if !self.faults(&json!([{ "kind": kind, "times": 1, "delay_ms": 300 }])).await {
+            self.restart().await;
+        }
     }
 
     async fn heal(&mut self) {
@@ -438,9 +440,8 @@ async fn convex_ends_equal_to_the_copy_on_postgres() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn convex_parks_the_one_that_its_function_refuses() {
     let (place, mut front) = (Place::sqlite(), Front::start(DEPLOY_KEY).await);
-    front
-        .faults(&json!([{ "kind": "error", "id": "user_poison", "message": "Uncaught TypeError: ada@example.com" }]))
-        .await;
+    let poison = json!([{ "kind": "error", "id": "user_poison", "message": "Uncaught TypeError: ada@example.com" }]);
+    assert!(front.faults(&poison).await);
     let served = Served::start(&place, &front.settings()).await;
     let (now, sender) = (crate::support::now_ms() - 1_000, sender(&served.server));
     for id in (0..30).map(|number| format!("user_{number}")).chain(["user_poison".to_owned()]) {
@@ -466,13 +467,13 @@ async fn convex_parks_the_one_that_its_function_refuses() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn convex_whose_function_is_broken_parks_nothing() {
     let (place, front) = (Place::sqlite(), Front::start(DEPLOY_KEY).await);
-    front.faults(&json!([{ "kind": "error" }])).await;
+    assert!(front.faults(&json!([{ "kind": "error" }])).await);
     let served = Served::start(&place, &front.settings()).await;
     served.has_users(40).await;
     let broken = served.until("the trouble", |shown| shown["state"] == "failing").await;
     assert_eq!((&broken["parked"], &broken["waiting"]), (&json!(0), &json!(0)));
     assert_eq!(broken["last_error"], "`faircopy:apply` fails whatever it is given (Error)");
-    front.faults(&json!([])).await;
+    assert!(front.faults(&json!([])).await);
     served.until("what it lacks", |shown| shown["behind"] == 0 && shown["resending_since"].is_null()).await;
     assert_eq!(front.rows("users").await.len(), 40);
 }
@@ -602,7 +603,7 @@ async fn the_doctor_says_what_a_destination_lacks() {
     check(front.settings(), ("ok", None, "`faircopy:apply` answers")).await;
     let wrong = front.settings().replace(DEPLOY_KEY, "prod:other|key");
     check(wrong, ("failed", Some("destination-key-refused"), "the key was refused")).await;
-    front.faults(&json!([{ "kind": "error" }])).await;
+    assert!(front.faults(&json!([{ "kind": "error" }])).await);
     check(front.settings(), ("failed", Some("destination-incomplete"), "`faircopy:apply` fails or is not there")).await;
 
     let stream = Stream::start().await;
