@@ -118,6 +118,9 @@ impl Reader {
     }
 }
 
+/// How often a service may die before it is ready: with one batch in twelve that is not written down, never so often in a row.
+const STARTS: u32 = 10;
+
 /// Replicas of the service, each started again whenever it dies.
 struct Fleet {
     servers: Vec<Server>,
@@ -130,8 +133,14 @@ impl Fleet {
         // One batch in twelve is sent and not written down.
         let mortal = settled.clone().env("FAILPOINTS", "destination-sent=8%return");
         let mut servers = Vec::new();
-        for _ in 0..replicas {
-            servers.push(Server::start(mortal.clone()).await);
+        let mut tries = 0;
+        while servers.len() < replicas {
+            // It may die before it is ready.
+            match Server::try_start(mortal.clone()).await {
+                Ok(server) => servers.push(server),
+                Err(error) => assert!(tries < STARTS, "{error}"),
+            }
+            tries += 1;
         }
         Self { servers, settled }
     }
