@@ -4,7 +4,7 @@ use faircopy_core::Millis;
 use faircopy_store::Store;
 use serde_json::json;
 
-use super::{Failure, Global, output};
+use super::{Failure, Global, output, require_schema};
 use crate::alerts::{self, Overview, Tested};
 use crate::app::{Clock, SystemClock};
 use crate::config::Config;
@@ -43,9 +43,7 @@ struct Test {
 pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Failure> {
     let config = global.config()?;
     let store = config.store();
-    if !store.pending_migrations().await?.is_empty() {
-        return Err(Failure::Failed(format!("{} has no complete schema; run `faircopy migrate`", store.address())));
-    }
+    require_schema(&store).await?;
     let now = SystemClock.now();
     match arguments.command {
         Command::List => list(&config, &store, global).await,

@@ -4,7 +4,7 @@ use faircopy_core::cascade::tree::Target as Named;
 use faircopy_store::{Cascade, Store};
 use serde_json::json;
 
-use super::{Failure, Global, output};
+use super::{Failure, Global, output, require_schema};
 use crate::app::{Clock, SystemClock};
 use crate::cascade::{self, Deletion, Order, Receipt, Unchanged};
 use crate::config::Config;
@@ -87,9 +87,7 @@ impl From<Unchanged> for Failure {
 pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Failure> {
     let config = global.config()?;
     let store = config.store();
-    if !store.pending_migrations().await?.is_empty() {
-        return Err(Failure::Failed(format!("{} has no complete schema; run `faircopy migrate`", store.address())));
-    }
+    require_schema(&store).await?;
     match arguments.command {
         Command::Plan(Id { id }) => plan(&config, &store, &id, global).await,
         Command::List(list) => show_list(&store, &list, global).await,

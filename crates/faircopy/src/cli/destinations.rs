@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, stdin};
 use faircopy_core::Millis;
 use faircopy_store::{DestinationOrder, Store};
 
-use super::{Failure, Global, output};
+use super::{Failure, Global, output, require_schema};
 use crate::app::{Clock, SystemClock};
 use crate::config::Config;
 use crate::destinations::{self, Detail, Shown, Unchanged};
@@ -85,9 +85,7 @@ impl From<Unchanged> for Failure {
 pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Failure> {
     let config = global.config()?;
     let store = config.store();
-    if !store.pending_migrations().await?.is_empty() {
-        return Err(Failure::Failed(format!("{} has no complete schema; run `faircopy migrate`", store.address())));
-    }
+    require_schema(&store).await?;
     let place = At { config: &config, store: &store, now: SystemClock.now(), global };
     match arguments.command {
         Command::List => place.list().await,

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use faircopy_store::{Erasure, Store};
 use serde_json::json;
 
-use super::{Failure, Global, output};
+use super::{Failure, Global, output, require_schema};
 
 /// Erasures that `list` shows unless asked for more.
 const DEFAULT_LIMIT: i64 = 50;
@@ -48,9 +48,7 @@ enum Command {
 
 pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Failure> {
     let store = global.config()?.store();
-    if !store.pending_migrations().await?.is_empty() {
-        return Err(Failure::Failed(format!("{} has no complete schema; run `faircopy migrate`", store.address())));
-    }
+    require_schema(&store).await?;
     match arguments.command {
         Command::List { limit } => list(&store, limit, global).await,
         Command::Show { user } => show(&store, &user, global).await,

@@ -2,7 +2,7 @@
 
 use faircopy_core::Millis;
 
-use super::{Failure, Global, output};
+use super::{Failure, Global, output, require_schema};
 use crate::app::{Clock, SystemClock};
 use crate::explain::{self, ExplainedStep, Explanation, FORMS};
 
@@ -30,9 +30,7 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Fai
     });
     let as_of = as_of.transpose()?;
     let store = config.store();
-    if !store.pending_migrations().await?.is_empty() {
-        return Err(Failure::Failed(format!("{} has no complete schema; run `faircopy migrate`", store.address())));
-    }
+    require_schema(&store).await?;
     let found = explain::explain(&store, config.profile_mode, &subject, as_of, SystemClock.now()).await?;
     let Some(explanation) = found else {
         return Err(Failure::Failed(format!(

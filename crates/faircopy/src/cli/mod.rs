@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use faircopy_store::Store;
 
 use crate::config::{Config, ConfigError, Environment, Flags};
 
@@ -138,6 +139,14 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::Failed(error.to_string())
     }
+}
+
+/// Refuses a database whose schema is not complete: for commands that read or change the copy, and never its schema.
+async fn require_schema(store: &Store) -> Result<(), Failure> {
+    if store.pending_migrations().await?.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!("{} has no complete schema; run `faircopy migrate`", store.address())))
 }
 
 impl Global {

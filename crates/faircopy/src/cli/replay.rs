@@ -8,7 +8,7 @@ use faircopy_core::event::Context;
 use faircopy_store::{Arrival, Content, Delivery, DeliveryFilter, Outcome, Store, Writer};
 use serde_json::{Value, json};
 
-use super::{Failure, Global, output};
+use super::{Failure, Global, output, require_schema};
 use crate::app::{Clock, SystemClock};
 use crate::config::Config;
 use crate::replay;
@@ -51,9 +51,7 @@ struct Summary {
 pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Failure> {
     let config = global.config()?;
     let store = config.store();
-    if !store.pending_migrations().await?.is_empty() {
-        return Err(Failure::Failed(format!("{} has no complete schema; run `faircopy migrate`", store.address())));
-    }
+    require_schema(&store).await?;
     let mut replayer = Replayer { config: &config, store: &store, writer: store.writer(), summary: Summary::default() };
     if let Some(file) = &arguments.file {
         replayer.file(file).await?;

@@ -4,7 +4,7 @@ use faircopy_store::rls::{Application, Report, Verdict};
 use faircopy_store::{Address, Store};
 use serde_json::json;
 
-use super::{Failure, Global, output};
+use super::{Failure, Global, output, require_schema};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  faircopy rls check --as-role authenticated")]
@@ -52,9 +52,7 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Fai
                 .into(),
         ));
     }
-    if !store.pending_migrations().await?.is_empty() {
-        return Err(Failure::Failed(format!("{} has no complete schema; run `faircopy migrate`", store.address())));
-    }
+    require_schema(&store).await?;
     let report = store.check_row_level_security(&application).await?;
     if global.json {
         let mut value = json!(report);

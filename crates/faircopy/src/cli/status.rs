@@ -3,7 +3,7 @@
 use faircopy_store::{CascadesStanding, Counts, Finding, Freshness, Store, Swept, Validated};
 use serde_json::json;
 
-use super::{Failure, Global, clerk, output};
+use super::{Failure, Global, clerk, output, require_schema};
 use crate::app::{Clock, SystemClock};
 use crate::config::Config;
 use crate::upstream::clerk::{Clerk, Share};
@@ -20,9 +20,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<(), Failure> {
     let config = global.config()?;
     let store = config.store();
-    if !store.pending_migrations().await?.is_empty() {
-        return Err(Failure::Failed(format!("{} has no complete schema; run `faircopy migrate`", store.address())));
-    }
+    require_schema(&store).await?;
     if arguments.check {
         return check(&config, &store, global).await;
     }

@@ -37,10 +37,17 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(12);
 pub(super) struct Stopping(watch::Receiver<()>);
 
 impl Stopping {
-    /// Resolves when the service is told to stop.
-    pub(super) async fn told(mut self) {
+    async fn told(mut self) {
         // Nothing is ever sent: the other side is dropped.
         while self.0.changed().await.is_ok() {}
+    }
+}
+
+/// Resolves when the service is told to stop; never for a request that came by no server, as in tests of a router.
+pub(super) async fn stopped(stopping: Option<Stopping>) {
+    match stopping {
+        Some(stopping) => stopping.told().await,
+        None => std::future::pending().await,
     }
 }
 

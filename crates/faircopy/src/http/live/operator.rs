@@ -23,7 +23,7 @@ use crate::app::{App, Clock};
 use crate::http::admin::SignedIn;
 use crate::http::dashboard::session::goes_on;
 use crate::http::problem::Problem;
-use crate::http::server::Stopping;
+use crate::http::server::{Stopping, stopped};
 
 /// How often is looked while somebody listens: a change is seen within a second.
 const LOOK: Duration = Duration::from_millis(400);
@@ -135,15 +135,9 @@ pub(in crate::http) async fn listen(
     let check = Check { app: Arc::downgrade(&app), session: signed_in.map(|Extension(SignedIn(id))| id) };
     let stopping = stopping.map(|Extension(stopping)| stopping);
     tokio::spawn(async move {
-        let told = async {
-            match stopping {
-                Some(stopping) => stopping.told().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = reader.run(check, Seen { pulse, findings }) => {}
-            () = told => {}
+            () = stopped(stopping) => {}
         }
     });
     Ok(endless(waiting))

@@ -17,7 +17,7 @@ use super::values::{Due, Query, Subject, Value};
 use super::{Hub, Wanted};
 use crate::app::{App, Clock};
 use crate::http::problem::Problem;
-use crate::http::server::Stopping;
+use crate::http::server::{Stopping, stopped};
 use crate::http::session::{self, Caller};
 
 /// Events that wait for a reader. Behind them it is told the newest value alone.
@@ -325,18 +325,12 @@ impl Opened {
     pub(super) async fn run(self, stopping: Option<Stopping>) {
         let Self { stream, first, place } = self;
         let (events, form) = (stream.events.clone(), stream.form);
-        let told = async {
-            match stopping {
-                Some(stopping) => stopping.told().await,
-                None => std::future::pending().await,
-            }
-        };
         let why = tokio::select! {
             ended = stream.run(first, place) => match ended {
                 Err(Over::Because(problem)) => problem,
                 Ok(()) | Err(Over::Gone) => return,
             },
-            () = told => Box::new(Problem::new("shutting-down", "The service stops. Come again at once.")),
+            () = stopped(stopping) => Box::new(Problem::new("shutting-down", "The service stops. Come again at once.")),
         };
         let name = if form == Form::Single { "problem" } else { "end" };
         if let Some(event) = written_json(name, None, &why) {
