@@ -97,6 +97,16 @@ pub(crate) fn append(last: i64, entries: &[Entry], now: Millis) -> (i64, Vec<Cal
     (newest, vec![Call::over(INSERT, rows), counter])
 }
 
+/// The statements that append an entry for each user whom the first of the statements sent with them, `part_0`, writes. The last
+/// number after them is what they find; nothing, if no user was really changed.
+pub(crate) fn append_written_users(last: i64, now: Millis) -> [Call<'static>; 2] {
+    const INSERT: &str = "INSERT INTO {s}changes (sequence, entity, id, operation, changed_at) \
+        SELECT $1 + row_number() OVER (), 'user', written.clerk_user_id, 'put', {as-time $2} FROM part_0 AS written";
+    const COUNTER: &str = "UPDATE {s}feed SET sequence = $1 + (SELECT count(*) FROM part_0) \
+        WHERE EXISTS (SELECT FROM part_0) RETURNING sequence";
+    [Call::new(INSERT, vec![last.into(), now.into()]), Call::new(COUNTER, vec![last.into()])]
+}
+
 /// Hears other replicas say that the change feed has gone on, until this is dropped. A hint: what is not heard is read all the same.
 pub struct Echo(Hearing);
 

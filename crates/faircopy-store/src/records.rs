@@ -179,6 +179,13 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
+    /// Whether users are put, and these calls do nothing else.
+    pub(crate) fn are_of_users_alone(&self, calls: &[Call<'_>]) -> bool {
+        let mut at_work = calls.iter().enumerate().filter(|(_, call)| !call.is_empty());
+        let is_put = |says: &Says| matches!(says, Says::Changed(Entity::User, Operation::Put));
+        at_work.next().is_some_and(|(at, _)| self.says.get(at).is_some_and(is_put)) && at_work.next().is_none()
+    }
+
     /// Appends what really changed, and names what may have changed with it.
     pub(crate) fn read(self, found: &[Vec<Row>], entries: &mut Vec<Entry>) -> Result<Unsettled> {
         let mut unsettled = Unsettled::default();
@@ -412,15 +419,8 @@ impl<'a> Writes<'a> {
     }
 
     fn put_users(&mut self, put: &Put<'a, UserId, User>) {
-        // Most users that are written are members of nothing, and to see that costs less than to look for the oldest of nothing.
-        // Not with EXISTS: PostgreSQL may read all members to answer that.
-        const IS_PLACED: &str = "v.linked_workspace_id IS NOT NULL OR \
-            (SELECT 1 FROM {s}organization_members m WHERE m.clerk_user_id = v.clerk_user_id LIMIT 1) IS NOT NULL";
-        static STATEMENT: LazyLock<String> = LazyLock::new(|| {
-            let select = format!("v.*, CASE WHEN {IS_PLACED} THEN {} END", wanted_workspace("v"));
-            upsert("users", &["clerk_user_id"], &USER_COLUMNS, &select)
-        });
-        self.push(Says::Changed(Entity::User, Operation::Put), &STATEMENT, user_rows(put));
+        self.calls.push(put_users(put));
+        self.says.push(Says::Changed(Entity::User, Operation::Put));
     }
 
     fn put_invitations(&mut self, put: &Put<'a, InvitationId, Invitation>, now: Millis) {
@@ -532,6 +532,23 @@ impl<'a> Writes<'a> {
             self.says.push(Says::Released);
         }
     }
+}
+
+/// The call that puts the users of changes in which nothing else is to be written.
+pub(crate) fn put_users_alone(changes: &Changes) -> Call<'_> {
+    put_users(&split(&changes.users).0)
+}
+
+fn put_users<'a>(put: &Put<'a, UserId, User>) -> Call<'a> {
+    // Most users that are written are members of nothing, and to see that costs less than to look for the oldest of nothing.
+    // Not with EXISTS: PostgreSQL may read all members to answer that.
+    const IS_PLACED: &str = "v.linked_workspace_id IS NOT NULL OR \
+        (SELECT 1 FROM {s}organization_members m WHERE m.clerk_user_id = v.clerk_user_id LIMIT 1) IS NOT NULL";
+    static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+        let select = format!("v.*, CASE WHEN {IS_PLACED} THEN {} END", wanted_workspace("v"));
+        upsert("users", &["clerk_user_id"], &USER_COLUMNS, &select)
+    });
+    Call::over(&STATEMENT, user_rows(put))
 }
 
 /// A user's workspace: the one that the public metadata names, or else that of the oldest live membership, literally

@@ -148,21 +148,27 @@ impl Connection {
             Self::Sqlite(connection) => connection.finish(&calls),
             Self::Postgres(client) => client.finish(&calls).await,
         }
+        .map(drop)
+    }
+
+    /// Whether the last statements can read what those before them return, as `part_0`, `part_1`, … Where they cannot, nothing
+    /// is gained by it: statements cost no round trip there.
+    pub(crate) fn has_parts(&self) -> bool {
+        matches!(self, Self::Postgres(_))
     }
 
     /// [`finish`](Self::finish), and then [`begin`](Self::begin) with what `next` gives, if anything. On PostgreSQL `next` is
     /// asked while the commit runs, and begun without waiting for it; the next transaction is lost when this one is.
-    /// `committed` is called as soon as this one is durable, whatever becomes of the next.
+    /// `committed` is called as soon as this one is durable, whatever becomes of the next, with what the last statement found.
     pub(crate) async fn finish_and_begin<O: Opening>(
         &mut self,
         calls: Vec<Call<'_>>,
-        committed: impl FnOnce(),
+        committed: impl FnOnce(Vec<Row>),
         next: impl FnOnce() -> Option<O>,
     ) -> Result<Option<(O, Begun)>> {
         match self {
             Self::Sqlite(connection) => {
-                connection.finish(&calls)?;
-                committed();
+                committed(connection.finish(&calls)?);
                 let Some(next) = next() else { return Ok(None) };
                 let begun = connection.begin(&next.before_pen(), &next.under_pen())?;
                 Ok(Some((next, begun)))

@@ -62,9 +62,10 @@ impl Writer {
         self.run_all(calls)
     }
 
-    pub(super) fn finish(&mut self, calls: &[Call<'_>]) -> Result<()> {
-        self.run_all(calls)?;
-        self.script("COMMIT")
+    pub(super) fn finish(&mut self, calls: &[Call<'_>]) -> Result<Vec<Row>> {
+        let found = self.run_all(calls)?.pop().unwrap_or_default();
+        self.script("COMMIT")?;
+        Ok(found)
     }
 
     pub(super) fn run_all(&mut self, calls: &[Call<'_>]) -> Result<Vec<Vec<Row>>> {

@@ -34,7 +34,7 @@ impl<'a> Call<'a> {
     }
 
     /// Whether there is anything to do.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         matches!(&self.given, Given::Rows(rows) if rows.length == 0)
     }
 

@@ -3,12 +3,14 @@
 //! A transaction on PostgreSQL costs two waits for the database's answer: for what the batch is merged into, and for what its
 //! rows became. The third, for the commit, is shared: while it runs, the next batch is made ready and begun on the same
 //! connection, and senders are answered the moment it is durable. So the database always has the next statement at hand.
+//! The second wait is left out for a batch that puts users and nothing else, as most do: what its rows became concerns the
+//! change feed alone, and the database writes that by itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use faircopy_core::id::MembershipId;
-use faircopy_core::merge::{Key, Register, Verdict, Workset};
+use faircopy_core::merge::{Changes, Key, Verdict, Workset};
 use faircopy_core::{Millis, WorkspaceMode, event, event::Reading};
 
 use super::record::Record;
@@ -43,22 +45,17 @@ pub struct Writer {
     company: u32,
 }
 
-/// A batch of which everything is written but what only the commit needs.
+/// A batch of which everything is written but what is sent with the commit.
 struct Written {
-    registers: BTreeMap<Key, Register>,
+    changes: Changes,
     /// The registers that were there before this batch.
     stored: BTreeSet<Key>,
-    entries: Vec<Entry>,
+    /// What was really changed; `None` while its users are still to be written.
+    entries: Option<Vec<Entry>>,
     /// The last number of the change feed before this batch.
     last: i64,
     now: Millis,
     receipts: Vec<Receipt>,
-}
-
-impl Written {
-    fn newest(&self) -> i64 {
-        self.last + i64::try_from(self.entries.len()).unwrap_or(i64::MAX)
-    }
 }
 
 impl Writer {
@@ -98,8 +95,11 @@ impl Writer {
         let (Some(written), Some(connection)) = (self.written.take(), &mut self.connection) else {
             return Err(Error::Refused("there is nothing to commit; this is a bug".into()));
         };
-        self.newest = Some(written.newest());
-        let dialect = connection.dialect();
+        let (dialect, newest) = (connection.dialect(), &mut self.newest);
+        let committed = |receipts, sequence| {
+            *newest = Some(sequence);
+            committed(receipts);
+        };
         let work = finish_and_write(connection, written, self.workspaces, now, committed, next);
         let result = engine::complete(dialect, Box::pin(work)).await;
         self.keep(result).await
@@ -269,18 +269,30 @@ async fn finish_and_write<I: Input>(
     written: Written,
     mode: WorkspaceMode,
     now: Millis,
-    committed: impl FnOnce(Vec<Receipt>),
+    committed: impl FnOnce(Vec<Receipt>, i64),
     next: impl FnOnce() -> Option<Arc<[I]>>,
 ) -> Result<Option<Written>> {
-    let Written { registers, stored, entries, last, now: then, mut receipts } = written;
+    let Written { changes, stored, entries, last, now: then, mut receipts } = written;
     failpoint::step("post-insert-pre-commit");
-    let (sequence, feed) = changes::append(last, &entries, then);
-    let mut calls = registers::save(&registers, &stored);
-    calls.extend(feed);
-    let committed = || {
+    let (mut sequence, mut calls) = (last, Vec::new());
+    let registers = registers::save(&changes.registers, &stored);
+    match &entries {
+        Some(entries) => {
+            let (newest, feed) = changes::append(last, entries, then);
+            sequence = newest;
+            calls.extend(registers.into_iter().chain(feed));
+        }
+        None => {
+            calls.push(records::put_users_alone(&changes));
+            calls.extend(registers.into_iter().chain(changes::append_written_users(last, then)));
+        }
+    }
+    let committed = |found: Vec<Row>| {
         failpoint::step("post-commit-pre-ack");
+        // Where the number cannot be read, the one before is no lie: it says less than it could.
+        let sequence = found.first().and_then(|row| row.int(0).ok().flatten()).unwrap_or(sequence);
         receipts.iter_mut().for_each(|receipt| receipt.sequence = sequence);
-        committed(receipts);
+        committed(receipts, sequence);
     };
     let next = || {
         let lot = Lot::of(next()?);
@@ -330,10 +342,15 @@ async fn merge<B: Batch>(
         .collect();
     calls.extend(erasures::of_batch(&changes.registers, &late, now));
     calls.push(news.record(&changes, now));
-    let found = connection.run_all(calls).await?;
-    let mut entries = Vec::new();
-    let unsettled = answers.read(&found, &mut entries)?;
-    records::settle(connection, &unsettled, mode, now, &mut entries).await?;
+    let entries = if connection.has_parts() && answers.are_of_users_alone(&calls) {
+        None
+    } else {
+        let found = connection.run_all(calls).await?;
+        let mut entries = Vec::new();
+        let unsettled = answers.read(&found, &mut entries)?;
+        records::settle(connection, &unsettled, mode, now, &mut entries).await?;
+        Some(entries)
+    };
     let receipts = verdicts.into_iter().zip(seen).map(|(merged, seen)| Receipt {
         outcome: if seen.before { Outcome::Duplicate } else { merged.outcome },
         news: merged.outcome == Outcome::Applied,
@@ -343,7 +360,8 @@ async fn merge<B: Batch>(
         is_fenced_off: merged.is_fenced_off,
         sequence: begun.last,
     });
-    Ok(Written { registers: changes.registers, stored, entries, last: begun.last, now, receipts: receipts.collect() })
+    let receipts = receipts.collect();
+    Ok(Written { changes, stored, entries, last: begun.last, now, receipts })
 }
 
 /// Reads the registers that a batch is merged into, and fetches the parents of pairs that only their membership named. Returns

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use faircopy_store::Outcome;
 use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::db::{Db, commit};
 use crate::say::{event, member, organization, user};
 
-on_both_engines!(whose_names_lists_show);
+on_both_engines!(whose_names_lists_show, users_are_entered_when_their_rows_change);
 on_postgres!(replicas_hear_each_other);
 
 /// How long an announcement may take on a busy machine.
@@ -50,6 +51,34 @@ async fn whose_names_lists_show(db: &Db) {
         assert!(db.store.hear(Arc::default()).await.unwrap().is_none(), "SQLite has no other replica");
         db.store.announce().await.unwrap();
     }
+}
+
+async fn users_are_entered_when_their_rows_change(db: &Db) {
+    let mut writer = db.writer().await;
+    let put = |id: &str, n: i64| event(&format!("msg_{id}_{n}"), "user.updated", n, &user(id, n, "U", &json!({})));
+    let receipts = commit(&mut writer, &[put("user_2", 2), put("user_1", 1)]).await;
+    assert!(receipts.iter().all(|receipt| receipt.sequence == 2), "{receipts:?}");
+    // The row of user_1 is made what the next delivery will say, behind the copy's back.
+    let same = |id: &str| {
+        format!(
+            "UPDATE {{s}}users SET updated_at = (SELECT updated_at FROM {{s}}users WHERE clerk_user_id = 'user_2') \
+             WHERE clerk_user_id = '{id}'"
+        )
+    };
+    db.sql(&same("user_1")).await;
+    let receipts = commit(&mut writer, &[put("user_1", 2)]).await;
+    assert_eq!((receipts[0].outcome, receipts[0].sequence), (Outcome::Applied, 2), "nothing was entered");
+    db.sql("UPDATE {s}users SET updated_at = NULL WHERE clerk_user_id = 'user_1'").await;
+    let receipts = commit(&mut writer, &[put("user_3", 3), put("user_1", 3), put("user_4", 4)]).await;
+    assert!(receipts.iter().all(|receipt| receipt.sequence == 5), "{receipts:?}");
+    let receipts = commit(&mut writer, &[put("user_3", 3), put("user_2", 4)]).await;
+    assert_eq!(
+        receipts.iter().map(|receipt| receipt.outcome).collect::<Vec<_>>(),
+        [Outcome::Duplicate, Outcome::Applied]
+    );
+    let feed: Vec<_> = db.feed().await.into_iter().map(|entry| (entry.entity, entry.id, entry.operation)).collect();
+    let entry = |id: &str| ("user".to_owned(), id.to_owned(), "put".to_owned());
+    assert_eq!(feed, ["user_1", "user_2", "user_1", "user_3", "user_4", "user_2"].map(entry));
 }
 
 async fn replicas_hear_each_other(db: &Db) {

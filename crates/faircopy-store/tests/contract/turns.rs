@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::db::{Db, commit};
 use crate::faults::refuse_nobody;
-use crate::say::{NOW, event, user};
+use crate::say::{NOW, event, organization, user};
 
 on_both_engines!(
     a_batch_is_durable_while_the_next_is_open,
@@ -71,12 +71,24 @@ async fn a_refused_beginning_leaves_the_commit(db: &Db) {
     let mut writer = db.writer().await;
     refuse_nobody(db).await;
     writer.write(&[arrival(1)], NOW).await.unwrap();
+    // With an organization, or the user would only be refused with his commit.
     let nobody = event("msg_2", "user.updated", 2, &user("user_2", 2, "Nobody", &json!({})));
-    let (told, result) = turn(&mut writer, Some(vec![nobody])).await;
+    let somebody = event("msg_3", "organization.updated", 2, &organization("org_1", 2, "O", &json!({})));
+    let (told, result) = turn(&mut writer, Some(vec![nobody.clone(), somebody])).await;
     assert!(told.is_some() && matches!(result, Err(Error::Refused(_))), "{result:?}");
     assert_eq!(users(db).await, ["user_1"]);
     commit(&mut writer, &[arrival(3)]).await;
-    assert_eq!(users(db).await, ["user_1", "user_3"]);
+    writer.write(&[arrival(4)], NOW).await.unwrap();
+    let (told, result) = turn(&mut writer, Some(vec![nobody])).await;
+    let result = match result {
+        Ok(is_open) => {
+            assert!(is_open && told.is_some() && !db.is_sqlite());
+            turn(&mut writer, Some(vec![arrival(5)])).await.1
+        }
+        result => result,
+    };
+    assert!(matches!(result, Err(Error::Refused(_))), "{result:?}");
+    assert_eq!(users(db).await, ["user_1", "user_3", "user_4"]);
 }
 
 async fn what_is_written_and_left_is_undone(db: &Db) {

@@ -170,14 +170,37 @@ pub fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return report(Failure::Failed(format!("cannot start: {error}"))),
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_start(stepping_back()).build() {
+            Ok(runtime) => runtime,
+            Err(error) => return report(Failure::Failed(format!("cannot start: {error}"))),
+        };
     let result = runtime.block_on(run(cli));
     // Blocking work in flight (a name look-up) must not hold up the end.
     runtime.shutdown_background();
     result.map_or_else(report, |()| ExitCode::SUCCESS)
+}
+
+/// How much less of a busy processor a thread of the runtime asks for than the thread of the intake, as niceness.
+#[cfg(target_os = "linux")]
+const STEP_BACK: i32 = 2;
+
+/// What each thread of the runtime does first: it lets the intake's go first, which is none of them. Where all cores are busy, every
+/// sender waits for the commit that the intake makes, and nobody for the next request to be read
+/// (docs/decisions/0008-one-turn-after-another.md). On Linux each thread has a niceness, which it inherits from whoever started it.
+fn stepping_back() -> impl Fn() + Send + Sync + 'static {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{getpriority_process, setpriority_process};
+        let niceness = getpriority_process(None).map(|own| own + STEP_BACK);
+        move || {
+            if let Err(error) = niceness.and_then(|niceness| setpriority_process(None, niceness)) {
+                tracing::debug!(%error, "a thread of the runtime could not step back behind the intake's");
+            }
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    || {}
 }
 
 async fn run(cli: Cli) -> Result<(), Failure> {
