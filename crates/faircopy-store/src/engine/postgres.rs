@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{BufMut as _, BytesMut};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod, Runtime};
 use futures_util::future::join_all;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
@@ -245,7 +245,7 @@ impl Client {
     pub(super) async fn finish(&self, calls: &[Call<'_>]) -> Result<Vec<Row>> {
         let calls = worthwhile(calls);
         let last = self.prepare_as_one(&calls).await?;
-        self.send_last(&calls, last.as_deref()).await
+        self.send_last(&calls, last.as_deref(), || ()).await
     }
 
     /// The server is given the next transaction while it is still committing this one. Should this one fail, the next is
@@ -259,13 +259,19 @@ impl Client {
         let calls = worthwhile(calls);
         // From here on the first poll sends: nothing of the next transaction may come before the commit.
         let last = self.prepare_as_one(&calls).await?;
+        let (written, is_written) = oneshot::channel();
         let finishing = async {
-            committed(self.send_last(&calls, last.as_deref()).await?);
+            // Whoever waits may have been dropped with this.
+            let written = || {
+                let _ = written.send(());
+            };
+            committed(self.send_last(&calls, last.as_deref(), written).await?);
             Ok(())
         };
         let beginning = async {
-            // The commit is on its way before anything else is made ready.
-            tokio::task::yield_now().await;
+            // Only the disk is waited for then: that is time enough to make the next one ready, and the later it is asked for, the
+            // more is in it.
+            let _ = is_written.await;
             let Some(next) = next() else { return Ok(None) };
             let begun = self.begin(&next.before_pen(), &next.under_pen()).await?;
             Ok(Some((next, begun)))
@@ -274,14 +280,22 @@ impl Client {
         finished.and(begun)
     }
 
-    /// Sends the last statement and the commit when it is first polled, and waits for both answers.
-    async fn send_last(&self, calls: &[&Call<'_>], last: Option<&Prepared>) -> Result<Vec<Row>> {
+    /// Sends the last statement and the commit when it is first polled, and waits for both answers. `written` is called after the
+    /// first.
+    async fn send_last(
+        &self,
+        calls: &[&Call<'_>],
+        last: Option<&Prepared>,
+        written: impl FnOnce(),
+    ) -> Result<Vec<Row>> {
         let values: Vec<Parameter<'_>> = calls.iter().flat_map(|call| values(&call.given)).collect();
         let last = async {
-            match last {
+            let found = match last {
                 Some(statement) => statement.query(&self.client, &values).await,
                 None => Ok(Vec::new()),
-            }
+            };
+            written();
+            found
         };
         let (found, committed) = tokio::join!(biased; last, self.client.batch_execute("COMMIT"));
         let found = found?;

@@ -213,3 +213,34 @@ async fn three_hundred_large_bodies_fit_into_a_small_memory_on_sqlite() {
 async fn three_hundred_large_bodies_fit_into_a_small_memory_on_postgres() {
     large_bodies(Place::postgres().await).await;
 }
+
+/// Every sender waits for the intake's thread; the others, of which some are started by others of them, step back by the same.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_intake_goes_first() {
+    let server = Place::sqlite().serve().await;
+    let start = Instant::now();
+    loop {
+        let threads = threads(server.pid());
+        let of =
+            |name: &str| threads.iter().filter(|thread| thread.0 == name).map(|thread| thread.1).collect::<Vec<_>>();
+        let (intake, runtime) = (of("intake"), of("tokio-rt-worker"));
+        // A thread that has just begun has not stepped back yet.
+        if intake.len() == 1 && !runtime.is_empty() && runtime.iter().all(|other| *other == (intake[0] + 2).min(19)) {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "{threads:?}");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// The names of a process's threads, and their niceness: the second and the nineteenth field of `stat` (proc(5)).
+#[cfg(target_os = "linux")]
+fn threads(pid: u32) -> Vec<(String, i32)> {
+    let thread = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        Some((name.to_owned(), rest.split_whitespace().nth(16)?.parse().ok()?))
+    };
+    fs::read_dir(format!("/proc/{pid}/task")).expect("its threads").filter_map(|task| thread(task.ok()?)).collect()
+}
