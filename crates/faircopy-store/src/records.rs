@@ -161,15 +161,18 @@ impl<'a> Writes<'a> {
         (self.calls, Answers { says: self.says })
     }
 
+    fn ask(&mut self, says: Says, call: Call<'a>) {
+        self.calls.push(call);
+        self.says.push(says);
+    }
+
     /// A statement whose rows say nothing.
     fn quietly(&mut self, call: Call<'a>) {
-        self.calls.push(call);
-        self.says.push(Says::Nothing);
+        self.ask(Says::Nothing, call);
     }
 
     fn push(&mut self, says: Says, statement: &'a str, rows: Rows<'a>) {
-        self.calls.push(Call::over(statement, rows));
-        self.says.push(says);
+        self.ask(says, Call::over(statement, rows));
     }
 }
 
@@ -179,13 +182,6 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// Whether users are put, and these calls do nothing else.
-    pub(crate) fn are_of_users_alone(&self, calls: &[Call<'_>]) -> bool {
-        let mut at_work = calls.iter().enumerate().filter(|(_, call)| !call.is_empty());
-        let is_put = |says: &Says| matches!(says, Says::Changed(Entity::User, Operation::Put));
-        at_work.next().is_some_and(|(at, _)| self.says.get(at).is_some_and(is_put)) && at_work.next().is_none()
-    }
-
     /// Appends what really changed, and names what may have changed with it.
     pub(crate) fn read(self, found: &[Vec<Row>], entries: &mut Vec<Entry>) -> Result<Unsettled> {
         let mut unsettled = Unsettled::default();
@@ -419,8 +415,7 @@ impl<'a> Writes<'a> {
     }
 
     fn put_users(&mut self, put: &Put<'a, UserId, User>) {
-        self.calls.push(put_users(put));
-        self.says.push(Says::Changed(Entity::User, Operation::Put));
+        self.ask(Says::Changed(Entity::User, Operation::Put), put_users(put));
     }
 
     fn put_invitations(&mut self, put: &Put<'a, InvitationId, Invitation>, now: Millis) {
@@ -508,12 +503,10 @@ impl<'a> Writes<'a> {
         let kept: Vec<_> = put.iter().map(|(id, organization, _)| kept(id, organization)).collect();
         let hold = workspaces::hold(self.mode, kept.iter().flatten().cloned(), now);
         if self.mode != WorkspaceMode::Off {
-            self.calls.push(workspaces::release(put.iter().map(|(id, ..)| id.as_str()), kept));
-            self.says.push(Says::Released);
+            self.ask(Says::Released, workspaces::release(put.iter().map(|(id, ..)| id.as_str()), kept));
         }
         if let Some(hold) = hold {
-            self.calls.push(hold);
-            self.says.push(Says::Changed(Entity::Workspace, Operation::Put));
+            self.ask(Says::Changed(Entity::Workspace, Operation::Put), hold);
         }
     }
 
@@ -525,16 +518,21 @@ impl<'a> Writes<'a> {
     /// The workspaces of organizations that are gone, where no other takes them over.
     fn end_workspaces(&mut self, gone: &[&'a OrganizationId], now: Millis) {
         let ids = || gone.iter().map(|id| id.as_str());
-        self.calls.push(workspaces::end(ids(), now));
-        self.says.push(Says::Changed(Entity::Workspace, Operation::Put));
+        self.ask(Says::Changed(Entity::Workspace, Operation::Put), workspaces::end(ids(), now));
         if self.mode == WorkspaceMode::Linked {
-            self.calls.push(workspaces::pass_on(ids()));
-            self.says.push(Says::Released);
+            self.ask(Says::Released, workspaces::pass_on(ids()));
         }
     }
 }
 
-/// The call that puts the users of changes in which nothing else is to be written.
+/// Whether users are put, and nothing else is to be written.
+pub(crate) fn are_users_put_alone(changes: &Changes) -> bool {
+    let Changes { registers: _, users, organizations, members, invitations } = changes;
+    let are_put = !users.is_empty() && users.values().all(|change| matches!(change, Change::Put(..)));
+    are_put && organizations.is_empty() && members.is_empty() && invitations.is_empty()
+}
+
+/// The call that puts the users of such changes.
 pub(crate) fn put_users_alone(changes: &Changes) -> Call<'_> {
     put_users(&split(&changes.users).0)
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
-use std::future::ready;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -478,17 +477,14 @@ macro_rules! asked {
 }
 
 /// Sends a whole transaction before it waits for the first answer.
-async fn in_transaction<T>(
+async fn in_transaction(
     client: &Object,
     begin: &str,
-    set: impl Future<Output = Result<T>>,
     rows: impl Future<Output = Result<Vec<Row>>>,
 ) -> Result<Vec<Row>> {
-    let (begun, set, rows, _) =
-        tokio::join!(biased; client.batch_execute(begin), set, rows, client.batch_execute("COMMIT"));
+    let (begun, rows, _) = tokio::join!(biased; client.batch_execute(begin), rows, client.batch_execute("COMMIT"));
     // The first failure is the cause. Where something cannot be set, nothing was read: the transaction was lost.
     begun?;
-    set?;
     rows
 }
 
@@ -545,8 +541,12 @@ impl Readers {
         let begin = format!("BEGIN READ ONLY; SET LOCAL ROLE \"{}\"", role.replace('"', "\"\""));
         let (set, claims) =
             ("SELECT set_config('request.jwt.claims', $1, true)", [(&claims as Parameter<'_>, Type::TEXT)]);
-        let set = async { client.query_typed(set, &claims).await.map_err(Error::from) };
-        in_transaction(client, &begin, set, prepared.query(client, &values)).await
+        let read = async {
+            let (set, rows) = tokio::join!(biased; client.query_typed(set, &claims), prepared.query(client, &values));
+            set?;
+            rows
+        };
+        in_transaction(client, &begin, read).await
     }
 
     /// Reads with the plan of [`BEGIN_READ`], in one round trip.
@@ -556,7 +556,7 @@ impl Readers {
 
     async fn ask_over(&self, client: &Object, text: &str, given: &Given<'_>) -> Result<Vec<Row>> {
         let (prepared, values) = (self.prepare(client, text, given).await?, values(given));
-        in_transaction(client, BEGIN_READ, ready(Ok(())), prepared.query(client, &values)).await
+        in_transaction(client, BEGIN_READ, prepared.query(client, &values)).await
     }
 
     pub(super) async fn read(&self, text: &str, given: &Given<'_>) -> Result<Vec<Row>> {

@@ -332,19 +332,21 @@ async fn merge<B: Batch>(
     batch.iter().zip(&verdicts).for_each(|(input, merged)| news.take(input, &merged.parts));
     let outcomes: Vec<Outcome> = verdicts.iter().map(|merged| merged.outcome).collect();
     let (seen, corrections) = lot.record.read(batch, &outcomes, &begun.before_pen)?;
-    let (mut calls, answers) = Writes::of(&changes, mode, now).into_calls();
-    calls.push(corrections.call());
+    let mut others = vec![corrections.call()];
     let late: Vec<(&Arrival, bool)> = batch
         .iter()
         .zip(&seen)
         .zip(&erased)
         .filter_map(|((input, seen), erased)| Some((input.delivery().filter(|_| *erased)?, !seen.before)))
         .collect();
-    calls.extend(erasures::of_batch(&changes.registers, &late, now));
-    calls.push(news.record(&changes, now));
-    let entries = if connection.has_parts() && answers.are_of_users_alone(&calls) {
+    others.extend(erasures::of_batch(&changes.registers, &late, now));
+    others.push(news.record(&changes, now));
+    let users_alone = records::are_users_put_alone(&changes) && others.iter().all(Call::is_empty);
+    let entries = if connection.has_parts() && users_alone {
         None
     } else {
+        let (mut calls, answers) = Writes::of(&changes, mode, now).into_calls();
+        calls.extend(others);
         let found = connection.run_all(calls).await?;
         let mut entries = Vec::new();
         let unsettled = answers.read(&found, &mut entries)?;
