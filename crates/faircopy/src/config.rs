@@ -10,21 +10,20 @@ mod dashboard;
 mod destination;
 mod outside;
 mod retention;
+mod sources;
 mod traces;
+mod webhook;
 
-use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use faircopy_core::signature::{Names, Secret};
+use faircopy_core::signature::Secret;
 use faircopy_core::{ProfileMode, WORKSPACE_MODES, WorkspaceMode};
 use faircopy_store::{Address, Store};
-use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::http::{Access, ROUTES};
 use crate::sweep::{DEFAULT_GRACE_MS, MAX_GRACE_SECONDS};
 use alert::AlertFile;
 pub use alert::{AlertFormat, AlertSettings};
@@ -40,22 +39,20 @@ pub use outside::{LIVEBLOCKS, LiveblocksApi, StepSettings};
 use outside::{LiveblocksFile, StepFile};
 pub use retention::Retention;
 use retention::RetentionFile;
+pub use sources::{Environment, Flags};
+use sources::{Setting, Sources, is_overshadowed, read_file};
 pub use traces::Traces;
+use webhook::WebhookFile;
+pub use webhook::{DEFAULT_MAX_BODY, LARGEST_MAX_BODY, Webhook, secrets_of};
 
 /// The shortest admin token: 32 characters cannot be guessed within the life of a server.
 pub const MIN_ADMIN_TOKEN: usize = 32;
-/// The body limit unless set: Svix sends at most about 350 kB (clerk-facts.md, section 4.2).
-pub const DEFAULT_MAX_BODY: usize = 1024 * 1024;
-/// The largest body limit: the memory for bodies (`http/body`) must hold one whole, or it would never be read.
-pub const LARGEST_MAX_BODY: usize = 4 * 1024 * 1024;
 /// A week: what is compared less often is not watched.
 const MAX_EVERY_MINUTES: u32 = 7 * 24 * 60;
 /// How old a name may be that is shown in the minimal profile mode, unless set: Clerk's own client libraries keep keys as long.
 const DEFAULT_NAMES_TTL_SECONDS: i64 = 300;
 /// The most that can be set: as long as a name is shown at all while Clerk does not answer.
 const MAX_NAMES_TTL_SECONDS: i64 = 86_400;
-/// The file that is read when it is there.
-const DEFAULT_FILE: &str = "faircopy.toml";
 
 /// Names that are read where the one before is not set.
 const ALIASES: [(&str, &str); 2] =
@@ -154,23 +151,6 @@ impl std::fmt::Debug for Database {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "{}", self.0)
     }
-}
-
-/// The webhook endpoint's settings.
-#[derive(Debug, Clone)]
-pub struct Webhook {
-    /// `CLERK_WEBHOOK_SIGNING_SECRET`: all are accepted.
-    pub secrets: Vec<Secret>,
-    /// Where deliveries arrive.
-    pub paths: Vec<String>,
-    /// The largest body.
-    pub max_body_bytes: usize,
-    /// Which header names are accepted.
-    pub header_names: Names,
-    /// Only senders from these networks, where any is named: a second wall, never the first.
-    pub allow_from: Vec<IpNet>,
-    /// Proxies whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// How log lines look.
@@ -286,54 +266,6 @@ struct ReconcileFile {
     grace_seconds: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WebhookFile {
-    paths: Option<Vec<String>>,
-    max_body_bytes: Option<usize>,
-    accept_webhook_headers: Option<bool>,
-    allow_from: Option<Vec<String>>,
-    trusted_proxies: Option<Vec<String>>,
-}
-
-/// What the command line says; it goes before everything else.
-#[derive(Debug, Clone, Default)]
-pub struct Flags {
-    /// `--config`.
-    pub config: Option<PathBuf>,
-    /// `--database-url`.
-    pub database_url: Option<String>,
-    /// `--app-database-url`.
-    pub app_database_url: Option<String>,
-    /// `--as-role`.
-    pub app_role: Option<String>,
-    /// `--listen`.
-    pub listen: Option<String>,
-    /// `--allow-unsafe-durability`.
-    pub allow_unsafe_durability: bool,
-}
-
-/// The environment, as a value.
-#[derive(Debug, Clone, Default)]
-pub struct Environment(pub HashMap<String, String>);
-
-impl Environment {
-    /// The process's own.
-    #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this module is the one reader of the environment")]
-    pub fn of_process() -> Self {
-        Self(
-            std::env::vars_os()
-                .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-                .collect(),
-        )
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
-    }
-}
-
 impl Config {
     /// Reads and checks all settings.
     pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, ConfigError> {
@@ -385,18 +317,7 @@ impl Config {
             sessions,
             api,
             liveblocks: file.liveblocks.read(&sources)?,
-            webhook: Webhook {
-                secrets: secrets.map_or(Ok(Vec::new()), |secrets| secrets.read(secrets_of))?,
-                paths: file.webhook.paths.map_or(Ok(default_paths()), paths_of)?,
-                max_body_bytes: file.webhook.max_body_bytes.map_or(Ok(DEFAULT_MAX_BODY), max_body_of)?,
-                header_names: if file.webhook.accept_webhook_headers == Some(true) {
-                    Names::SvixOrWebhook
-                } else {
-                    Names::Svix
-                },
-                allow_from: networks("webhook.allow_from", file.webhook.allow_from)?,
-                trusted_proxies: networks("webhook.trusted_proxies", file.webhook.trusted_proxies)?,
-            },
+            webhook: file.webhook.read(secrets)?,
             reconcile: Reconcile {
                 every: every.map_or(Ok(Every::Auto), |every| every.read(every_of))?,
                 grace_ms: grace.map_or(Ok(DEFAULT_GRACE_MS), |grace| grace.read(grace_of))?,
@@ -454,120 +375,6 @@ fn grace_of(text: &str) -> Result<i64, &'static str> {
         Ok(seconds @ 0..=MAX_GRACE_SECONDS) => Ok(seconds * 1000),
         _ => Err("is not understood; expected a number of seconds, at most 86400"),
     }
-}
-
-/// Reads a list of signing secrets, separated by commas or spaces.
-pub fn secrets_of(text: &str) -> Result<Vec<Secret>, String> {
-    let parts = text.split([',', ' ', '\n', '\t']).filter(|part| !part.is_empty());
-    let secrets: Result<Vec<Secret>, String> = parts
-        .enumerate()
-        .map(|(at, part)| {
-            Secret::parse(part).map_err(|error| format!("{error} (secret {}); expected `whsec_<base64>`", at + 1))
-        })
-        .collect();
-    match secrets {
-        Ok(secrets) if secrets.is_empty() => Err("is empty; expected `whsec_<base64>`".into()),
-        other => other,
-    }
-}
-
-struct Sources<'a> {
-    environment: &'a Environment,
-}
-
-struct Setting {
-    name: String,
-    value: String,
-}
-
-impl Setting {
-    fn fallback(name: &str, value: &str) -> Self {
-        Self { name: name.into(), value: value.into() }
-    }
-
-    fn read<T, F: ToString>(&self, parse: impl Fn(&str) -> Result<T, F>) -> Result<T, ConfigError> {
-        let invalid = |fault: F| ConfigError::Invalid { name: self.name.clone(), fault: fault.to_string() };
-        parse(self.value.trim()).map_err(invalid)
-    }
-}
-
-impl Sources<'_> {
-    /// The first that is set: the flag, each variable or the file that it names, the configuration file.
-    fn first(
-        &self,
-        flag: Option<String>,
-        variables: &[&str],
-        file: Option<String>,
-    ) -> Result<Option<Setting>, ConfigError> {
-        let name = variables[0].to_owned();
-        if let Some(value) = flag {
-            return Ok(Some(Setting { name, value }));
-        }
-        for variable in variables {
-            if let Some(value) = self.environment.get(variable) {
-                return Ok(Some(Setting { name: (*variable).into(), value: value.into() }));
-            }
-            // A secret that is set and blank is a mistake, not an absence.
-            if self.environment.0.contains_key(*variable) && variable.ends_with("SECRET") {
-                return Ok(Some(Setting { name: (*variable).into(), value: String::new() }));
-            }
-            let from_file = format!("{variable}_FILE");
-            if let Some(path) = self.environment.get(&from_file) {
-                let value = std::fs::read_to_string(path).map_err(|error| ConfigError::File {
-                    name: from_file,
-                    path: path.into(),
-                    fault: error.kind().to_string(),
-                })?;
-                return Ok(Some(Setting { name: (*variable).into(), value: value.trim().to_owned() }));
-            }
-        }
-        Ok(file.map(|value| Setting { name, value }))
-    }
-}
-
-/// Whether an alias is set to something else than the name that goes before it.
-fn is_overshadowed(environment: &Environment, name: &str, alias: &str) -> bool {
-    let (first, second) = (environment.get(name), environment.get(alias));
-    first.zip(second).is_some_and(|(first, second)| first != second)
-}
-
-fn read_file(flags: &Flags, environment: &Environment) -> Result<(Option<PathBuf>, File), ConfigError> {
-    let named = flags.config.clone().or_else(|| environment.get("FAIRCOPY_CONFIG").map(PathBuf::from));
-    let path = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
-    if named.is_none() && !path.exists() {
-        return Ok((None, File::default()));
-    }
-    let text = std::fs::read_to_string(&path).map_err(|error| ConfigError::File {
-        name: "--config".into(),
-        path: path.display().to_string(),
-        fault: error.kind().to_string(),
-    })?;
-    let file = parse_file(&text, &path)?;
-    Ok((Some(path), file))
-}
-
-fn parse_file(text: &str, path: &Path) -> Result<File, ConfigError> {
-    toml::from_str(text).map_err(|error| {
-        // The message names the key and the expected form; the excerpt could show a secret and is left out.
-        let message = error.message().replace('\n', "; ");
-        // So could the message about a value of the wrong type, which does not name the key.
-        let wrong_type = message.split_once("expected ").filter(|(before, _)| before.starts_with("invalid "));
-        let key = error.span().and_then(|span| key_at(text, span.start));
-        let fault = match (wrong_type, key) {
-            (Some((_, expected)), Some(key)) => format!("cannot be used: `{key}` must be {expected}"),
-            (Some((_, expected)), None) => format!("cannot be used: expected {expected}"),
-            (None, _) => format!("cannot be used: {message}"),
-        };
-        ConfigError::Invalid { name: path.display().to_string(), fault }
-    })
-}
-
-/// The key on the line that holds this place.
-fn key_at(text: &str, at: usize) -> Option<&str> {
-    let start = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
-    let (key, _) = text.get(start..)?.lines().next()?.split_once('=')?;
-    let key = key.trim();
-    (!key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))).then_some(key)
 }
 
 fn database_of(url: &str) -> Result<Database, String> {
@@ -631,44 +438,6 @@ fn instance_of(text: &str) -> Result<String, &'static str> {
     if text.starts_with("ins_") { Ok(text.to_owned()) } else { Err("is not an instance id; expected `ins_…`") }
 }
 
-fn default_paths() -> Vec<String> {
-    vec!["/webhooks/clerk".into()]
-}
-
-fn paths_of(paths: Vec<String>) -> Result<Vec<String>, ConfigError> {
-    let plain = |path: &String| path.starts_with('/') && path.len() > 1 && !path.contains(['{', '}', '?', '#', '*']);
-    let unusable = |fault: &str| {
-        let fault = format!("{fault}; expected `[\"/webhooks/clerk\"]`");
-        Err(ConfigError::Invalid { name: "webhook.paths".into(), fault })
-    };
-    if paths.is_empty() || !paths.iter().all(plain) {
-        return unusable("is not a list of paths");
-    }
-    let ours = |path: &String| ROUTES.iter().any(|(_, route, access)| *access != Access::Signed && route == path);
-    let twice = paths.iter().collect::<HashSet<_>>().len() < paths.len();
-    if twice || paths.iter().any(ours) { unusable("names a path twice, or one that is taken") } else { Ok(paths) }
-}
-
-fn max_body_of(bytes: usize) -> Result<usize, ConfigError> {
-    if (1..=LARGEST_MAX_BODY).contains(&bytes) {
-        return Ok(bytes);
-    }
-    let fault = format!("is {bytes}; expected 1 to {LARGEST_MAX_BODY}");
-    Err(ConfigError::Invalid { name: "webhook.max_body_bytes".into(), fault })
-}
-
-fn networks(name: &str, texts: Option<Vec<String>>) -> Result<Vec<IpNet>, ConfigError> {
-    let parse = |text: String| {
-        text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(|_| {
-            ConfigError::Invalid {
-                name: name.into(),
-                fault: "holds something that is not a network; expected `44.228.126.217/32`".into(),
-            }
-        })
-    };
-    texts.unwrap_or_default().into_iter().map(parse).collect()
-}
-
 impl Config {
     /// The copy, as these settings say that it is kept: what all commands open.
     #[must_use]
@@ -709,6 +478,9 @@ fn last_four(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use super::sources::parse_file;
     use super::*;
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -876,29 +648,6 @@ mod tests {
         );
         let unknown = parse_file("listne = 'x'", Path::new("faircopy.toml")).unwrap_err().to_string();
         assert!(unknown.contains("listne") && unknown.contains("listen"), "{unknown}");
-    }
-
-    #[test]
-    fn paths_of_webhooks_are_plain_and_apart() {
-        let check = |paths: &[&str], usable: bool| {
-            assert_eq!(paths_of(paths.iter().map(|path| (*path).to_owned()).collect()).is_ok(), usable, "{paths:?}");
-        };
-        check(&["/webhooks/clerk"], true);
-        check(&["/clerk", "/api/webhooks/clerk"], true);
-        check(&[], false);
-        check(&["clerk"], false);
-        check(&["/"], false);
-        check(&["/{any}"], false);
-        check(&["/clerk", "/clerk"], false);
-        check(&["/metrics"], false);
-        check(&["/admin/v1/deliveries"], false);
-    }
-
-    #[test]
-    fn a_body_limit_is_refused_that_no_memory_could_hold() {
-        for (bytes, usable) in [(0, false), (1, true), (LARGEST_MAX_BODY, true), (LARGEST_MAX_BODY + 1, false)] {
-            assert_eq!(max_body_of(bytes).is_ok(), usable, "{bytes}");
-        }
     }
 
     #[test]
