@@ -56,5 +56,5 @@ fn the_core_is_pure() {
 fn one_file_knows_the_database_library() {
     check("faircopy-store/src", "sqlx", &["engine.rs", "error.rs"]);
     check("faircopy/src", "sqlx", &[]);
-    check("faircopy/src", "std::env::", &["config.rs"]);
+    check("faircopy/src", "std::env::", &["config/sources.rs"]);
 }
