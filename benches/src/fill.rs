@@ -16,6 +16,10 @@ const DELIVERIES_PER_STATEMENT: u64 = 200_000;
 /// `Dialect::long_ago` in milliseconds.
 const LONG_AGO_MS: i64 = 1_735_689_600_000;
 
+/// Deliveries have arrived evenly in these seconds until now: within what is kept of payloads (90 days), so that nothing is cleared
+/// away while the load is measured.
+const ARRIVED_WITHIN_S: u64 = 80 * 24 * 3600;
+
 /// Stands in the payload where the id of the row goes.
 const PAYLOAD_ID: &str = "@@@@@@@@@@@@@@@@@@@@@@@@@@@";
 
@@ -31,7 +35,7 @@ pub(crate) fn fill(database: &Database<'_>, users: u64, deliveries: u64) -> Resu
     let mut from = 1;
     while from <= deliveries {
         let to = deliveries.min(from + DELIVERIES_PER_STATEMENT - 1);
-        for statement in deliveries_sql(contestant, from, to, users.max(1)) {
+        for statement in deliveries_sql(contestant, [from, to, deliveries], users.max(1)) {
             database.query(&statement)?;
         }
         eprintln!("  {to} of {deliveries} deliveries");
@@ -51,11 +55,11 @@ fn users_sql(contestant: Contestant, users: u64) -> Vec<String> {
     if contestant.is_faircopy() { faircopy_users(contestant, users) } else { vec![public_users(contestant, users)] }
 }
 
-fn deliveries_sql(contestant: Contestant, from: u64, to: u64, users: u64) -> Vec<String> {
+fn deliveries_sql(contestant: Contestant, numbers: [u64; 3], users: u64) -> Vec<String> {
     if contestant.is_faircopy() {
-        faircopy_deliveries(contestant, from, to, users)
+        faircopy_deliveries(contestant, numbers, users)
     } else {
-        vec![peer_deliveries(contestant, from, to)]
+        vec![peer_deliveries(contestant, numbers)]
     }
 }
 
@@ -73,10 +77,11 @@ fn faircopy_users(contestant: Contestant, users: u64) -> Vec<String> {
     vec![public_users(contestant, users), registers]
 }
 
-/// Statements that store deliveries `from` to `to` in Faircopy's audit table, as deliveries that were applied.
-fn faircopy_deliveries(contestant: Contestant, from: u64, to: u64, users: u64) -> Vec<String> {
+/// Statements that store deliveries `from` to `to` of `total` in Faircopy's audit table, as deliveries that were applied.
+fn faircopy_deliveries(contestant: Contestant, [from, to, total]: [u64; 3], users: u64) -> Vec<String> {
     let dialect = Dialect::of(contestant);
-    let (schema, id, at, rows) = (contestant.schema(), dialect.id("n"), dialect.long_ago, dialect.rows(from, to));
+    let (schema, id, at, rows) =
+        (contestant.schema(), dialect.id("n"), dialect.arrived("n", total), dialect.rows(from, to));
     let user = dialect.id(&format!("(n % {users} + 1)"));
     vec![format!(
         "INSERT INTO {schema}webhook_deliveries
@@ -214,9 +219,10 @@ fn public_users(contestant: Contestant, users: u64) -> String {
     )
 }
 
-fn peer_deliveries(contestant: Contestant, from: u64, to: u64) -> String {
+fn peer_deliveries(contestant: Contestant, [from, to, total]: [u64; 3]) -> String {
     let dialect = Dialect::of(contestant);
-    let (schema, id, at, rows) = (contestant.schema(), dialect.id("n"), dialect.long_ago, dialect.rows(from, to));
+    let (schema, id, at, rows) =
+        (contestant.schema(), dialect.id("n"), dialect.arrived("n", total), dialect.rows(from, to));
     format!(
         "INSERT INTO {schema}webhook_deliveries (svix_id, event_type, received_at, payload)
          SELECT 'msg_' || {id}, 'user.updated', {at}, {payload} FROM {rows};",
@@ -247,6 +253,16 @@ impl Dialect {
             format!("'2' || lpad(({number})::text, 26, '0')")
         } else {
             format!("'2' || printf('%026d', {number})")
+        }
+    }
+
+    /// When the delivery of this number arrived, of so many: see [`ARRIVED_WITHIN_S`].
+    fn arrived(&self, number: &str, total: u64) -> String {
+        let ago_s = format!("({total} - {number}) * ({ARRIVED_WITHIN_S}.0 / {total})");
+        if self.postgres {
+            format!("now() - make_interval(secs => {ago_s})")
+        } else {
+            format!("strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-' || ({ago_s}) || ' seconds')")
         }
     }
 

@@ -42,6 +42,7 @@ migrations!(
     11 "alerts" "0011_alerts.sql",
     12 "dashboard" "0012_dashboard.sql",
     13 "destinations" "0013_destinations.sql",
+    14 "room" "0014_room.sql",
 );
 
 /// Any two processes that migrate at once take turns: the lock ends with the transaction, so poolers can carry it.

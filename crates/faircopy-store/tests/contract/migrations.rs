@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use faircopy_store::{Address, Error, Store, Writer};
+use serde_json::json;
 
-use crate::db::Db;
-use crate::say::NOW;
+use crate::db::{Db, commit};
+use crate::say::{NOW, event, user};
 
 on_both_engines!(
     migrations_are_applied_once,
@@ -14,7 +15,7 @@ on_both_engines!(
     tables_are_as_promised,
     the_cursors_key_is_the_copys_own
 );
-on_postgres!(an_administrator_may_have_made_the_schema, an_administrator_may_migrate);
+on_postgres!(an_administrator_may_have_made_the_schema, an_administrator_may_migrate, an_update_finds_room_on_its_page);
 
 async fn migrations_are_applied_once(db: &Db) {
     let pending = db.store.pending_migrations().await.unwrap();
@@ -31,6 +32,21 @@ async fn migrations_are_applied_once(db: &Db) {
     let applied = db.sql("SELECT name FROM {s}schema_migrations ORDER BY version").await;
     assert_eq!(applied, pending.iter().map(|migration| Some(migration.name.to_owned())).collect::<Vec<_>>());
     assert_eq!(db.feed().await, []);
+}
+
+/// Otherwise each update writes every index of the table, too.
+async fn an_update_finds_room_on_its_page(db: &Db) {
+    let mut writer = db.writer().await;
+    let put = |n: i64, version: i64| {
+        let id = format!("user_{n:03}");
+        event(&format!("msg_{n}_{version}"), "user.updated", version, &user(&id, version, "U", &json!({})))
+    };
+    commit(&mut writer, &(0..300).map(|n| put(n, 1)).collect::<Vec<_>>()).await;
+    let pages = "SELECT (ctid::text::point)[0]::text FROM {s}users ORDER BY clerk_user_id";
+    let before = db.sql(pages).await;
+    assert!(before.first() != before.last(), "more than a page");
+    commit(&mut writer, &(0..300).step_by(20).map(|n| put(n, 2)).collect::<Vec<_>>()).await;
+    assert_eq!(db.sql(pages).await, before);
 }
 
 async fn many_writers_migrate_at_once(db: &Db) {

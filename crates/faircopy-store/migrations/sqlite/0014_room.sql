@@ -1,0 +1,2 @@
+-- SQLite changes a row where it is and writes no index whose columns stay the same. Room on pages is PostgreSQL's; this number is kept,
+-- so that migrations stay paired.
