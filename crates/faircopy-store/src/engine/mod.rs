@@ -160,9 +160,11 @@ impl Connection {
     /// [`finish`](Self::finish), and then [`begin`](Self::begin) with what `next` gives, if anything. On PostgreSQL `next` is
     /// asked while the commit runs, and begun without waiting for it; the next transaction is lost when this one is.
     /// `committed` is called as soon as this one is durable, whatever becomes of the next, with what the last statement found.
+    /// With `announce`, the commit tells other replicas that the change feed has gone on; nobody but this process writes to SQLite.
     pub(crate) async fn finish_and_begin<O: Opening>(
         &mut self,
         calls: Vec<Call<'_>>,
+        announce: bool,
         committed: impl FnOnce(Vec<Row>),
         next: impl FnOnce() -> Option<O>,
     ) -> Result<Option<(O, Begun)>> {
@@ -173,7 +175,7 @@ impl Connection {
                 let begun = connection.begin(&next.before_pen(), &next.under_pen())?;
                 Ok(Some((next, begun)))
             }
-            Self::Postgres(client) => client.finish_and_begin(&calls, committed, next).await,
+            Self::Postgres(client) => client.finish_and_begin(&calls, announce, committed, next).await,
         }
     }
 

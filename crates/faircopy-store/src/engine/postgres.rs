@@ -34,6 +34,12 @@ const READ_DEADLINE: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long making a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The channel on which replicas tell each other that the change feed has gone on. A hint, which may be lost.
+macro_rules! channel {
+    () => {
+        "faircopy_changes"
+    };
+}
 /// Each row is looked up by its key, with one plan for any number of rows.
 macro_rules! by_key {
     () => {
@@ -49,6 +55,9 @@ const BEGIN: &str = concat!(
      SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL synchronous_commit = on; ",
     by_key!()
 );
+const COMMIT: &str = "COMMIT";
+/// Announces with the commit, which costs neither a message nor a transaction.
+const ANNOUNCE_AND_COMMIT: &str = concat!("NOTIFY ", channel!(), "; COMMIT");
 /// Undoes for one transaction that its commit waits for the disk.
 const LAZILY: &str = "SET LOCAL synchronous_commit = off";
 /// How a read over many rows begins: each row is looked up by its key, with one plan for any number of rows. Left to itself the
@@ -244,7 +253,7 @@ impl Client {
     pub(super) async fn finish(&self, calls: &[Call<'_>]) -> Result<Vec<Row>> {
         let calls = worthwhile(calls);
         let last = self.prepare_as_one(&calls).await?;
-        self.send_last(&calls, last.as_deref(), || ()).await
+        self.send_last(&calls, last.as_deref(), COMMIT, || ()).await
     }
 
     /// The server is given the next transaction while it is still committing this one. Should this one fail, the next is
@@ -252,6 +261,7 @@ impl Client {
     pub(super) async fn finish_and_begin<O: Opening>(
         &self,
         calls: &[Call<'_>],
+        announce: bool,
         committed: impl FnOnce(Vec<Row>),
         next: impl FnOnce() -> Option<O>,
     ) -> Result<Option<(O, Begun)>> {
@@ -264,7 +274,8 @@ impl Client {
             let written = || {
                 let _ = written.send(());
             };
-            committed(self.send_last(&calls, last.as_deref(), written).await?);
+            let commit = if announce { ANNOUNCE_AND_COMMIT } else { COMMIT };
+            committed(self.send_last(&calls, last.as_deref(), commit, written).await?);
             Ok(())
         };
         let beginning = async {
@@ -285,6 +296,7 @@ impl Client {
         &self,
         calls: &[&Call<'_>],
         last: Option<&Prepared>,
+        commit: &str,
         written: impl FnOnce(),
     ) -> Result<Vec<Row>> {
         let values: Vec<Parameter<'_>> = calls.iter().flat_map(|call| values(&call.given)).collect();
@@ -296,7 +308,7 @@ impl Client {
             written();
             found
         };
-        let (found, committed) = tokio::join!(biased; last, self.client.batch_execute("COMMIT"));
+        let (found, committed) = tokio::join!(biased; last, self.client.batch_execute(commit));
         let found = found?;
         committed?;
         Ok(found)
@@ -403,8 +415,8 @@ impl Client {
     }
 }
 
-/// The channel on which replicas tell each other that the change feed has gone on. A hint, which may be lost.
-const CHANNEL: &str = "faircopy_changes";
+/// [`channel!`].
+const CHANNEL: &str = channel!();
 
 /// A connection that hears what replicas tell, until this is dropped.
 pub(crate) struct Hearing(JoinHandle<()>);

@@ -69,7 +69,7 @@ impl Writer {
     pub async fn commit<I: Input>(&mut self, batch: &[I], now: Millis) -> Result<Vec<Receipt>> {
         self.write(batch, now).await?;
         let mut committed = Vec::new();
-        self.finish_and_write::<I>(now, |receipts| committed = receipts, || None).await?;
+        self.finish_and_write::<I>(now, false, |receipts| committed = receipts, || None).await?;
         Ok(committed)
     }
 
@@ -85,10 +85,12 @@ impl Writer {
 
     /// Commits what was written and, while that runs, asks for the next batch and writes it. `committed` is called as soon
     /// as the first is durable; if it is not called, that batch failed, and the next one was not written either. Returns
-    /// whether there is another batch to be finished. An error after `committed` was called is the next batch's.
+    /// whether there is another batch to be finished. An error after `committed` was called is the next batch's. With `announce`,
+    /// the commit tells other replicas that the change feed has gone on, as [`Store::announce`](crate::Store::announce) does.
     pub async fn finish_and_write<I: Input>(
         &mut self,
         now: Millis,
+        announce: bool,
         committed: impl FnOnce(Vec<Receipt>),
         next: impl FnOnce() -> Option<Arc<[I]>>,
     ) -> Result<bool> {
@@ -100,7 +102,7 @@ impl Writer {
             *newest = Some(sequence);
             committed(receipts);
         };
-        let work = finish_and_write(connection, written, self.workspaces, now, committed, next);
+        let work = finish_and_write(connection, written, self.workspaces, (now, announce), committed, next);
         let result = engine::complete(dialect, Box::pin(work)).await;
         self.keep(result).await
     }
@@ -268,7 +270,7 @@ async fn finish_and_write<I: Input>(
     connection: &mut Connection,
     written: Written,
     mode: WorkspaceMode,
-    now: Millis,
+    (now, announce): (Millis, bool),
     committed: impl FnOnce(Vec<Receipt>, i64),
     next: impl FnOnce() -> Option<Arc<[I]>>,
 ) -> Result<Option<Written>> {
@@ -299,7 +301,7 @@ async fn finish_and_write<I: Input>(
         failpoint::step("pre-insert");
         Some(lot)
     };
-    match connection.finish_and_begin(calls, committed, next).await? {
+    match connection.finish_and_begin(calls, announce, committed, next).await? {
         Some((lot, begun)) => Ok(Some(merge(connection, &lot, begun, mode, now).await?)),
         None => Ok(None),
     }

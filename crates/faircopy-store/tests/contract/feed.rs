@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use faircopy_store::Outcome;
+use faircopy_store::{Arrival, Outcome};
 use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::db::{Db, commit};
-use crate::say::{event, member, organization, user};
+use crate::say::{NOW, event, member, organization, user};
 
 on_both_engines!(whose_names_lists_show, users_are_entered_when_their_rows_change);
-on_postgres!(replicas_hear_each_other);
+on_postgres!(replicas_hear_each_other, a_commit_announces_itself);
 
 /// How long an announcement may take on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -79,6 +79,29 @@ async fn users_are_entered_when_their_rows_change(db: &Db) {
     let feed: Vec<_> = db.feed().await.into_iter().map(|entry| (entry.entity, entry.id, entry.operation)).collect();
     let entry = |id: &str| ("user".to_owned(), id.to_owned(), "put".to_owned());
     assert_eq!(feed, ["user_1", "user_2", "user_1", "user_3", "user_4", "user_2"].map(entry));
+}
+
+async fn a_commit_announces_itself(db: &Db) {
+    let mut writer = db.writer().await;
+    let heard = Arc::new(Notify::new());
+    let _echo = db.store.hear(heard.clone()).await.unwrap().expect("a connection that listens");
+    let mut commit = async |announce: bool, n: i64| {
+        let arrival = event(&format!("msg_{n}"), "user.updated", n, &user("user_1", n, "U", &json!({})));
+        writer.write(&[arrival], NOW).await.unwrap();
+        writer.finish_and_write::<Arrival>(NOW, announce, |_| (), || None).await.unwrap();
+    };
+    // It is asked to listen when it is made, and may have been told before it does: so more than once.
+    let (mut n, mut is_heard) = (0, false);
+    while !is_heard {
+        n += 1;
+        assert!(n < 400, "not heard");
+        commit(true, n).await;
+        is_heard = tokio::time::timeout(Duration::from_millis(50), heard.notified()).await.is_ok();
+    }
+    while tokio::time::timeout(Duration::from_millis(200), heard.notified()).await.is_ok() {}
+    commit(false, n + 1).await;
+    assert!(tokio::time::timeout(Duration::from_millis(500), heard.notified()).await.is_err(), "unasked");
+    assert_eq!(db.feed().await.len(), usize::try_from(n + 1).unwrap());
 }
 
 async fn replicas_hear_each_other(db: &Db) {

@@ -14,7 +14,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use faircopy_core::Observation;
+use faircopy_core::{Millis, Observation};
 use faircopy_store::{Arrival, Error, Fence, Item, Receipt, Writer};
 use futures_util::FutureExt;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -23,6 +23,7 @@ use tracing::{Instrument as _, Span};
 use crate::app::{Clock, Refusal};
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::{self, LATER, TRACE};
+use crate::worker::announce::Announcements;
 
 /// Deliveries that may wait for a commit. Beyond it senders are told to come back: at 5,000 a second this is 0.2 s of work.
 pub const MAX_WAITING: usize = 1024;
@@ -80,16 +81,18 @@ pub struct Committed {
     pub listeners: Arc<Notify>,
     /// Whoever feeds destinations.
     pub destinations: Arc<Notify>,
-    /// Whoever tells other replicas: only where others write, too. Each announcement is a transaction of its own.
-    pub replicas: Arc<Notify>,
+    /// Other replicas.
+    pub replicas: Arc<Announcements>,
 }
 
 impl Committed {
-    fn tell(&self, has_company: bool) {
+    /// `announced` is when the commit was begun, if it has announced itself.
+    fn tell(&self, announced: Option<Millis>) {
         self.listeners.notify_one();
         self.destinations.notify_one();
-        if has_company {
-            self.replicas.notify_one();
+        match announced {
+            Some(now) => self.replicas.announced(now),
+            None => self.replicas.owe(),
         }
     }
 }
@@ -216,17 +219,18 @@ impl Worker {
     /// Commits what was written, and writes what has arrived meanwhile.
     async fn finish(&mut self, batch: Batch) -> Turn {
         self.queue.has_company = self.writer.has_company();
-        let has_company = self.queue.has_company;
         let (now, queue) = (self.clock.now(), &mut self.queue);
         self.metrics.batch(batch.items.len());
         let (mut replies, mut following) = (Some(batch.replies), None);
+        let announced = self.committed.replicas.is_due(now).then_some(now);
         let committed = |receipts| {
             answer_all(replies.take().unwrap_or_default(), receipts);
-            self.committed.tell(has_company);
+            self.committed.tell(announced);
         };
         let next = || following.insert(queue.at_hand()?).items.clone().into();
         let span = tracing::info_span!(target: TRACE, parent: &batch.span, "commit");
-        let result = in_time(self.writer.finish_and_write(now, committed, next)).instrument(span).await;
+        let result =
+            in_time(self.writer.finish_and_write(now, announced.is_some(), committed, next)).instrument(span).await;
         match (result, replies) {
             (Ok(_), _) => following.map_or(Turn::Rest, Turn::Finish),
             (Err(error), Some(replies)) => {
@@ -246,13 +250,14 @@ impl Worker {
     /// try on a new one: the old one may have been idle since the database restarted, and committing twice is harmless.
     async fn failed(&mut self, batch: Batch, error: Error) {
         let Batch { items, replies, span } = batch;
+        self.committed.replicas.hold_up(self.clock.now());
         traces::failed(&span);
         let error = match error {
             Error::Unavailable(reason) => {
                 tracing::warn!(reason, "the commit failed; trying once more");
                 match self.try_commit(&items).await {
                     Ok(receipts) => {
-                        self.committed.tell(self.writer.has_company());
+                        self.committed.tell(None);
                         return answer_all(replies, receipts);
                     }
                     Err(error) => error,
