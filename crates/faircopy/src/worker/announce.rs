@@ -125,9 +125,9 @@ mod tests {
             for now in (0..10_000).step_by(2) {
                 let now = Millis(now);
                 if announcements.is_due(now) {
-                    announcements.announced(now)
+                    announcements.announced(now);
                 } else {
-                    announcements.owe()
+                    announcements.owe();
                 }
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
