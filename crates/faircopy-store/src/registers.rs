@@ -75,6 +75,7 @@ fn rows<'a>(registers: &[(&'a Key, &'a Register)]) -> Rows<'a> {
         .int("full_event_at", stamps(full, |stamp| stamp.event_at.0))
         .int("full_hash", stamps(full, |stamp| stamp.hash))
         .bool("contested", all().map(|(_, r)| Some(r.contested)))
+        .seldom()
         .int("partial_updated_at", stamps(partial, |stamp| stamp.updated_at.0))
         .int("partial_event_at", stamps(partial, |stamp| stamp.event_at.0))
         .int("partial_hash", stamps(partial, |stamp| stamp.hash))

@@ -351,17 +351,21 @@ impl Client {
 
     /// Prepares what is new.
     async fn prepare(&self, call: &Call<'_>) -> Result<()> {
-        if call.is_empty() || self.prepared(call.statement).is_some() {
+        if call.is_empty() {
             return Ok(());
         }
-        self.prepare_text(call.statement.to_owned(), call.text(Dialect::Postgres), types(&call.given)).await.map(drop)
+        let name = call.name();
+        if self.prepared(&name).is_some() {
+            return Ok(());
+        }
+        self.prepare_text(name.into_owned(), call.text(Dialect::Postgres), types(&call.given)).await.map(drop)
     }
 
     /// Prepares several calls whose answers nobody needs as one statement: each costs the server a message and this
     /// process a wake-up.
     async fn prepare_as_one(&self, calls: &[&Call<'_>]) -> Result<Option<Arc<Prepared>>> {
         let Some((last, others)) = calls.split_last() else { return Ok(None) };
-        let name = calls.iter().map(|call| call.statement).collect::<Vec<_>>().join(";");
+        let name = calls.iter().map(|call| call.name()).collect::<Vec<_>>().join(";");
         if let Some(prepared) = self.prepared(&name) {
             return Ok(Some(prepared));
         }
@@ -411,7 +415,7 @@ impl Client {
             return Ok(Vec::new());
         }
         let unknown = || Error::Refused("a statement was not prepared; this is a bug".into());
-        self.prepared(call.statement).ok_or_else(unknown)?.query(&self.client, &values(&call.given)).await
+        self.prepared(&call.name()).ok_or_else(unknown)?.query(&self.client, &values(&call.given)).await
     }
 }
 
@@ -647,7 +651,7 @@ fn types(given: &Given<'_>) -> Vec<Type> {
             })
             .collect(),
         Given::Rows(rows) => rows
-            .columns
+            .sent()
             .iter()
             .map(|(_, column)| match column {
                 Column::Text(_) | Column::Json(_) => Type::TEXT_ARRAY,
@@ -693,7 +697,7 @@ fn values<'a>(given: &'a Given<'a>) -> Vec<Parameter<'a>> {
             })
             .collect(),
         Given::Rows(rows) => rows
-            .columns
+            .sent()
             .iter()
             .map(|(_, column)| match column {
                 Column::Text(values) | Column::Json(values) => values as Parameter<'a>,

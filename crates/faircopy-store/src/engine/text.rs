@@ -42,6 +42,14 @@ impl<'a> Call<'a> {
     pub(super) fn text(&self, dialect: Dialect) -> String {
         self.given.text(self.statement, dialect)
     }
+
+    /// What this statement is kept as once it is prepared: with and without [`Rows::seldom`] columns it is not the same.
+    pub(super) fn name(&self) -> Cow<'a, str> {
+        match &self.given {
+            Given::Rows(rows) if rows.sent().len() < rows.columns.len() => format!("{} (bare)", self.statement).into(),
+            _ => self.statement.into(),
+        }
+    }
 }
 
 impl Given<'_> {
@@ -189,6 +197,16 @@ pub(super) enum Column<'a> {
 pub(super) struct Moment(pub(super) i64);
 
 impl Column<'_> {
+    /// Whether it holds no value.
+    fn is_void(&self) -> bool {
+        match self {
+            Self::Text(values) | Self::Json(values) => values.iter().all(Option::is_none),
+            Self::Int(values) => values.iter().all(Option::is_none),
+            Self::Bool(values) => values.iter().all(Option::is_none),
+            Self::Time(values) => values.iter().all(Option::is_none),
+        }
+    }
+
     fn into_owned(self) -> Column<'static> {
         let texts = |texts: Vec<Option<Cow<'_, str>>>| {
             texts.into_iter().map(|text| text.map(|text| Cow::Owned(text.into_owned()))).collect()
@@ -208,11 +226,13 @@ impl Column<'_> {
 pub(crate) struct Rows<'a> {
     pub(super) length: usize,
     pub(super) columns: Vec<(&'static str, Column<'a>)>,
+    /// The columns from this one on are seldom filled.
+    seldom_from: Option<usize>,
 }
 
 impl<'a> Rows<'a> {
     pub(crate) fn new(length: usize) -> Self {
-        Self { length, columns: Vec::with_capacity(16) }
+        Self { length, columns: Vec::with_capacity(16), seldom_from: None }
     }
 
     /// Adds a column; its values are taken in row order.
@@ -249,6 +269,21 @@ impl<'a> Rows<'a> {
         self
     }
 
+    /// The columns after this hold nothing in most calls. PostgreSQL is sent none of them then, and is told so by another statement: an
+    /// array that is taken apart for each of them costs as much as a full one.
+    pub(crate) fn seldom(mut self) -> Self {
+        self.seldom_from = Some(self.columns.len());
+        self
+    }
+
+    /// The columns that PostgreSQL is sent: all, or those before the seldom ones, if these hold nothing.
+    pub(super) fn sent(&self) -> &[(&'static str, Column<'a>)] {
+        match self.seldom_from {
+            Some(from) if self.columns[from..].iter().all(|(_, column)| column.is_void()) => &self.columns[..from],
+            _ => &self.columns,
+        }
+    }
+
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.length == 0
@@ -257,7 +292,7 @@ impl<'a> Rows<'a> {
     /// The same, holding all of their values.
     pub(crate) fn into_owned(self) -> Rows<'static> {
         let columns = self.columns.into_iter().map(|(name, column)| (name, column.into_owned())).collect();
-        Rows { length: self.length, columns }
+        Rows { length: self.length, columns, seldom_from: self.seldom_from }
     }
 
     fn table(&self, dialect: Dialect) -> String {
@@ -270,6 +305,7 @@ impl<'a> Rows<'a> {
     /// All rows, from an array for each column. The arrays are taken apart side by side, where a row is made: `unnest` of all of
     /// them after `FROM` would copy each into a table of its own first, which for 16 deliveries takes longer than to insert them.
     fn arrays(&self) -> String {
+        let sent = self.sent().len();
         let columns: Vec<String> = (self.columns.iter().enumerate())
             .map(|(at, (name, column))| {
                 let (array, made) = match column {
@@ -279,7 +315,11 @@ impl<'a> Rows<'a> {
                     Column::Bool(_) => ("boolean", ""),
                     Column::Time(_) => ("timestamptz", ""),
                 };
-                format!("unnest(${}::{array}[]){made} AS {name}", at + 1)
+                if at < sent {
+                    format!("unnest(${}::{array}[]){made} AS {name}", at + 1)
+                } else {
+                    format!("NULL::{array}{made} AS {name}")
+                }
             })
             .collect();
         format!("(SELECT {})", columns.join(", "))
@@ -290,5 +330,38 @@ impl<'a> Rows<'a> {
         let columns: Vec<String> =
             self.columns.iter().enumerate().map(|(at, (name, _))| format!("?{} AS {name}", at + 1)).collect();
         format!("(SELECT {})", columns.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seldom_columns_are_sent_when_one_of_them_holds_something() {
+        let rows = |errors: [Option<&'static str>; 2]| {
+            Rows::new(2)
+                .int("n", [Some(1), Some(2)].into_iter())
+                .seldom()
+                .text("error", errors.into_iter())
+                .time("at", [None, None].into_iter())
+        };
+        let call = |errors| Call::over("SELECT v.* FROM {rows} AS v", rows(errors));
+        let (bare, full) = (call([None, None]), call([None, Some("broken")]));
+        assert_eq!(
+            bare.text(Dialect::Postgres),
+            "SELECT v.* FROM (SELECT unnest($1::bigint[]) AS n, NULL::text AS error, NULL::timestamptz AS at) AS v"
+        );
+        assert_eq!(
+            full.text(Dialect::Postgres),
+            "SELECT v.* FROM (SELECT unnest($1::bigint[]) AS n, unnest($2::text[]) AS error, unnest($3::timestamptz[]) AS at) AS v"
+        );
+        assert_eq!(
+            (bare.name().as_ref(), full.name().as_ref()),
+            ("SELECT v.* FROM {rows} AS v (bare)", full.statement)
+        );
+        assert_eq!(rows([None, None]).sent().len(), 1);
+        // A row of SQLite's binds all of them.
+        assert_eq!(bare.text(Dialect::Sqlite), full.text(Dialect::Sqlite));
     }
 }

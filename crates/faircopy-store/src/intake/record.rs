@@ -75,10 +75,9 @@ impl Record {
     /// The statements, a round each. A known id counts another attempt and keeps its first payload; what was quarantined or
     /// ignored and is now understood is `stale` until [`Record::corrections`] says otherwise.
     pub(super) fn calls<'b, I: Input>(&self, batch: &'b [I]) -> Vec<Call<'b>> {
-        const STATEMENT: &str = "INSERT INTO {s}webhook_deliveries AS t (svix_id, event_type, entity_id, instance_id, \
-            outcome, attempts, conflicts, error, event_at, signed_at, received_at, body_hash, payload, \
-            clerk_user_id, clerk_org_id) \
-            SELECT v.* FROM {rows} AS v WHERE true \
+        const STATEMENT: &str = "INSERT INTO {s}webhook_deliveries AS t (conflicts, svix_id, event_type, entity_id, outcome, \
+            attempts, event_at, signed_at, received_at, body_hash, payload, instance_id, error, clerk_user_id, clerk_org_id) \
+            SELECT 0, v.* FROM {rows} AS v WHERE true \
             ON CONFLICT (svix_id) DO UPDATE SET attempts = t.attempts + excluded.attempts, \
             conflicts = t.conflicts + CASE WHEN t.body_hash <> excluded.body_hash THEN excluded.attempts ELSE 0 END, \
             error = CASE WHEN t.outcome IN ('quarantined', 'ignored') THEN excluded.error ELSE t.error END, \
@@ -151,7 +150,6 @@ fn rows<'b, I: Input>(round: &[Group], batch: &'b [I]) -> Rows<'b> {
         .text("svix_id", all().map(|arrival| Some(arrival.svix_id.as_str())))
         .text("event_type", event().map(|event| Some(event.event_type.as_str())))
         .text("entity_id", event().map(|event| event.entity_id.as_deref()))
-        .text("instance_id", event().map(|event| event.instance_id.as_deref()))
         .text(
             "outcome",
             event().map(|event| {
@@ -163,7 +161,13 @@ fn rows<'b, I: Input>(round: &[Group], batch: &'b [I]) -> Rows<'b> {
             }),
         )
         .int("attempts", arrivals.iter().map(|(group, _)| Some(group.attempts())))
-        .int("conflicts", all().map(|_| Some(0)))
+        .time("event_at", event().map(|event| event.event_at))
+        .time("signed_at", all().map(|arrival| Some(arrival.signed_at)))
+        .time("received_at", all().map(|arrival| Some(arrival.received_at)))
+        .int("body_hash", all().map(|arrival| Some(arrival.body_hash)))
+        .text("payload", all().map(|arrival| arrival.content.payload.as_deref()))
+        .text("instance_id", event().map(|event| event.instance_id.as_deref()))
+        .seldom()
         .text(
             "error",
             event().map(|event| match &event.reading {
@@ -171,11 +175,6 @@ fn rows<'b, I: Input>(round: &[Group], batch: &'b [I]) -> Rows<'b> {
                 Reading::Observed(_) | Reading::Ignored => None,
             }),
         )
-        .time("event_at", event().map(|event| event.event_at))
-        .time("signed_at", all().map(|arrival| Some(arrival.signed_at)))
-        .time("received_at", all().map(|arrival| Some(arrival.received_at)))
-        .int("body_hash", all().map(|arrival| Some(arrival.body_hash)))
-        .text("payload", all().map(|arrival| arrival.content.payload.as_deref()))
         .text("clerk_user_id", event().map(|event| event.about.user.as_deref()))
         .text("clerk_org_id", event().map(|event| event.about.organization.as_deref()))
 }

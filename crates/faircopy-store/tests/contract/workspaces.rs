@@ -467,10 +467,9 @@ async fn a_copy_from_before_is_brought_up(db: &Db) {
     )
     .await;
     let mut writer = db.store.writer();
-    assert_eq!(
-        writer.migrate(NOW).await.unwrap().iter().map(|m| m.version).collect::<Vec<_>>(),
-        [7, 8, 9, 10, 11, 12, 13]
-    );
+    let pending = db.store.pending_migrations().await.unwrap();
+    assert_eq!(pending.first().map(|migration| (migration.version, migration.name)), Some((7, "workspaces")));
+    assert_eq!(writer.migrate(NOW).await.unwrap(), pending);
     assert_eq!(writer.settle_workspaces(NOW).await.unwrap(), Settled { organizations: 2, changes: 4 });
     let said = ["put organization org_a", "put user user_a", "put workspace org_a", "put workspace org_b"];
     assert_eq!(db.said_since(0).await, said);
