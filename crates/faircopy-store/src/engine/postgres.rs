@@ -55,9 +55,9 @@ const BEGIN: &str = concat!(
      SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL synchronous_commit = on; ",
     by_key!()
 );
-const COMMIT: &str = "COMMIT";
-/// Announces with the commit, which costs neither a message nor a transaction.
-const ANNOUNCE_AND_COMMIT: &str = concat!("NOTIFY ", channel!(), "; COMMIT");
+/// Tells the other replicas, once the transaction that it is sent in is committed. A message of its own: a text ends at its first
+/// failure, and the commit, which undoes what has failed, is to be sent all the same.
+const ANNOUNCE: &str = concat!("NOTIFY ", channel!());
 /// Undoes for one transaction that its commit waits for the disk.
 const LAZILY: &str = "SET LOCAL synchronous_commit = off";
 /// How a read over many rows begins: each row is looked up by its key, with one plan for any number of rows. Left to itself the
@@ -253,7 +253,7 @@ impl Client {
     pub(super) async fn finish(&self, calls: &[Call<'_>]) -> Result<Vec<Row>> {
         let calls = worthwhile(calls);
         let last = self.prepare_as_one(&calls).await?;
-        self.send_last(&calls, last.as_deref(), COMMIT, || ()).await
+        self.send_last(&calls, last.as_deref(), false, || ()).await
     }
 
     /// The server is given the next transaction while it is still committing this one. Should this one fail, the next is
@@ -274,8 +274,7 @@ impl Client {
             let written = || {
                 let _ = written.send(());
             };
-            let commit = if announce { ANNOUNCE_AND_COMMIT } else { COMMIT };
-            committed(self.send_last(&calls, last.as_deref(), commit, written).await?);
+            committed(self.send_last(&calls, last.as_deref(), announce, written).await?);
             Ok(())
         };
         let beginning = async {
@@ -296,7 +295,7 @@ impl Client {
         &self,
         calls: &[&Call<'_>],
         last: Option<&Prepared>,
-        commit: &str,
+        announce: bool,
         written: impl FnOnce(),
     ) -> Result<Vec<Row>> {
         let values: Vec<Parameter<'_>> = calls.iter().flat_map(|call| values(&call.given)).collect();
@@ -308,8 +307,16 @@ impl Client {
             written();
             found
         };
-        let (found, committed) = tokio::join!(biased; last, self.client.batch_execute(commit));
+        let announced = async {
+            if announce {
+                self.client.batch_execute(ANNOUNCE).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let (found, announced, committed) = tokio::join!(biased; last, announced, self.client.batch_execute("COMMIT"));
+        // After a failure the server has rolled back, and says that all is well.
         let found = found?;
+        announced?;
         committed?;
         Ok(found)
     }

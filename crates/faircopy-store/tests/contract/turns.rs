@@ -25,7 +25,7 @@ fn arrival(n: i64) -> Arrival {
 async fn turn(writer: &mut Writer, next: Option<Vec<Arrival>>) -> (Option<Vec<Receipt>>, Result<bool, Error>) {
     let mut told = None;
     let next = next.map(Arc::from);
-    let result = writer.finish_and_write::<Arrival>(NOW, false, |receipts| told = Some(receipts), || next).await;
+    let result = writer.finish_and_write::<Arrival>(NOW, true, |receipts| told = Some(receipts), || next).await;
     (told, result)
 }
 
