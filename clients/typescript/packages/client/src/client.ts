@@ -342,6 +342,8 @@ class Client implements FaircopyClient, Host, TabHost {
 
   close(): void {
     this.setSession(null)
+    // What lingers, too: a timer of 2 s keeps a program from ending, and comes back when the page may be gone.
+    for (const entry of [...this.#entries.values()]) if (entry.listeners.size === 0) this.#end(entry)
   }
 
   async #tokenOf(session: Session | null | undefined, isFresh: boolean): Promise<{ token: string; claims: Claims }> {

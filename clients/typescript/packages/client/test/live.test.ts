@@ -60,6 +60,21 @@ test('a query that joins opens the next stream before the one before is let go, 
   expect([me.values().length, members.values().length, again.values().length]).toEqual([1, 1, 1])
 })
 
+test('a client that is closed leaves nothing behind', async () => {
+  const server = await serve()
+  server.set(ME, ada('Ada'))
+  server.set(MEMBERS, { data: [], next: null })
+  const client = connect(server, { limits: { lingerMs: 60_000 } })
+  const [me, members] = [listen(client, ME), listen(client, MEMBERS)]
+  await live(client)
+  members.stop()
+  client.close()
+  // Whoever still listens sees what comes next; what nobody listens to is not asked for again.
+  client.setSession({ key: 'again', getToken: async () => fresh() })
+  await until(() => expect(me.now().value).toEqual(ada('Ada')))
+  expect(server.asked.at(-1)?.queries).toEqual([{ path: ME }])
+})
+
 test('mounting twice, as StrictMode does, asks once; the last to leave lets go, a while later', async () => {
   const server = await serve()
   server.set(ME, ada('Ada'))

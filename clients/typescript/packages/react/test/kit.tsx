@@ -1,6 +1,6 @@
 import { waitFor } from '@testing-library/react'
 import { Component, type ReactNode, StrictMode } from 'react'
-import { afterEach } from 'vitest'
+import { afterAll, afterEach } from 'vitest'
 import { FakeServer, fresh } from '../../client/test/server.js'
 import type { FaircopyError } from '../src/index.js'
 import { type Auth, AuthLoading, Authenticated, FaircopyProvider, type FaircopyProviderProps, Unauthenticated, useConnection, useCurrentUser } from '../src/index.js'
@@ -40,6 +40,9 @@ export class Clerk {
 }
 
 export const LIMITS = { backoffMs: 20, backoffMaxMs: 100, lingerMs: 30 }
+
+// What a page asked for is let go of a little later, while there still is a page.
+afterAll(() => new Promise((resolve) => setTimeout(resolve, 4 * LIMITS.lingerMs)))
 
 export function Page({ server, clerk, children, ...more }: { server: { url: string }; clerk: Clerk; children?: ReactNode } & Partial<Omit<FaircopyProviderProps, 'url' | 'client'>>) {
   return (
