@@ -32,10 +32,11 @@ pub(crate) fn fill(database: &Database<'_>, users: u64, deliveries: u64) -> Resu
     for statement in users_sql(contestant, users) {
         database.query(&statement)?;
     }
+    let arrived = Dialect::of(contestant).arrived("n", deliveries);
     let mut from = 1;
     while from <= deliveries {
         let to = deliveries.min(from + DELIVERIES_PER_STATEMENT - 1);
-        for statement in deliveries_sql(contestant, [from, to, deliveries], users.max(1)) {
+        for statement in deliveries_sql(contestant, from, to, users.max(1), &arrived) {
             database.query(&statement)?;
         }
         eprintln!("  {to} of {deliveries} deliveries");
@@ -55,11 +56,11 @@ fn users_sql(contestant: Contestant, users: u64) -> Vec<String> {
     if contestant.is_faircopy() { faircopy_users(contestant, users) } else { vec![public_users(contestant, users)] }
 }
 
-fn deliveries_sql(contestant: Contestant, numbers: [u64; 3], users: u64) -> Vec<String> {
+fn deliveries_sql(contestant: Contestant, from: u64, to: u64, users: u64, arrived: &str) -> Vec<String> {
     if contestant.is_faircopy() {
-        faircopy_deliveries(contestant, numbers, users)
+        faircopy_deliveries(contestant, from, to, users, arrived)
     } else {
-        vec![peer_deliveries(contestant, numbers)]
+        vec![peer_deliveries(contestant, from, to, arrived)]
     }
 }
 
@@ -77,11 +78,10 @@ fn faircopy_users(contestant: Contestant, users: u64) -> Vec<String> {
     vec![public_users(contestant, users), registers]
 }
 
-/// Statements that store deliveries `from` to `to` of `total` in Faircopy's audit table, as deliveries that were applied.
-fn faircopy_deliveries(contestant: Contestant, [from, to, total]: [u64; 3], users: u64) -> Vec<String> {
+/// Statements that store deliveries `from` to `to` in Faircopy's audit table, as deliveries that were applied.
+fn faircopy_deliveries(contestant: Contestant, from: u64, to: u64, users: u64, at: &str) -> Vec<String> {
     let dialect = Dialect::of(contestant);
-    let (schema, id, at, rows) =
-        (contestant.schema(), dialect.id("n"), dialect.arrived("n", total), dialect.rows(from, to));
+    let (schema, id, rows) = (contestant.schema(), dialect.id("n"), dialect.rows(from, to));
     let user = dialect.id(&format!("(n % {users} + 1)"));
     vec![format!(
         "INSERT INTO {schema}webhook_deliveries
@@ -219,10 +219,9 @@ fn public_users(contestant: Contestant, users: u64) -> String {
     )
 }
 
-fn peer_deliveries(contestant: Contestant, [from, to, total]: [u64; 3]) -> String {
+fn peer_deliveries(contestant: Contestant, from: u64, to: u64, at: &str) -> String {
     let dialect = Dialect::of(contestant);
-    let (schema, id, at, rows) =
-        (contestant.schema(), dialect.id("n"), dialect.arrived("n", total), dialect.rows(from, to));
+    let (schema, id, rows) = (contestant.schema(), dialect.id("n"), dialect.rows(from, to));
     format!(
         "INSERT INTO {schema}webhook_deliveries (svix_id, event_type, received_at, payload)
          SELECT 'msg_' || {id}, 'user.updated', {at}, {payload} FROM {rows};",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod, Runtime};
-use futures_util::future::join_all;
+use futures_util::future::{OptionFuture, join_all};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
@@ -34,12 +34,6 @@ const READ_DEADLINE: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long making a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The channel on which replicas tell each other that the change feed has gone on. A hint, which may be lost.
-macro_rules! channel {
-    () => {
-        "faircopy_changes"
-    };
-}
 /// Each row is looked up by its key, with one plan for any number of rows.
 macro_rules! by_key {
     () => {
@@ -57,7 +51,9 @@ const BEGIN: &str = concat!(
 );
 /// Tells the other replicas, once the transaction that it is sent in is committed. A message of its own: a text ends at its first
 /// failure, and the commit, which undoes what has failed, is to be sent all the same.
-const ANNOUNCE: &str = concat!("NOTIFY ", channel!());
+const ANNOUNCE: &str = "NOTIFY faircopy_changes";
+/// Asks to hear what replicas announce. A hint, which may be lost.
+const LISTEN: &str = "LISTEN faircopy_changes";
 /// Undoes for one transaction that its commit waits for the disk.
 const LAZILY: &str = "SET LOCAL synchronous_commit = off";
 /// How a read over many rows begins: each row is looked up by its key, with one plan for any number of rows. Left to itself the
@@ -307,16 +303,11 @@ impl Client {
             written();
             found
         };
-        let announced = async {
-            if announce {
-                self.client.batch_execute(ANNOUNCE).await?;
-            }
-            Ok::<_, Error>(())
-        };
+        let announced = OptionFuture::from(announce.then(|| self.client.batch_execute(ANNOUNCE)));
         let (found, announced, committed) = tokio::join!(biased; last, announced, self.client.batch_execute("COMMIT"));
         // After a failure the server has rolled back, and says that all is well.
         let found = found?;
-        announced?;
+        announced.transpose()?;
         committed?;
         Ok(found)
     }
@@ -426,9 +417,6 @@ impl Client {
     }
 }
 
-/// [`channel!`].
-const CHANNEL: &str = channel!();
-
 /// A connection that hears what replicas tell, until this is dropped.
 pub(crate) struct Hearing(JoinHandle<()>);
 
@@ -446,7 +434,7 @@ impl Hearing {
                 }
             };
             let asking = async {
-                if client.batch_execute(&format!("LISTEN {CHANNEL}")).await.is_ok() {
+                if client.batch_execute(LISTEN).await.is_ok() {
                     std::future::pending::<()>().await;
                 }
             };
@@ -616,7 +604,7 @@ impl Readers {
 
     /// Tells the other replicas that the change feed has gone on.
     pub(super) async fn announce(&self) -> Result<()> {
-        self.read("SELECT pg_notify($1, '')", &Given::Scalars(vec![CHANNEL.into()])).await.map(drop)
+        self.read(ANNOUNCE, &Given::Scalars(vec![])).await.map(drop)
     }
 
     pub(super) fn close(&self) {
