@@ -176,7 +176,7 @@ impl Writer {
 /// The statements that add counts of minutes to those that are kept, by minute and by hour.
 fn additions(minutes: &Counts) -> Vec<Call<'static>> {
     const ADD: &str = "INSERT INTO {s}activity AS t (grain_ms, at, outcome, deliveries, lagging, lag_ms, max_lag_ms) \
-        SELECT v.* FROM {rows} AS v WHERE true ON CONFLICT (grain_ms, at, outcome) DO UPDATE SET \
+        {values v.*} ON CONFLICT (grain_ms, at, outcome) DO UPDATE SET \
         deliveries = t.deliveries + excluded.deliveries, lagging = t.lagging + excluded.lagging, \
         lag_ms = t.lag_ms + excluded.lag_ms, max_lag_ms = \
          CASE WHEN t.max_lag_ms < excluded.max_lag_ms THEN excluded.max_lag_ms ELSE t.max_lag_ms END";

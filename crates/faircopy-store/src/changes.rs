@@ -81,8 +81,7 @@ impl Entry {
 /// The statements that append entries after number `last`, the one that [`Connection::begin`](crate::engine::Connection::begin)
 /// returned, and the last number after them.
 pub(crate) fn append(last: i64, entries: &[Entry], now: Millis) -> (i64, Vec<Call<'_>>) {
-    const INSERT: &str =
-        "INSERT INTO {s}changes (sequence, entity, id, operation, changed_at) SELECT v.* FROM {rows} AS v";
+    const INSERT: &str = "INSERT INTO {s}changes (sequence, entity, id, operation, changed_at) {values v.*}";
     if entries.is_empty() {
         return (last, vec![]);
     }

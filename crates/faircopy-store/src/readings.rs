@@ -50,7 +50,7 @@ impl<'b> News<'b> {
     /// Writes it down. What it said of whoever is gone by the end of the batch is not kept.
     pub(crate) fn record(&self, changes: &Changes, now: Millis) -> Call<'b> {
         const STATEMENT: &str = "INSERT INTO {s}readings \
-            (subject, clerk_org_id, source, kind, updated_at, event_at, read_at, fact) SELECT v.* FROM {rows} AS v";
+            (subject, clerk_org_id, source, kind, updated_at, event_at, read_at, fact) {values v.*}";
         let facts = || self.0.iter().map(|(_, observation)| &observation.fact);
         let rows = Rows::new(self.0.len())
             .text("subject", facts().map(|fact| Some(fact.key().to_string())))

@@ -10,7 +10,7 @@ use faircopy_core::{Millis, WorkspaceMode};
 
 use crate::cascades::{self, Subject};
 use crate::changes::{Entity, Entry, Operation};
-use crate::engine::{Call, Connection, Row, Rows};
+use crate::engine::{Call, Connection, Returning, Row, Rows};
 use crate::error::Result;
 use crate::{Store, readings, registers, workspaces};
 
@@ -174,6 +174,11 @@ impl<'a> Writes<'a> {
     fn push(&mut self, says: Says, statement: &'a str, rows: Rows<'a>) {
         self.ask(says, Call::over(statement, rows));
     }
+
+    /// An [`upsert`] into a table.
+    fn put(&mut self, says: Says, table: Returning<'a>, statement: &'a str, rows: Rows<'a>) {
+        self.ask(says, Call::over(statement, rows).returning(table));
+    }
 }
 
 /// How to read what [`Writes`] found.
@@ -287,9 +292,21 @@ fn split<K: Ord, T>(changes: &std::collections::BTreeMap<K, Change<T>>) -> (Put<
     (put, gone, withdrawn)
 }
 
+/// The tables that rows are put into. Answered is the key of each row that was written.
+const ORGANIZATIONS: Returning<'static> =
+    Returning { table: "organizations", keys: &["clerk_org_id"], columns: "clerk_org_id" };
+const MEMBERS: Returning<'static> = Returning {
+    table: "organization_members",
+    keys: &["clerk_org_id", "clerk_user_id"],
+    columns: "clerk_org_id, clerk_user_id",
+};
+const USERS: Returning<'static> = Returning { table: "users", keys: &["clerk_user_id"], columns: "clerk_user_id" };
+const INVITATIONS: Returning<'static> =
+    Returning { table: "organization_invitations", keys: &["clerk_invitation_id"], columns: "clerk_invitation_id" };
+
 /// An upsert that touches a row only if a column really changes, or if what only a token knew is now known for sure:
-/// triggers and readers stay quiet otherwise. Returns the key of each row that was written.
-fn upsert(table: &str, keys: &[&str], columns: &[&str], select: &str) -> String {
+/// triggers and readers stay quiet otherwise.
+fn upsert(Returning { table, keys, .. }: Returning<'_>, columns: &[&str], select: &str) -> String {
     let list = [keys, columns].concat().join(", ");
     let set: Vec<String> = columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
     let differs: Vec<String> = columns
@@ -298,9 +315,9 @@ fn upsert(table: &str, keys: &[&str], columns: &[&str], select: &str) -> String 
         .map(|column| format!("t.{column} IS DISTINCT FROM excluded.{column}"))
         .collect();
     format!(
-        "INSERT INTO {{s}}{table} AS t ({list}) SELECT {select} FROM {{rows}} AS v WHERE true \
+        "INSERT INTO {{s}}{table} AS t ({list}) {{values {select}}} \
          ON CONFLICT ({key}) DO UPDATE SET {set} \
-         WHERE {differs} OR (t.provenance = 'token' AND excluded.provenance <> 'token') RETURNING {key}",
+         WHERE {differs} OR (t.provenance = 'token' AND excluded.provenance <> 'token')",
         key = keys.join(", "),
         set = set.join(", "),
         differs = differs.join(" OR "),
@@ -402,16 +419,14 @@ pub(crate) fn invitation_rows<'a>(put: &Put<'a, InvitationId, Invitation>, now: 
 
 impl<'a> Writes<'a> {
     fn put_organizations(&mut self, put: &Put<'a, OrganizationId, Organization>) {
-        static STATEMENT: LazyLock<String> =
-            LazyLock::new(|| upsert("organizations", &["clerk_org_id"], &ORGANIZATION_COLUMNS, "v.*"));
-        self.push(Says::Changed(Entity::Organization, Operation::Put), &STATEMENT, organization_rows(put, self.mode));
+        static STATEMENT: LazyLock<String> = LazyLock::new(|| upsert(ORGANIZATIONS, &ORGANIZATION_COLUMNS, "v.*"));
+        let says = Says::Changed(Entity::Organization, Operation::Put);
+        self.put(says, ORGANIZATIONS, &STATEMENT, organization_rows(put, self.mode));
     }
 
     fn put_members(&mut self, put: &Put<'a, (OrganizationId, UserId), Member>) {
-        static STATEMENT: LazyLock<String> = LazyLock::new(|| {
-            upsert("organization_members", &["clerk_org_id", "clerk_user_id"], &MEMBER_COLUMNS, "v.*")
-        });
-        self.push(Says::Member(Operation::Put), &STATEMENT, member_rows(put));
+        static STATEMENT: LazyLock<String> = LazyLock::new(|| upsert(MEMBERS, &MEMBER_COLUMNS, "v.*"));
+        self.put(Says::Member(Operation::Put), MEMBERS, &STATEMENT, member_rows(put));
     }
 
     fn put_users(&mut self, put: &Put<'a, UserId, User>) {
@@ -419,9 +434,9 @@ impl<'a> Writes<'a> {
     }
 
     fn put_invitations(&mut self, put: &Put<'a, InvitationId, Invitation>, now: Millis) {
-        static STATEMENT: LazyLock<String> =
-            LazyLock::new(|| upsert("organization_invitations", &["clerk_invitation_id"], &INVITATION_COLUMNS, "v.*"));
-        self.push(Says::Changed(Entity::Invitation, Operation::Put), &STATEMENT, invitation_rows(put, now));
+        static STATEMENT: LazyLock<String> = LazyLock::new(|| upsert(INVITATIONS, &INVITATION_COLUMNS, "v.*"));
+        let says = Says::Changed(Entity::Invitation, Operation::Put);
+        self.put(says, INVITATIONS, &STATEMENT, invitation_rows(put, now));
     }
 
     fn remove_organizations(&mut self, gone: &[&'a OrganizationId]) {
@@ -544,9 +559,9 @@ fn put_users<'a>(put: &Put<'a, UserId, User>) -> Call<'a> {
         (SELECT 1 FROM {s}organization_members m WHERE m.clerk_user_id = v.clerk_user_id LIMIT 1) IS NOT NULL";
     static STATEMENT: LazyLock<String> = LazyLock::new(|| {
         let select = format!("v.*, CASE WHEN {IS_PLACED} THEN {} END", wanted_workspace("v"));
-        upsert("users", &["clerk_user_id"], &USER_COLUMNS, &select)
+        upsert(USERS, &USER_COLUMNS, &select)
     });
-    Call::over(&STATEMENT, user_rows(put))
+    Call::over(&STATEMENT, user_rows(put)).returning(USERS)
 }
 
 /// A user's workspace: the one that the public metadata names, or else that of the oldest live membership, literally

@@ -47,9 +47,8 @@ pub(crate) fn read_all(rows: &[Row]) -> Result<Vec<(Key, Register)>> {
 /// Writes registers that changed. Those that were not among the `stored` ones are new: the pen is held since these were
 /// loaded, and to look for a conflict that cannot be is dear on PostgreSQL.
 pub(crate) fn save<'a>(registers: &'a BTreeMap<Key, Register>, stored: &BTreeSet<Key>) -> Vec<Call<'a>> {
-    static INSERT: LazyLock<String> = LazyLock::new(|| format!("{INTO} SELECT v.* FROM {{rows}} AS v"));
-    static UPSERT: LazyLock<String> =
-        LazyLock::new(|| format!("{INTO} SELECT v.* FROM {{rows}} AS v WHERE true {OVERWRITING}"));
+    static INSERT: LazyLock<String> = LazyLock::new(|| format!("{INTO} {{values v.*}}"));
+    static UPSERT: LazyLock<String> = LazyLock::new(|| format!("{INTO} {{values v.*}} {OVERWRITING}"));
     const INTO: &str = "INSERT INTO {s}registers \
         (subject, full_updated_at, full_event_at, full_hash, contested, partial_updated_at, partial_event_at, \
          partial_hash, tombstone_at, generation_at, generation_id, last_end_at, token, clerk_org_id, clerk_user_id)";

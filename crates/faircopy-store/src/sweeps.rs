@@ -413,9 +413,9 @@ impl Writer {
 
 fn saving<'a>(id: i64, progress: &'a Progress<'_>, now: Millis) -> Vec<Call<'a>> {
     const SAVE: &str = "UPDATE {s}sweeps SET state = $2, report = $3, saved_at = {as-time $4} WHERE id = $1";
-    const SEEN: &str = "INSERT INTO {s}sweep_seen (sweep, kind, subject) SELECT v.* FROM {rows} AS v WHERE true ON CONFLICT DO NOTHING";
-    const ABSENT: &str = "INSERT INTO {s}sweep_absences (sweep, kind, subject, denied_at, is_token) SELECT v.* FROM {rows} AS v \
-        WHERE true ON CONFLICT DO NOTHING";
+    const SEEN: &str = "INSERT INTO {s}sweep_seen (sweep, kind, subject) {values v.*} ON CONFLICT DO NOTHING";
+    const ABSENT: &str = "INSERT INTO {s}sweep_absences (sweep, kind, subject, denied_at, is_token) {values v.*} \
+        ON CONFLICT DO NOTHING";
     const SETTLED: &str = "DELETE FROM {s}sweep_absences WHERE (sweep, kind, subject) IN \
         (SELECT v.sweep, v.kind, v.subject FROM {rows} AS v)";
     let named = |rows: &'a [(Swept, &'a str)]| {

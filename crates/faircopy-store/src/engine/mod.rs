@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 
 pub(crate) use postgres::{Attempt, Hearing};
 use text::Given;
-pub(crate) use text::{Call, Dialect, Rows, Value};
+pub(crate) use text::{Call, Dialect, Returning, Rows, Value};
 
 /// Where the database is, checked for form.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, MAIN_DB, OpenFlags, Statement};
 use tokio::sync::Semaphore;
 
-use super::text::{Call, Column, Dialect, Given, Rows, Value};
+use super::text::{Call, Column, Dialect, Given, Value};
 use super::{Begun, Row};
 use crate::error::{Error, Result};
 
@@ -33,7 +33,13 @@ const WRITER_SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = F
 pub(crate) struct Writer {
     connection: Connection,
     /// What each statement of the store is in SQLite's words.
-    texts: HashMap<String, Arc<str>>,
+    texts: HashMap<String, Arc<Text>>,
+}
+
+/// A statement, and the one that reads what it wrote, if that is wanted.
+struct Text {
+    statement: String,
+    reading: Option<String>,
 }
 
 impl Writer {
@@ -76,12 +82,30 @@ impl Writer {
         if call.is_empty() {
             return Ok(Vec::new());
         }
-        if !self.texts.contains_key(call.statement) {
-            self.texts.insert(call.statement.to_owned(), call.text(Dialect::Sqlite).into());
-        }
-        let mut statement = self.connection.prepare_cached(&self.texts[call.statement])?;
+        let text = match self.texts.get(call.statement) {
+            Some(text) => text.clone(),
+            None => {
+                let reading = call.returning.map(|returning| returning.reading());
+                let text = Arc::new(Text { statement: call.text(Dialect::Sqlite), reading });
+                self.texts.insert(call.statement.to_owned(), text.clone());
+                text
+            }
+        };
+        let mut statement = self.connection.prepare_cached(&text.statement)?;
         let mut found = Vec::new();
-        run(&mut statement, &call.given, &mut found)?;
+        match (&text.reading, &call.given, call.returning) {
+            (Some(reading), Given::Rows(rows), Some(returning)) => {
+                let mut reading = self.connection.prepare_cached(reading)?;
+                for at in 0..rows.length {
+                    bind_row(&mut statement, &rows.columns, at)?;
+                    if statement.raw_execute()? > 0 {
+                        bind_row(&mut reading, &rows.columns[..returning.keys.len()], at)?;
+                        collect(&mut reading, &mut found)?;
+                    }
+                }
+            }
+            (_, given, _) => run(&mut statement, given, &mut found)?,
+        }
         Ok(found)
     }
 
@@ -168,7 +192,7 @@ fn run(statement: &mut Statement<'_>, given: &Given<'_>, found: &mut Vec<Row>) -
             collect(statement, found)
         }
         Given::Rows(rows) => (0..rows.length).try_for_each(|at| {
-            bind_row(statement, rows, at)?;
+            bind_row(statement, &rows.columns, at)?;
             collect(statement, found)
         }),
     }
@@ -187,8 +211,8 @@ fn bind_scalars(statement: &mut Statement<'_>, scalars: &[Value]) -> Result<()> 
     Ok(())
 }
 
-fn bind_row(statement: &mut Statement<'_>, rows: &Rows<'_>, at: usize) -> Result<()> {
-    for (position, (_, column)) in rows.columns.iter().enumerate() {
+fn bind_row(statement: &mut Statement<'_>, columns: &[(&str, Column<'_>)], at: usize) -> Result<()> {
+    for (position, (_, column)) in columns.iter().enumerate() {
         let parameter = position + 1;
         match column {
             Column::Text(values) | Column::Json(values) => {

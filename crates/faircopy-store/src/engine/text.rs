@@ -1,7 +1,7 @@
 //! One statement text for two databases, and the values that go with it.
 //!
-//! Filled in are `{s}`, the schema, `{rows}`, a table made of [`Rows`], and the words of [`Dialect`]. Scalars are `$1`,
-//! `$2`, …
+//! Filled in are `{s}`, the schema, `{rows}`, a table made of [`Rows`], `{values …}`, what is inserted of them, and the words
+//! of [`Dialect`]. Scalars are `$1`, `$2`, …
 
 use std::borrow::Cow;
 
@@ -12,6 +12,16 @@ use faircopy_core::Millis;
 pub(crate) struct Call<'a> {
     pub(super) statement: &'a str,
     pub(super) given: Given<'a>,
+    pub(super) returning: Option<Returning<'a>>,
+}
+
+/// Which columns of the rows that it wrote a statement answers with: see [`Call::returning`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Returning<'a> {
+    pub(crate) table: &'a str,
+    /// What a row is found by. The given rows begin with the same.
+    pub(crate) keys: &'a [&'a str],
+    pub(crate) columns: &'a str,
 }
 
 #[derive(Debug)]
@@ -23,14 +33,21 @@ pub(super) enum Given<'a> {
 impl<'a> Call<'a> {
     /// A statement with scalars.
     pub(crate) fn new(statement: &'a str, scalars: Vec<Value>) -> Self {
-        Self { statement, given: Given::Scalars(scalars) }
+        Self { statement, given: Given::Scalars(scalars), returning: None }
     }
 
     /// A statement over many rows: run once on PostgreSQL, whatever the number, and once a row on SQLite, where a statement
     /// costs no round trip. So it must mean the same for each row whatever the others are. The same text always comes with
     /// the same columns.
     pub(crate) fn over(statement: &'a str, rows: Rows<'a>) -> Self {
-        Self { statement, given: Given::Rows(rows) }
+        Self { statement, given: Given::Rows(rows), returning: None }
+    }
+
+    /// Has a statement over rows, which puts one row of a table for each, answer with columns of those that it really wrote. PostgreSQL is
+    /// told to in the statement; SQLite would keep the answer in a table of its own, made and dropped for each row, and a journal to
+    /// undo the statement alone: there the row is read once it is written.
+    pub(crate) fn returning(self, returning: Returning<'a>) -> Self {
+        Self { returning: Some(returning), ..self }
     }
 
     /// Whether there is anything to do.
@@ -40,7 +57,11 @@ impl<'a> Call<'a> {
 
     /// The statement in the words of a database.
     pub(super) fn text(&self, dialect: Dialect) -> String {
-        self.given.text(self.statement, dialect)
+        let text = self.given.text(self.statement, dialect);
+        match (dialect, &self.returning) {
+            (Dialect::Postgres, Some(returning)) => format!("{text} RETURNING {}", returning.columns),
+            (Dialect::Sqlite, _) | (_, None) => text,
+        }
     }
 
     /// What this statement is kept as once it is prepared: with and without [`Rows::seldom`] columns it is not the same.
@@ -57,8 +78,16 @@ impl Given<'_> {
     pub(super) fn text(&self, statement: &str, dialect: Dialect) -> String {
         match self {
             Self::Scalars(_) => dialect.fill(statement),
-            Self::Rows(rows) => dialect.fill(&statement.replace("{rows}", &rows.table(dialect))),
+            Self::Rows(rows) => dialect.fill(&rows.fill(statement, dialect)),
         }
+    }
+}
+
+impl Returning<'_> {
+    /// The statement that reads a row by its keys, as parameters in their order. In SQLite's words.
+    pub(super) fn reading(&self) -> String {
+        let keys: Vec<String> = self.keys.iter().enumerate().map(|(at, key)| format!("{key} = ?{}", at + 1)).collect();
+        format!("SELECT {} FROM {} WHERE {}", self.columns, self.table, keys.join(" AND "))
     }
 }
 
@@ -295,6 +324,58 @@ impl<'a> Rows<'a> {
         Rows { length: self.length, columns, seldom_from: self.seldom_from }
     }
 
+    /// Fills in `{rows}` and `{values …}`.
+    fn fill(&self, statement: &str, dialect: Dialect) -> String {
+        let mut text = statement.replace("{rows}", &self.table(dialect));
+        if let Some((before, after)) = text.split_once("{values ") {
+            let (select, after) = split_at_end(after);
+            text = format!("{before}{}{after}", self.values(select, dialect));
+        }
+        text
+    }
+
+    /// What an `INSERT` inserts of the rows, each called `v`. SQLite keeps a journal for a statement that inserts what it selects, so as
+    /// to undo it alone: it is given values.
+    fn values(&self, select: &str, dialect: Dialect) -> String {
+        match dialect {
+            Dialect::Postgres => format!("SELECT {select} FROM {} AS v WHERE true", self.arrays()),
+            Dialect::Sqlite => format!("VALUES ({})", self.numbered(select)),
+        }
+    }
+
+    /// `v.*` and `v.column` as the parameters that they are.
+    fn numbered(&self, select: &str) -> String {
+        let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        let mut out = String::with_capacity(select.len());
+        let mut rest = select;
+        while let Some((before, after)) = rest.split_once("v.") {
+            out.push_str(before);
+            let name = after.split(|letter| !is_of_name(letter)).next().unwrap_or_default();
+            let place = self.columns.iter().position(|(column, _)| *column == name);
+            rest = match place {
+                _ if before.ends_with(is_of_name) => {
+                    out.push_str("v.");
+                    after
+                }
+                Some(place) => {
+                    out.push_str(&format!("?{}", place + 1));
+                    &after[name.len()..]
+                }
+                None if after.starts_with('*') => {
+                    let all: Vec<String> = (1..=self.columns.len()).map(|place| format!("?{place}")).collect();
+                    out.push_str(&all.join(", "));
+                    &after[1..]
+                }
+                None => {
+                    out.push_str("v.");
+                    after
+                }
+            };
+        }
+        out.push_str(rest);
+        out
+    }
+
     fn table(&self, dialect: Dialect) -> String {
         match dialect {
             Dialect::Postgres => self.arrays(),
@@ -336,6 +417,27 @@ impl<'a> Rows<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_inserted_is_selected_on_postgresql_and_values_on_sqlite() {
+        const STATEMENT: &str = "INSERT INTO {s}t (a, id, name, n) \
+            {values 0, v.*, (SELECT max(mv.id) FROM {s}m mv WHERE mv.id = v.id AND {bytes v.name} > 'v') } ON CONFLICT DO NOTHING";
+        let rows = Rows::new(1).text("id", [Some("1")].into_iter()).text("name", [Some("ada")].into_iter());
+        let returning = Returning { table: "t", keys: &["id", "name"], columns: "id, a" };
+        let call = Call::over(STATEMENT, rows).returning(returning);
+        assert_eq!(
+            call.text(Dialect::Postgres),
+            "INSERT INTO faircopy.t (a, id, name, n) SELECT 0, v.*, (SELECT max(mv.id) FROM faircopy.m mv WHERE mv.id = v.id \
+             AND v.name COLLATE \"C\" > 'v')  FROM (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS name) AS v WHERE true \
+             ON CONFLICT DO NOTHING RETURNING id, a"
+        );
+        assert_eq!(
+            call.text(Dialect::Sqlite),
+            "INSERT INTO t (a, id, name, n) VALUES (0, ?1, ?2, (SELECT max(mv.id) FROM m mv WHERE mv.id = ?1 AND ?2 > 'v') ) \
+             ON CONFLICT DO NOTHING"
+        );
+        assert_eq!(returning.reading(), "SELECT id, a FROM t WHERE id = ?1 AND name = ?2");
+    }
 
     #[test]
     fn seldom_columns_are_sent_when_one_of_them_holds_something() {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use faircopy_core::event::Reading;
 
 use super::{Arrival, Input, Outcome};
-use crate::engine::{Call, Row, Rows};
+use crate::engine::{Call, Returning, Row, Rows};
 use crate::error::Result;
 
 /// Which attempts of a batch share a record. Within one statement an id stands once, because a statement cannot change a row
@@ -77,7 +77,7 @@ impl Record {
     pub(super) fn calls<'b, I: Input>(&self, batch: &'b [I]) -> Vec<Call<'b>> {
         const STATEMENT: &str = "INSERT INTO {s}webhook_deliveries AS t (conflicts, svix_id, event_type, entity_id, outcome, \
             attempts, event_at, signed_at, received_at, body_hash, payload, instance_id, error, clerk_user_id, clerk_org_id) \
-            SELECT 0, v.* FROM {rows} AS v WHERE true \
+            {values 0, v.*} \
             ON CONFLICT (svix_id) DO UPDATE SET attempts = t.attempts + excluded.attempts, \
             conflicts = t.conflicts + CASE WHEN t.body_hash <> excluded.body_hash THEN excluded.attempts ELSE 0 END, \
             error = CASE WHEN t.outcome IN ('quarantined', 'ignored') THEN excluded.error ELSE t.error END, \
@@ -85,9 +85,13 @@ impl Record {
             clerk_user_id = COALESCE(t.clerk_user_id, excluded.clerk_user_id), \
             clerk_org_id = COALESCE(t.clerk_org_id, excluded.clerk_org_id), \
             outcome = CASE WHEN t.outcome NOT IN ('quarantined', 'ignored') THEN t.outcome \
-            WHEN excluded.outcome = 'applied' THEN 'stale' ELSE excluded.outcome END \
-            RETURNING svix_id, attempts, body_hash, outcome";
-        self.rounds.iter().map(|round| Call::over(STATEMENT, rows(round, batch))).collect()
+            WHEN excluded.outcome = 'applied' THEN 'stale' ELSE excluded.outcome END";
+        const RETURNING: Returning<'static> = Returning {
+            table: "webhook_deliveries",
+            keys: &["svix_id"],
+            columns: "svix_id, attempts, body_hash, outcome",
+        };
+        self.rounds.iter().map(|round| Call::over(STATEMENT, rows(round, batch)).returning(RETURNING)).collect()
     }
 
     /// Reads what [`Record::calls`] returned: for each attempt of the batch what was known of it, and which records have
