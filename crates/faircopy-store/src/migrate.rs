@@ -1,5 +1,7 @@
 //! Schema migrations: paired files, the same number and name for both engines, applied in order and never changed.
 
+use std::collections::BTreeMap;
+
 use crate::engine::{self, Call, Connection, Dialect, Row, Value};
 use crate::error::{Error, Result};
 use crate::{Store, Writer, failpoint};
@@ -43,11 +45,16 @@ migrations!(
     12 "dashboard" "0012_dashboard.sql",
     13 "destinations" "0013_destinations.sql",
     14 "room" "0014_room.sql",
+    15 "rows_by_number" "0015_rows_by_number.sql",
 );
 
 /// Any two processes that migrate at once take turns: the lock ends with the transaction, so poolers can carry it.
 const POSTGRES_LOCK: &str = "BEGIN; SELECT pg_advisory_xact_lock(4801923340411205377); \
     CREATE SCHEMA IF NOT EXISTS faircopy";
+/// A migration may make a table of SQLite's anew. Without foreign keys nothing is removed with the old one, and a table that takes its
+/// name is taken for it by whatever refers to it. Neither can be set within a transaction.
+const SQLITE_BEGIN: &str = "PRAGMA foreign_keys = OFF; PRAGMA legacy_alter_table = ON; BEGIN IMMEDIATE";
+const SQLITE_END: &str = "PRAGMA legacy_alter_table = OFF; PRAGMA foreign_keys = ON";
 /// `{bigint}` and `{strict}`: a strict table of SQLite knows no `bigint`.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS {s}schema_migrations \
     (version {bigint} PRIMARY KEY, name text NOT NULL, applied_at text NOT NULL){strict}";
@@ -87,11 +94,12 @@ impl Writer {
 
 async fn apply(connection: &mut Connection, now: Millis) -> Result<Vec<Migration>> {
     match connection.dialect() {
-        Dialect::Sqlite => connection.script("BEGIN IMMEDIATE").await?,
+        Dialect::Sqlite => connection.script(SQLITE_BEGIN).await?,
         Dialect::Postgres => connection.script(POSTGRES_LOCK).await?,
     }
     connection.run(Call::new(TABLE, vec![])).await?;
     let pending = missing(&connection.run(Call::new("SELECT version FROM {s}schema_migrations", vec![])).await?)?;
+    let attached = attached_by_others(connection).await?;
     for migration in &pending {
         let text = match connection.dialect() {
             Dialect::Sqlite => migration.sqlite,
@@ -103,8 +111,35 @@ async fn apply(connection: &mut Connection, now: Millis) -> Result<Vec<Migration
         let row = vec![migration.version.into(), migration.name.into(), Value::from(now)];
         connection.run(Call::new(record, row)).await?;
     }
+    let left = attached_by_others(connection).await?;
+    for (_, made) in attached.iter().filter(|(name, _)| !left.contains_key(name.as_str())) {
+        connection.script(made).await?;
+    }
     connection.finish(vec![]).await?;
+    if connection.dialect() == Dialect::Sqlite {
+        connection.script(SQLITE_END).await?;
+    }
     Ok(pending)
+}
+
+/// The indexes and triggers in SQLite's file that are not ours, by name, with the statements that make them. They go with their table
+/// when it is made anew.
+async fn attached_by_others(connection: &mut Connection) -> Result<BTreeMap<String, String>> {
+    const ATTACHED: &str = "SELECT name, sql FROM sqlite_schema WHERE type IN ('index', 'trigger') AND sql IS NOT NULL";
+    let mut found = BTreeMap::new();
+    if connection.dialect() == Dialect::Sqlite {
+        for row in connection.run(Call::new(ATTACHED, vec![])).await? {
+            let name = row.required(0)?;
+            if !MIGRATIONS.iter().any(|migration| has_word(migration.sqlite, &name)) {
+                found.insert(name, row.required(1)?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').any(|found| found == word)
 }
 
 /// Whether a migration makes a table of this name, in lower case; on SQLite they share one schema with the application's.

@@ -34,6 +34,64 @@ async fn migrations_are_applied_once(db: &Db) {
     assert_eq!(db.feed().await, []);
 }
 
+/// An application's program may write into the same file: its tables refer to users, and it may have put an index or a trigger on them.
+#[test]
+fn a_table_made_anew_keeps_what_others_hang_on_it() {
+    crate::db::on_sqlite(keeps_what_others_hang_on_it);
+}
+
+async fn keeps_what_others_hang_on_it(db: &Db) {
+    const BEFORE: usize = 14;
+    let mut files: Vec<_> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    db.create_file();
+    for file in &files[..BEFORE] {
+        db.sql(&std::fs::read_to_string(file).unwrap()).await;
+    }
+    db.sql(
+        "CREATE TABLE schema_migrations (version integer PRIMARY KEY, name text NOT NULL, applied_at text NOT NULL) STRICT;
+         WITH RECURSIVE n (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n WHERE n < 14)
+         INSERT INTO schema_migrations SELECT n, 'before', 'before' FROM n;
+         INSERT INTO users (clerk_user_id, email, banned, provenance) VALUES ('user_2', 'B@x.example', 1, 'webhook'),
+             ('user_1', NULL, NULL, 'token');
+         INSERT INTO organizations (clerk_org_id, name, settings, provenance) VALUES ('org_1', 'One', '{}', 'webhook');
+         INSERT INTO organization_members (clerk_org_id, clerk_user_id, role, provenance)
+             VALUES ('org_1', 'user_2', 'org:admin', 'webhook');
+         CREATE TABLE notes (id integer PRIMARY KEY, author text NOT NULL REFERENCES users (clerk_user_id) ON DELETE CASCADE) STRICT;
+         INSERT INTO notes (author) VALUES ('user_1'), ('user_2');
+         CREATE TABLE seen (id text) STRICT;
+         CREATE VIEW authors AS SELECT u.email FROM notes n JOIN users u ON u.clerk_user_id = n.author;
+         CREATE INDEX notes_of_external ON users (external_id) WHERE external_id IS NOT NULL;
+         CREATE TRIGGER notes_seen AFTER DELETE ON users BEGIN INSERT INTO seen VALUES (OLD.clerk_user_id); END;",
+    )
+    .await;
+    let mut writer = db.writer().await;
+    let kept =
+        "SELECT clerk_user_id || coalesce(email, '-') || coalesce(banned, '-') || provenance FROM users ORDER BY 1";
+    let expected = ["user_1--token", "user_2B@x.example1webhook"].map(|row| Some(row.to_owned()));
+    assert_eq!(db.sql(kept).await, expected);
+    assert_eq!(db.sql("SELECT name || settings FROM organizations").await, [Some("One{}".to_owned())]);
+    assert_eq!(db.sql("SELECT email FROM user_profiles").await, [Some("B@x.example".to_owned())]);
+    assert_eq!(db.sql("SELECT count(*) || '' FROM notes").await, [Some("2".to_owned())]);
+    let without =
+        "SELECT name FROM sqlite_schema WHERE name IN ('users', 'organizations') AND sql LIKE '%WITHOUT ROWID%'";
+    assert_eq!(db.sql(without).await, []);
+    // Ours and theirs are where they were, and nothing of the way is left.
+    let attached = "SELECT count(*) || '' FROM sqlite_schema WHERE tbl_name = 'users' AND name IN ('users_provisional', 'users_email', \
+        'users_name', 'notes_of_external', 'notes_seen')";
+    assert_eq!(db.sql(attached).await, [Some("5".to_owned())]);
+    assert_eq!(db.sql("SELECT name FROM sqlite_schema WHERE name LIKE 'faircopy%'").await, []);
+    // Foreign keys hold again, for this very writer.
+    let gone = event("msg_1", "user.deleted", 9, &json!({"id": "user_2", "deleted": true, "object": "user"}));
+    commit(&mut writer, &[gone]).await;
+    assert_eq!(db.sql("SELECT author FROM notes").await, [Some("user_1".to_owned())]);
+    assert_eq!(db.sql("SELECT id FROM seen").await, [Some("user_2".to_owned())]);
+    assert_eq!(db.sql("SELECT email FROM authors").await, [None]);
+}
+
 /// Otherwise each update writes every index of the table, too.
 async fn an_update_finds_room_on_its_page(db: &Db) {
     let mut writer = db.writer().await;

@@ -1,0 +1,1 @@
+-- Where a row is kept in the tree of its key is SQLite's to say. This number is kept, so that migrations stay paired.
