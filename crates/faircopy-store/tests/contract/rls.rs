@@ -812,16 +812,18 @@ async fn check_is_content_with_what_the_migrations_made(db: &Db) {
 async fn check_finds_what_is_planted(db: &Db) {
     let (copy, _writer) = Copy::with_people(db).await;
     let app = copy.app.clone();
-    let check = async |plant: &str, undo: &str, object: &str, name: &str, words: &str| {
+    let check = async |plant: &str, undo: &str, expected: &[(&str, &str, &str)]| {
         for statement in plant.split(";;") {
             db.sql(&statement.replace("{app}", &app).replace("{owner}", &copy.owner)).await;
         }
         let report = copy.store.check_row_level_security(&copy.application()).await.unwrap();
-        let found = report.checks.iter().any(|check| {
-            let named = check.object.contains(&object.replace("{app}", &app)) && check.check == name;
-            check.verdict == Verdict::Finding && named && check.detail.contains(words)
-        });
-        assert!(found, "{plant}: {name} of {object} says nothing of {words:?}:\n{:#?}", report.checks);
+        for (object, name, words) in expected {
+            let found = report.checks.iter().any(|check| {
+                let named = check.object.contains(&object.replace("{app}", &app)) && check.check == *name;
+                check.verdict == Verdict::Finding && named && check.detail.contains(words)
+            });
+            assert!(found, "{plant}: {name} of {object} says nothing of {words:?}:\n{:#?}", report.checks);
+        }
         for statement in undo.split(";;") {
             db.sql(&statement.replace("{app}", &app).replace("{owner}", &copy.owner)).await;
         }
@@ -831,75 +833,99 @@ async fn check_finds_what_is_planted(db: &Db) {
         "ALTER TABLE faircopy.users FORCE ROW LEVEL SECURITY",
         "ALTER TABLE faircopy.users NO FORCE ROW LEVEL SECURITY",
     );
-    check(no_force, force, users, "row security", "FORCE").await;
+    check(no_force, force, &[(users, "row security", "FORCE")]).await;
     let on = "ALTER TABLE faircopy.organization_members ENABLE ROW LEVEL SECURITY";
     let off = "ALTER TABLE faircopy.organization_members DISABLE ROW LEVEL SECURITY";
-    check(off, on, members, "row security", "is off").await;
-    check(off, on, members, "reads", "foreign rows").await;
-    check(off, on, "faircopy.user_profiles", "reads", "malformed claims").await;
+    check(
+        off,
+        on,
+        &[
+            (members, "row security", "is off"),
+            (members, "reads", "foreign rows"),
+            ("faircopy.user_profiles", "reads", "malformed claims"),
+        ],
+    )
+    .await;
     let policy = "CREATE POLICY owner ON faircopy.feed TO {owner} USING (true) WITH CHECK (true)";
-    check("DROP POLICY owner ON faircopy.feed", policy, "faircopy.feed", "row security", "cannot write").await;
+    check("DROP POLICY owner ON faircopy.feed", policy, &[("faircopy.feed", "row security", "cannot write")]).await;
     let (plant, undo) = ("CREATE POLICY lax ON faircopy.users USING (true)", "DROP POLICY lax ON faircopy.users");
-    check(plant, undo, users, "reads", "no claims").await;
+    check(plant, undo, &[(users, "reads", "no claims")]).await;
 
     // The role.
     let who = "role {app}";
-    check("ALTER ROLE {app} SUPERUSER", "ALTER ROLE {app} NOSUPERUSER", who, "attributes", "superuser").await;
-    check("ALTER ROLE {app} BYPASSRLS", "ALTER ROLE {app} NOBYPASSRLS", who, "attributes", "BYPASSRLS").await;
-    check("ALTER ROLE {app} BYPASSRLS", "ALTER ROLE {app} NOBYPASSRLS", users, "reads", "foreign rows").await;
-    check("GRANT postgres TO {app}", "REVOKE postgres FROM {app}", who, "attributes", "may become").await;
-    check("GRANT {owner} TO {app}", "REVOKE {owner} FROM {app}", who, "ownership", "may become").await;
+    check("ALTER ROLE {app} SUPERUSER", "ALTER ROLE {app} NOSUPERUSER", &[(who, "attributes", "superuser")]).await;
+    check(
+        "ALTER ROLE {app} BYPASSRLS",
+        "ALTER ROLE {app} NOBYPASSRLS",
+        &[(who, "attributes", "BYPASSRLS"), (users, "reads", "foreign rows")],
+    )
+    .await;
+    check("GRANT postgres TO {app}", "REVOKE postgres FROM {app}", &[(who, "attributes", "may become")]).await;
+    check("GRANT {owner} TO {app}", "REVOKE {owner} FROM {app}", &[(who, "ownership", "may become")]).await;
     let (plant, undo) = ("ALTER TABLE faircopy.feed OWNER TO {app}", "ALTER TABLE faircopy.feed OWNER TO {owner}");
-    check(plant, undo, who, "ownership", "owns faircopy.feed").await;
+    check(plant, undo, &[(who, "ownership", "owns faircopy.feed")]).await;
     let preset = "ALTER ROLE {app} SET request.jwt.claims = '{\"sub\":\"user_ada\"}'";
-    check(preset, "ALTER ROLE {app} RESET request.jwt.claims", who, "claims", "preset").await;
+    check(preset, "ALTER ROLE {app} RESET request.jwt.claims", &[(who, "claims", "preset")]).await;
     let (plant, undo) = ("GRANT CREATE ON SCHEMA public TO PUBLIC", "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
-    check(plant, undo, "schema public", "create", "REVOKE CREATE").await;
+    check(plant, undo, &[("schema public", "create", "REVOKE CREATE")]).await;
 
     // Rights.
     let (grant, revoke) = ("GRANT TRUNCATE ON faircopy.users TO {app}", "REVOKE TRUNCATE ON faircopy.users FROM {app}");
-    check(grant, revoke, users, "rights", "TRUNCATE").await;
-    check(grant, revoke, users, "writes", "truncate succeeds").await;
+    check(grant, revoke, &[(users, "rights", "TRUNCATE"), (users, "writes", "truncate succeeds")]).await;
     let (grant, revoke) =
         ("GRANT REFERENCES ON faircopy.users TO PUBLIC", "REVOKE REFERENCES ON faircopy.users FROM PUBLIC");
-    check(grant, revoke, users, "rights", "REFERENCES").await;
+    check(grant, revoke, &[(users, "rights", "REFERENCES")]).await;
     let grant = "GRANT SELECT ON faircopy.webhook_deliveries TO {app}";
     let revoke = "REVOKE SELECT ON faircopy.webhook_deliveries FROM {app}";
-    check(grant, revoke, "faircopy.webhook_deliveries", "rights", "may read").await;
+    check(grant, revoke, &[("faircopy.webhook_deliveries", "rights", "may read")]).await;
     let plant =
         "GRANT INSERT, UPDATE, DELETE ON faircopy.users TO {app};;CREATE POLICY lax ON faircopy.users USING (true)";
     let undo = "REVOKE INSERT, UPDATE, DELETE ON faircopy.users FROM {app};;DROP POLICY lax ON faircopy.users";
-    check(plant, undo, users, "writes", "delete of 4 rows succeeds").await;
-    check(plant, undo, users, "writes", "insert is only stopped by").await;
-    check(plant, undo, users, "writes", "update is only stopped by").await;
+    check(
+        plant,
+        undo,
+        &[
+            (users, "writes", "delete of 4 rows succeeds"),
+            (users, "writes", "insert is only stopped by"),
+            (users, "writes", "update is only stopped by"),
+        ],
+    )
+    .await;
 
     // Views, wherever they are, and functions with their owner's rights.
     let (lax, tight) = ("SET (security_invoker = false)", "SET (security_invoker = true)");
     let view = "faircopy.user_profiles";
     let (lax, tight) = (format!("ALTER VIEW {view} {lax}"), format!("ALTER VIEW {view} {tight}"));
-    check(&lax, &tight, view, "view", "its owner's rights").await;
-    check(&lax, &tight, view, "reads", "foreign rows").await;
+    check(&lax, &tight, &[(view, "view", "its owner's rights"), (view, "reads", "foreign rows")]).await;
     let plant = "CREATE VIEW public.people AS SELECT * FROM faircopy.users;;GRANT SELECT ON public.people TO {app}";
-    check(plant, "DROP VIEW public.people", "people", "view", "its owner's rights").await;
+    check(plant, "DROP VIEW public.people", &[("people", "view", "its owner's rights")]).await;
     let plant = "CREATE MATERIALIZED VIEW faircopy.kept AS SELECT * FROM faircopy.users;;GRANT SELECT ON faircopy.kept TO {app}";
-    check(plant, "DROP MATERIALIZED VIEW faircopy.kept", "faircopy.kept", "view", "materialized").await;
-    check(plant, "DROP MATERIALIZED VIEW faircopy.kept", "faircopy.kept", "reads", "foreign rows").await;
+    check(
+        plant,
+        "DROP MATERIALIZED VIEW faircopy.kept",
+        &[("faircopy.kept", "view", "materialized"), ("faircopy.kept", "reads", "foreign rows")],
+    )
+    .await;
     let plant = "CREATE FUNCTION faircopy.all_users() RETURNS SETOF text LANGUAGE sql STABLE SECURITY DEFINER \
         AS 'SELECT clerk_user_id FROM faircopy.users'";
-    check(plant, "DROP FUNCTION faircopy.all_users()", "faircopy.all_users()", "definer", "search_path").await;
-    check(plant, "DROP FUNCTION faircopy.all_users()", "faircopy.all_users()", "calls", "user_cyd").await;
+    check(
+        plant,
+        "DROP FUNCTION faircopy.all_users()",
+        &[("faircopy.all_users()", "definer", "search_path"), ("faircopy.all_users()", "calls", "user_cyd")],
+    )
+    .await;
     let plant = "ALTER FUNCTION faircopy.current_memberships() RESET search_path";
     let undo = "ALTER FUNCTION faircopy.current_memberships() SET search_path = pg_catalog, pg_temp";
-    check(plant, undo, "faircopy.current_memberships()", "definer", "search_path").await;
+    check(plant, undo, &[("faircopy.current_memberships()", "definer", "search_path")]).await;
     let plant = "CREATE OR REPLACE FUNCTION faircopy.is_member(clerk_org_id text) RETURNS boolean LANGUAGE sql STABLE \
         SET search_path = pg_catalog, pg_temp AS 'SELECT faircopy.claimed_org_id() = $1'";
     let undo = "CREATE OR REPLACE FUNCTION faircopy.is_member(clerk_org_id text) RETURNS boolean LANGUAGE sql STABLE \
         SET search_path = pg_catalog, pg_temp \
         AS 'SELECT EXISTS (SELECT FROM faircopy.current_memberships() AS m WHERE m.clerk_org_id = $1)'";
-    check(plant, undo, "faircopy.is_member(text)", "calls", "answers true").await;
+    check(plant, undo, &[("faircopy.is_member(text)", "calls", "answers true")]).await;
     let plant = "CREATE FUNCTION public.anybody() RETURNS bigint LANGUAGE sql SECURITY DEFINER \
         AS 'SELECT count(*) FROM faircopy.users';;ALTER FUNCTION public.anybody() OWNER TO {owner}";
-    check(plant, "DROP FUNCTION public.anybody()", "anybody()", "definer", "search_path").await;
+    check(plant, "DROP FUNCTION public.anybody()", &[("anybody()", "definer", "search_path")]).await;
 
     let report = copy.store.check_row_level_security(&copy.application()).await.unwrap();
     assert_eq!(report.findings(), 0, "what was planted is undone: {:#?}", report.checks);
