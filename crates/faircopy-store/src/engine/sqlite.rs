@@ -36,10 +36,10 @@ pub(crate) struct Writer {
     texts: HashMap<String, Arc<Text>>,
 }
 
-/// A statement, and the one that reads what it wrote, if that is wanted.
+/// A statement, and the one that reads what it wrote, if that is wanted, with how many keys a row is found by.
 struct Text {
     statement: String,
-    reading: Option<String>,
+    reading: Option<(String, usize)>,
 }
 
 impl Writer {
@@ -85,7 +85,7 @@ impl Writer {
         let text = match self.texts.get(call.statement) {
             Some(text) => text.clone(),
             None => {
-                let reading = call.returning.map(|returning| returning.reading());
+                let reading = call.returning.map(|returning| (returning.reading(), returning.keys.len()));
                 let text = Arc::new(Text { statement: call.text(Dialect::Sqlite), reading });
                 self.texts.insert(call.statement.to_owned(), text.clone());
                 text
@@ -93,18 +93,18 @@ impl Writer {
         };
         let mut statement = self.connection.prepare_cached(&text.statement)?;
         let mut found = Vec::new();
-        match (&text.reading, &call.given, call.returning) {
-            (Some(reading), Given::Rows(rows), Some(returning)) => {
+        match (&text.reading, &call.given) {
+            (Some((reading, keys)), Given::Rows(rows)) => {
                 let mut reading = self.connection.prepare_cached(reading)?;
                 for at in 0..rows.length {
                     bind_row(&mut statement, &rows.columns, at)?;
                     if statement.raw_execute()? > 0 {
-                        bind_row(&mut reading, &rows.columns[..returning.keys.len()], at)?;
+                        bind_row(&mut reading, &rows.columns[..*keys], at)?;
                         collect(&mut reading, &mut found)?;
                     }
                 }
             }
-            (_, given, _) => run(&mut statement, given, &mut found)?,
+            (_, given) => run(&mut statement, given, &mut found)?,
         }
         Ok(found)
     }

@@ -351,26 +351,18 @@ impl<'a> Rows<'a> {
         while let Some((before, after)) = rest.split_once("v.") {
             out.push_str(before);
             let name = after.split(|letter| !is_of_name(letter)).next().unwrap_or_default();
-            let place = self.columns.iter().position(|(column, _)| *column == name);
-            rest = match place {
-                _ if before.ends_with(is_of_name) => {
-                    out.push_str("v.");
-                    after
-                }
-                Some(place) => {
-                    out.push_str(&format!("?{}", place + 1));
-                    &after[name.len()..]
-                }
-                None if after.starts_with('*') => {
-                    let all: Vec<String> = (1..=self.columns.len()).map(|place| format!("?{place}")).collect();
-                    out.push_str(&all.join(", "));
-                    &after[1..]
-                }
-                None => {
-                    out.push_str("v.");
-                    after
-                }
+            let parameters = if before.ends_with(is_of_name) {
+                None
+            } else if let Some(after) = after.strip_prefix('*') {
+                let all: Vec<String> = (1..=self.columns.len()).map(|place| format!("?{place}")).collect();
+                Some((all.join(", "), after))
+            } else {
+                let place = self.columns.iter().position(|(column, _)| *column == name);
+                place.map(|place| (format!("?{}", place + 1), &after[name.len()..]))
             };
+            let (written, after) = parameters.unwrap_or_else(|| ("v.".to_owned(), after));
+            out.push_str(&written);
+            rest = after;
         }
         out.push_str(rest);
         out
