@@ -127,7 +127,7 @@ pub(crate) struct Args {
     #[arg(long, hide = true, default_value_t = 1)]
     pub(crate) times: u64,
 
-    /// Delay every fsync and fdatasync of contestants and Postgres by this time (500us, 1ms); needs strace
+    /// Delay every fsync and fdatasync of contestants and Postgres by this time (500us, 1ms); needs a C compiler
     #[arg(long, value_parser = delay, value_name = "TIME")]
     pub(crate) slow_fsync: Option<Duration>,
 

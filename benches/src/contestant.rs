@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use faircopy_testkit::port::Port;
+use faircopy_testkit::postgres::PRELOAD;
 use serde::Serialize;
 
 use crate::arena::Arena;
@@ -230,8 +231,10 @@ pub(crate) fn bound_to_us(program: &OsStr) -> Command {
 pub(crate) fn clear_environment(command: &mut Command) {
     let own: Vec<_> = command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
     command.env_clear().envs(own);
-    if let Some(path) = std::env::var_os("PATH") {
-        command.env("PATH", path);
+    for name in ["PATH", PRELOAD] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
     }
 }
 

@@ -35,11 +35,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.instructions {
         return instructions::run();
     }
-    if let Some(delay) = args.slow_fsync {
-        if !slow_fsync::is_active() {
-            return slow_fsync::run_again_under_strace(delay);
-        }
-        slow_fsync::hurry_strace();
+    if let Some(delay) = args.slow_fsync
+        && !slow_fsync::is_active()
+    {
+        return slow_fsync::run_again_slowed(delay);
     }
     if args.half {
         half::run(args)?;

@@ -1,47 +1,49 @@
-//! `--slow-fsync`: the whole benchmark again under strace, which holds every fsync and fdatasync back.
+//! `--slow-fsync`: the whole benchmark again, with a library before libc in every process that holds its fsync and fdatasync back.
 //!
-//! strace's seccomp filter stops a process at these two calls alone; all others run at full speed. The runner itself is
-//! started under strace, because only children that strace starts can have the filter; it syncs nothing under load.
+//! Nothing else is touched. A tracer that stops a process at these calls would cost it half of its speed on two cores, and a filter
+//! of its system calls as much again.
 
-use std::process::{Command, ExitCode};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
-use crate::program::says;
+use faircopy_testkit::postgres::PRELOAD;
 
-/// Set in the environment of the runner under strace.
-const MARK: &str = "FAIRCOPY_BENCH_UNDER_STRACE";
+const SOURCE: &str = include_str!("slow_fsync.c");
+/// Set in the environment of the runner that has the library.
+const MARK: &str = "FAIRCOPY_BENCH_SLOW_FSYNC";
 
-pub(super) const NOTE: &str = "The delay is injected by `strace -f --seccomp-bpf`, which stops a process at fsync and \
-    fdatasync alone. The stops themselves slow down whoever syncs often, by a fifth to a half on two cores: read these \
-    figures beside those of `--slow-fsync 0us`, which stops and does not delay. strace's CPU time counts as foreign. \
-    Processes that sync at once wait at once, as on a disk with a deep queue. Times to ready are not comparable.";
+pub(super) const NOTE: &str = "The delay comes from a library that is preloaded into contestants and Postgres: each fsync and \
+    fdatasync returns so much later. Processes that sync at once wait at once, as on a disk with a deep queue.";
 
-/// Whether this is the runner under strace.
+/// Whether this is the runner that has the library.
 pub(super) fn is_active() -> bool {
     std::env::var_os(MARK).is_some()
 }
 
-/// Lets strace run as soon as it is needed: on busy cores each stop would otherwise await its turn. Without the right
-/// to do so the delays become a little longer, which the control run shows.
-pub(super) fn hurry_strace() {
-    let strace = std::os::unix::process::parent_id().to_string();
-    let _ = says(Command::new("renice").args(["-n", "-15", "-p", &strace]));
-}
-
-/// Starts this program again with the same arguments under strace, and gives its exit code.
-pub(super) fn run_again_under_strace(delay: Duration) -> Result<ExitCode> {
-    let inject = match delay.as_micros() {
-        0 => "trace=fsync,fdatasync".to_owned(),
-        micros => format!("inject=fsync,fdatasync:delay_exit={micros}"),
-    };
-    let status = Command::new("strace")
-        .args(["-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", &inject])
-        .arg(std::env::current_exe()?)
+/// Starts this program again with the same arguments and the library, which whatever it starts has, too, and gives its exit code.
+pub(super) fn run_again_slowed(delay: Duration) -> Result<ExitCode> {
+    // Postgres runs as another user, who must get at the library.
+    let folder = tempfile::tempdir()?;
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
+    let library = folder.path().join("slow_fsync.so");
+    let mut compiler = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-x", "c", "-"])
+        .arg(format!("-DDELAY_US={}", delay.as_micros()))
+        .arg("-o")
+        .arg(&library)
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("--slow-fsync needs a C compiler (apt-get install build-essential)")?;
+    compiler.stdin.take().context("the compiler's standard input")?.write_all(SOURCE.as_bytes())?;
+    ensure!(compiler.wait()?.success(), "the library that slows fsync does not compile");
+    let status = Command::new(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
+        .env(PRELOAD, &library)
         .env(MARK, "1")
-        .status()
-        .context("--slow-fsync needs strace 5.3 or newer (apt-get install strace)")?;
+        .status()?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -8,6 +8,7 @@
 //! PostgreSQL refuses to run as root: started by root, the cluster runs as the user `postgres`. Durability settings are
 //! PostgreSQL's defaults (`fsync=on`): only the cluster's creation skips the sync, for speed.
 
+use std::env;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
@@ -26,6 +27,9 @@ use crate::watchdog::Watchdog;
 /// When set, [`shared`] uses the cluster of this administrator's address and starts none: `./test` starts one for the
 /// whole run, because the test runner gives each test a process of its own.
 pub const SHARED_URL_VARIABLE: &str = "FAIRCOPY_TEST_POSTGRES_URL";
+
+/// The dynamic linker's: a library that stands before all others. The server gets ours, which is how the benchmark slows its disk.
+pub const PRELOAD: &str = "LD_PRELOAD";
 
 /// Recovery after a crash under load takes seconds; a minute means that something is wrong.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -286,6 +290,9 @@ impl Postgres {
             .env("LC_ALL", "C.UTF-8")
             .current_dir(&self.home)
             .process_group(0);
+        if let Some(library) = env::var_os(PRELOAD) {
+            command.env(PRELOAD, library);
+        }
         if let Some((uid, gid)) = server_user() {
             command.uid(uid).gid(gid);
         }
@@ -399,7 +406,7 @@ pub async fn shared() -> &'static Shared {
     static SHARED: OnceCell<Shared> = OnceCell::const_new();
     SHARED
         .get_or_init(|| async {
-            match std::env::var(SHARED_URL_VARIABLE) {
+            match env::var(SHARED_URL_VARIABLE) {
                 Ok(url) if !url.is_empty() => Shared { url, _own: None },
                 _ => {
                     let own = Postgres::start().await;
