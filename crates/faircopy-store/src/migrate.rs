@@ -51,8 +51,8 @@ migrations!(
 /// Any two processes that migrate at once take turns: the lock ends with the transaction, so poolers can carry it.
 const POSTGRES_LOCK: &str = "BEGIN; SELECT pg_advisory_xact_lock(4801923340411205377); \
     CREATE SCHEMA IF NOT EXISTS faircopy";
-/// A migration may make a table of SQLite's anew. Without foreign keys nothing is removed with the old one, and a table that takes its
-/// name is taken for it by whatever refers to it. Neither can be set within a transaction.
+/// A migration may make a table of SQLite's anew. Without foreign keys, which cannot be switched within a transaction, nothing is removed
+/// with the old one; and views and triggers that name it wait for the one that takes its name.
 const SQLITE_BEGIN: &str = "PRAGMA foreign_keys = OFF; PRAGMA legacy_alter_table = ON; BEGIN IMMEDIATE";
 const SQLITE_END: &str = "PRAGMA legacy_alter_table = OFF; PRAGMA foreign_keys = ON";
 /// `{bigint}` and `{strict}`: a strict table of SQLite knows no `bigint`.
@@ -99,7 +99,7 @@ async fn apply(connection: &mut Connection, now: Millis) -> Result<Vec<Migration
     }
     connection.run(Call::new(TABLE, vec![])).await?;
     let pending = missing(&connection.run(Call::new("SELECT version FROM {s}schema_migrations", vec![])).await?)?;
-    let attached = attached_by_others(connection).await?;
+    let attached = if pending.is_empty() { BTreeMap::new() } else { attached_by_others(connection).await? };
     for migration in &pending {
         let text = match connection.dialect() {
             Dialect::Sqlite => migration.sqlite,
@@ -111,9 +111,11 @@ async fn apply(connection: &mut Connection, now: Millis) -> Result<Vec<Migration
         let row = vec![migration.version.into(), migration.name.into(), Value::from(now)];
         connection.run(Call::new(record, row)).await?;
     }
-    let left = attached_by_others(connection).await?;
-    for (_, made) in attached.iter().filter(|(name, _)| !left.contains_key(name.as_str())) {
-        connection.script(made).await?;
+    if !attached.is_empty() {
+        let left = attached_by_others(connection).await?;
+        for (_, made) in attached.iter().filter(|(name, _)| !left.contains_key(name.as_str())) {
+            connection.script(made).await?;
+        }
     }
     connection.finish(vec![]).await?;
     if connection.dialect() == Dialect::Sqlite {
@@ -130,16 +132,13 @@ async fn attached_by_others(connection: &mut Connection) -> Result<BTreeMap<Stri
     if connection.dialect() == Dialect::Sqlite {
         for row in connection.run(Call::new(ATTACHED, vec![])).await? {
             let name = row.required(0)?;
-            if !MIGRATIONS.iter().any(|migration| has_word(migration.sqlite, &name)) {
+            let ours = [format!(" INDEX {name} "), format!(" TRIGGER {name} ")];
+            if !MIGRATIONS.iter().any(|migration| ours.iter().any(|made| migration.sqlite.contains(made))) {
                 found.insert(name, row.required(1)?);
             }
         }
     }
     Ok(found)
-}
-
-fn has_word(text: &str, word: &str) -> bool {
-    text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').any(|found| found == word)
 }
 
 /// Whether a migration makes a table of this name, in lower case; on SQLite they share one schema with the application's.

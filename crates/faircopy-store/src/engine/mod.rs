@@ -183,6 +183,15 @@ impl Connection {
         self.script("ROLLBACK").await
     }
 
+    /// Writes SQLite's log into the database and empties it, so that nothing that was removed is left in it. `false` while somebody reads
+    /// what is in it. PostgreSQL recycles its own.
+    pub(crate) fn empty_log(&mut self) -> Result<bool> {
+        match self {
+            Self::Sqlite(connection) => connection.empty_log(),
+            Self::Postgres(_) => Ok(true),
+        }
+    }
+
     /// Runs a text of several statements without parameters.
     pub(crate) async fn script(&mut self, text: &str) -> Result<()> {
         match self {

@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 const STATEMENT_CACHE: usize = 128;
 /// How long a writer waits for another process: well below the 10 s in which a sender must be answered.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long the log waits for whoever uses it before it is emptied. Nobody else writes meanwhile, so it is no longer than a batch may take.
+const EMPTYING_TIMEOUT: Duration = Duration::from_millis(250);
 /// Connections for reading. Reads are short; the writer has a connection of its own.
 const READERS: usize = 6;
 /// How long a read waits for a connection.
@@ -107,6 +109,14 @@ impl Writer {
             (_, given) => run(&mut statement, given, &mut found)?,
         }
         Ok(found)
+    }
+
+    /// Writes the log into the database and empties it; `false` while somebody reads what is in it.
+    pub(super) fn empty_log(&mut self) -> Result<bool> {
+        self.connection.busy_timeout(EMPTYING_TIMEOUT)?;
+        let answer = self.run(&Call::new("PRAGMA wal_checkpoint(TRUNCATE)", vec![]));
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(answer?.first().map_or(Ok(None), |row| row.int(0))? == Some(0))
     }
 
     pub(super) fn script(&self, text: &str) -> Result<()> {

@@ -88,6 +88,11 @@ impl Db {
         std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 
+    /// A connection to SQLite's file that is nobody's of the store.
+    pub(crate) async fn reader(&self) -> SqliteConnection {
+        SqliteConnection::connect(&self.url).await.unwrap()
+    }
+
     /// The address for another role of PostgreSQL.
     pub(crate) fn url_of(&self, role: &str) -> String {
         let (_, place) = self.url.split_once('@').unwrap();

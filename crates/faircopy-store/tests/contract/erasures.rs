@@ -1,7 +1,10 @@
 //! Do deleted users leave the stored deliveries, late ones too, and is what is old forgotten?
 
+use std::time::{Duration, Instant};
+
 use faircopy_store::{Arrival, Writer};
 use serde_json::{Value, json};
+use sqlx::{Connection as _, Executor as _};
 
 use crate::db::{Db, commit, deliver};
 use crate::say::{NOW, event, gone, invitation, member, organization, raw, user};
@@ -40,6 +43,32 @@ fn about(user_id: &str, canary: &str) -> Vec<Arrival> {
         event(&id("session"), "session.created", 3, &session),
         raw(&id("poison"), format!("{{\"id\":\"{user_id}\",\"name\":\"{canary}\"").as_bytes()),
     ]
+}
+
+#[test]
+fn a_reader_that_stays_puts_the_scrubbing_off_and_holds_nobody() {
+    crate::db::on_sqlite(is_put_off_by_a_reader);
+}
+
+/// Whoever writes waits for 4 s at most, and so must not be kept waiting nearly as long; and the log, which cannot begin anew, gets
+/// nothing more from tries that cannot end well.
+async fn is_put_off_by_a_reader(db: &Db) {
+    let mut writer = db.writer().await;
+    commit(&mut writer, &about("user_a", CANARY)).await;
+    let mut reader = db.reader().await;
+    reader.execute("BEGIN; SELECT count(*) FROM users").await.unwrap();
+    commit(&mut writer, &[event("msg_gone", "user.deleted", 9, &gone("user", "user_a"))]).await;
+    while writer.erase_deliveries("user_a", NOW).await.unwrap() > 0 {}
+    writer.finish_erasure("user_a", NOW, NOW).await.unwrap();
+    let written = || db.files().iter().map(|file| file.metadata().unwrap().len()).sum::<u64>();
+    assert!(!writer.scrub(NOW).await.unwrap());
+    let (before, start) = (written(), Instant::now());
+    assert!(!writer.scrub(NOW).await.unwrap());
+    assert!(start.elapsed() < Duration::from_secs(2), "a try took {:?}", start.elapsed());
+    assert_eq!(written(), before);
+    reader.execute("ROLLBACK").await.unwrap();
+    reader.close().await.unwrap();
+    assert!(writer.scrub(NOW).await.unwrap());
 }
 
 async fn stored(db: &Db, canary: &str) -> usize {

@@ -64,7 +64,7 @@ async fn keeps_what_others_hang_on_it(db: &Db) {
          INSERT INTO notes (author) VALUES ('user_1'), ('user_2');
          CREATE TABLE seen (id text) STRICT;
          CREATE VIEW authors AS SELECT u.email FROM notes n JOIN users u ON u.clerk_user_id = n.author;
-         CREATE INDEX notes_of_external ON users (external_id) WHERE external_id IS NOT NULL;
+         CREATE INDEX external_id ON users (external_id) WHERE external_id IS NOT NULL;
          CREATE TRIGGER notes_seen AFTER DELETE ON users BEGIN INSERT INTO seen VALUES (OLD.clerk_user_id); END;",
     )
     .await;
@@ -81,7 +81,7 @@ async fn keeps_what_others_hang_on_it(db: &Db) {
     assert_eq!(db.sql(without).await, []);
     // Ours and theirs are where they were, and nothing of the way is left.
     let attached = "SELECT count(*) || '' FROM sqlite_schema WHERE tbl_name = 'users' AND name IN ('users_provisional', 'users_email', \
-        'users_name', 'notes_of_external', 'notes_seen')";
+        'users_name', 'external_id', 'notes_seen')";
     assert_eq!(db.sql(attached).await, [Some("5".to_owned())]);
     assert_eq!(db.sql("SELECT name FROM sqlite_schema WHERE name LIKE 'faircopy%'").await, []);
     // Foreign keys hold again, for this very writer.
