@@ -52,6 +52,7 @@ fn a_reader_that_stays_puts_the_scrubbing_off_and_holds_nobody() {
 
 /// Whoever writes waits for 4 s at most, and so must not be kept waiting nearly as long; and the log, which cannot begin anew, gets
 /// nothing more from tries that cannot end well.
+#[expect(clippy::disallowed_methods, reason = "measures how long the writer is kept, which is SQLite's to say")]
 async fn is_put_off_by_a_reader(db: &Db) {
     let mut writer = db.writer().await;
     commit(&mut writer, &about("user_a", CANARY)).await;
