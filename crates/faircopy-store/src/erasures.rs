@@ -116,14 +116,17 @@ impl Writer {
         let dialect = connection.dialect();
         let work = async move {
             match dialect {
-                Dialect::Sqlite => connection.script("VACUUM").await?,
+                Dialect::Sqlite => {
+                    connection.script("VACUUM").await?;
+                    connection.empty_log().map(drop)
+                }
                 Dialect::Postgres => {
                     for table in POSTGRES {
                         connection.script(&format!("VACUUM (FULL, ANALYZE) faircopy.{table}")).await?;
                     }
+                    give_up_bytes(connection).await.map(drop)
                 }
             }
-            give_up_bytes(connection).await.map(drop)
         };
         let result = engine::complete(dialect, Box::pin(work)).await;
         self.settle(result).await
@@ -160,9 +163,10 @@ async fn give_up_bytes(connection: &mut Connection) -> Result<bool> {
             const BYTES: &str = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
             let bytes = connection.run(Call::new(BYTES, vec![])).await?;
             let bytes = bytes.first().map_or(Ok(None), |row| row.int(0))?;
-            if bytes.is_some_and(|bytes| bytes <= REWRITTEN_BYTES) {
-                connection.script("VACUUM").await?;
+            if bytes.is_none_or(|bytes| bytes > REWRITTEN_BYTES) {
+                return Ok(true);
             }
+            connection.script("VACUUM").await?;
             connection.empty_log()
         }
         Dialect::Postgres => {

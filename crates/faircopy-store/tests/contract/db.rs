@@ -108,7 +108,7 @@ impl Db {
     pub(crate) async fn sql(&self, statement: &str) -> Vec<Option<String>> {
         let text = statement.replace("{s}", if self.is_sqlite() { "" } else { "faircopy." });
         if self.is_sqlite() {
-            let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+            let mut connection = self.reader().await;
             let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut connection).await.unwrap();
             connection.close().await.unwrap();
             rows.iter().map(|row| row.get(0)).collect()
@@ -122,7 +122,7 @@ impl Db {
 
     /// How SQLite would answer a question.
     pub(crate) async fn plan(&self, question: &str) -> Vec<String> {
-        let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+        let mut connection = self.reader().await;
         let text = format!("EXPLAIN QUERY PLAN {question}");
         let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut connection).await.unwrap();
         connection.close().await.unwrap();
@@ -133,7 +133,7 @@ impl Db {
     pub(crate) async fn refused(&self, statement: &str) -> String {
         let text = statement.replace("{s}", if self.is_sqlite() { "" } else { "faircopy." });
         let refusal = if self.is_sqlite() {
-            let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+            let mut connection = self.reader().await;
             sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut connection).await.map(drop)
         } else {
             sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut self.outsider().await).await.map(drop)

@@ -6,7 +6,7 @@ use faircopy_store::{Address, Error, Store, Writer};
 use serde_json::json;
 
 use crate::db::{Db, commit};
-use crate::say::{NOW, event, user};
+use crate::say::{NOW, event, gone, user};
 
 on_both_engines!(
     migrations_are_applied_once,
@@ -85,8 +85,8 @@ async fn keeps_what_others_hang_on_it(db: &Db) {
     assert_eq!(db.sql(attached).await, [Some("5".to_owned())]);
     assert_eq!(db.sql("SELECT name FROM sqlite_schema WHERE name LIKE 'faircopy%'").await, []);
     // Foreign keys hold again, for this very writer.
-    let gone = event("msg_1", "user.deleted", 9, &json!({"id": "user_2", "deleted": true, "object": "user"}));
-    commit(&mut writer, &[gone]).await;
+    let deleted = event("msg_1", "user.deleted", 9, &gone("user", "user_2"));
+    commit(&mut writer, &[deleted]).await;
     assert_eq!(db.sql("SELECT author FROM notes").await, [Some("user_1".to_owned())]);
     assert_eq!(db.sql("SELECT id FROM seen").await, [Some("user_2".to_owned())]);
     assert_eq!(db.sql("SELECT email FROM authors").await, [None]);
