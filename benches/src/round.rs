@@ -26,8 +26,10 @@ pub(crate) struct Settings {
     pub(crate) window: Duration,
     /// Connections in all.
     pub(crate) connections: usize,
-    /// Processes of the contestant on one database.
+    /// Processes of the contestant.
     pub(crate) processes: usize,
+    /// Whether each has a database of its own, instead of one for all.
+    pub(crate) apart: bool,
     /// When deliveries are sent.
     pub(crate) arrivals: Arrivals,
     /// Whose deliveries they are.
@@ -83,32 +85,36 @@ impl Round {
     }
 }
 
-/// Runs a round on a fresh database.
+/// Runs a round on a fresh database, or on one for each process.
 pub(crate) fn run(arena: &Arena, contestant: Contestant, settings: &Settings) -> Result<Round> {
-    let database = Database::create(arena, contestant)?;
-    run_on(arena, &database, settings)
+    let databases = if settings.apart { settings.processes } else { 1 };
+    let databases: Vec<_> = (0..databases).map(|_| Database::create(arena, contestant)).collect::<Result<_>>()?;
+    run_over(arena, &databases, settings)
 }
 
 /// Runs a round on a database that may hold rows already.
 pub(crate) fn run_on(arena: &Arena, database: &Database<'_>, settings: &Settings) -> Result<Round> {
-    let contestant = database.contestant();
-    let url = database.url()?;
+    run_over(arena, std::slice::from_ref(database), settings)
+}
+
+fn run_over(arena: &Arena, databases: &[Database<'_>], settings: &Settings) -> Result<Round> {
+    let contestant = databases[0].contestant();
     let mut servers = Vec::new();
-    for _ in 0..settings.processes {
-        servers.push(Server::start(arena, contestant, &url)?);
+    for database in databases.iter().cycle().take(settings.processes) {
+        servers.push(Server::start(arena, contestant, &database.url()?)?);
     }
     std::thread::sleep(SETTLE);
     let idle_mib = total_mib(&servers, procfs::resident)?;
-    let before = Rows::count(database)?;
-    database.settle()?;
+    let before = Rows::count(databases)?;
+    databases.iter().try_for_each(Database::settle)?;
 
     let measured = measure(arena, &servers, settings, Work::Deliveries(settings.subjects))
         .with_context(|| format!("{} said:\n{}", contestant.name(), tail(&arena.log_path(contestant))))?;
     let peak_mib = total_mib(&servers, procfs::peak_resident)?;
     // SIGKILL, and only then the count: an acknowledged delivery does not need an orderly end.
     drop(servers);
-    let verified = before.verify(database, &measured.tally, settings.subjects)?;
-    let round = measured.into_round(database, settings, [idle_mib, peak_mib], verified)?;
+    let verified = before.verify(databases, &measured.tally, settings.subjects)?;
+    let round = measured.into_round(databases, settings, [idle_mib, peak_mib], verified)?;
     eprintln!("  {}  {verified} rows verified", round.line(),);
     Ok(round)
 }
@@ -138,7 +144,7 @@ pub(crate) fn run_checks(
     let expected = u64::try_from(requests.len())?;
     ensure!(users == expected, "{} stored {users} users where {expected} signed in", contestant.name());
     ensure!(measured.tally.refused.is_empty(), "{} refused {:?}", contestant.name(), measured.tally.refused);
-    let round = measured.into_round(&database, settings, [idle_mib, peak_mib], users)?;
+    let round = measured.into_round(std::slice::from_ref(&database), settings, [idle_mib, peak_mib], users)?;
     eprintln!("  {}", round.line());
     Ok(round)
 }
@@ -188,7 +194,7 @@ fn measure(arena: &Arena, servers: &[Server], settings: &Settings, work: Work) -
 impl Measured {
     fn into_round(
         self,
-        database: &Database<'_>,
+        databases: &[Database<'_>],
         settings: &Settings,
         [idle_mib, peak_mib]: [f64; 2],
         verified: u64,
@@ -199,12 +205,13 @@ impl Measured {
         let [server_s, postgres_s] = [self.server_ticks, self.postgres_ticks].map(procfs::seconds);
         let foreign_s = procfs::seconds(self.machine.busy) - server_s - postgres_s - self.generator_s;
         let millis = |micros: u64| count(micros) / 1000.0;
+        let contestant = databases[0].contestant();
         Ok(Round {
-            contestant: database.contestant(),
+            contestant,
             processes: settings.processes,
             per_second: count(window.measured) / elapsed,
             server_cpu: server_s / ten_thousands,
-            postgres_cpu: if database.contestant().on_postgres() { postgres_s / ten_thousands } else { 0.0 },
+            postgres_cpu: if contestant.on_postgres() { postgres_s / ten_thousands } else { 0.0 },
             generator_cpu: self.generator_s / ten_thousands,
             p50_ms: millis(window.latencies.value_at_quantile(0.5)),
             p99_ms: millis(window.latencies.value_at_quantile(0.99)),
@@ -212,7 +219,7 @@ impl Measured {
             idle_mib,
             peak_mib,
             refused: self.tally.refused,
-            deadlocks: database.deadlocks()?,
+            deadlocks: databases.iter().map(Database::deadlocks).sum::<Result<u64>>()?,
             verified,
             foreign_cores: foreign_s.max(0.0) / elapsed,
             stolen_cores: procfs::seconds(self.machine.stolen) / elapsed,
@@ -220,22 +227,23 @@ impl Measured {
     }
 }
 
-/// The rows of a database.
+/// The rows of a round's databases.
 struct Rows {
     deliveries: u64,
     users: u64,
 }
 
 impl Rows {
-    fn count(database: &Database<'_>) -> Result<Rows> {
-        Ok(Rows { deliveries: database.count("webhook_deliveries")?, users: database.count("users")? })
+    fn count(databases: &[Database<'_>]) -> Result<Rows> {
+        let sum = |table| databases.iter().map(|database| database.count(table)).sum::<Result<u64>>();
+        Ok(Rows { deliveries: sum("webhook_deliveries")?, users: sum("users")? })
     }
 
     /// Fails unless every acknowledged delivery has added its row to the audit table, and its user.
-    fn verify(&self, database: &Database<'_>, tally: &Tally, subjects: Subjects) -> Result<u64> {
-        let after = Rows::count(database)?;
+    fn verify(&self, databases: &[Database<'_>], tally: &Tally, subjects: Subjects) -> Result<u64> {
+        let after = Rows::count(databases)?;
         let (added, users) = (after.deliveries - self.deliveries, after.users - self.users);
-        let name = database.contestant().name();
+        let name = databases[0].contestant().name();
         let acknowledged = tally.acknowledged;
         // A delivery without an answer may be stored or not; it makes the count uncertain and the round worthless.
         if let Some(unanswered) = tally.refused.get(&0) {
@@ -247,7 +255,8 @@ impl Rows {
         );
         let expected = match subjects {
             Subjects::Distinct => acknowledged,
-            Subjects::Hot { users } => users.min(acknowledged),
+            // Each database is told of each of them.
+            Subjects::Hot { users: hot } => (hot * databases.len() as u64).min(acknowledged),
             Subjects::Stored { .. } => users,
         };
         ensure!(users == expected, "{name} stored {users} users where {expected} were delivered");

@@ -84,6 +84,7 @@ fn settings(args: &Args) -> Settings {
         window: args.window(),
         connections: args.connections,
         processes: 1,
+        apart: false,
         arrivals: Arrivals::Closed,
         subjects: Subjects::Distinct,
     }
