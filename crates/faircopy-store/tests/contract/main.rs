@@ -10,7 +10,8 @@
 //! | `outcomes` | what is a delivery called, and does a duplicate heal? |
 //! | `rules` | `users.workspace_id`, deletions, generations of a membership, expiry |
 //! | `provisional` | are rows that only a token speaks for found, and do they go? |
-//! | `rls` | who sees what on PostgreSQL, and does `rls check` find what is wrong? |
+//! | `rls` | who sees what on PostgreSQL? |
+//! | `rls_check` | does `rls check` find what is wrong? |
 //! | `rls_docs` | do the document's policies hold? |
 //! | `standing` | what the copy knows of a session, asked by many at once |
 //! | `explain` | what is stored of the past of a subject, and what an operator's lists and searches find |
@@ -76,6 +77,7 @@ mod migrations;
 mod outcomes;
 mod provisional;
 mod rls;
+mod rls_check;
 mod rls_docs;
 mod rules;
 mod say;
