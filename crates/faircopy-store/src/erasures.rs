@@ -27,6 +27,15 @@ const REWRITTEN_BYTES: i64 = 64 * 1024 * 1024;
 /// What stands in place of an error that may have quoted the body.
 const NO_ERROR: &str = "erased with its user";
 
+/// An erasure that is to be gone on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueErasure {
+    /// Whose.
+    pub user: String,
+    /// Since when. It begins anew when something is stored about them without a look at it.
+    pub since: Millis,
+}
+
 /// One erasure: while it is under way, how far it is; in the end, its receipt. Nothing personal.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Erasure {
@@ -69,12 +78,13 @@ impl Store {
         self.readers.read(&statement, vec![at.0.into(), user.into(), limit.into()]).await?.iter().map(read).collect()
     }
 
-    /// Users whose erasure is to be gone on with, those that wait longest first.
-    pub async fn erasures_due(&self, now: Millis, limit: i64) -> Result<Vec<String>> {
+    /// Erasures that are to be gone on with, those that wait longest first.
+    pub async fn erasures_due(&self, now: Millis, limit: i64) -> Result<Vec<DueErasure>> {
         const STATEMENT: &str =
-            "SELECT clerk_user_id FROM {s}erasures WHERE due_at <= $1 ORDER BY due_at, clerk_user_id LIMIT $2";
+            "SELECT clerk_user_id, due_at FROM {s}erasures WHERE due_at <= $1 ORDER BY due_at, clerk_user_id LIMIT $2";
         let rows = self.readers.read(STATEMENT, vec![now.0.into(), limit.into()]).await?;
-        rows.iter().map(|row| row.required(0)).collect()
+        let due = |row: &Row| Ok(DueErasure { user: row.required(0)?, since: Millis(row.int(1)?.unwrap_or_default()) });
+        rows.iter().map(due).collect()
     }
 }
 
@@ -86,11 +96,13 @@ impl Writer {
         self.settle(result).await
     }
 
-    /// Writes down that nothing is left to be erased, and when the bytes are to be scrubbed.
-    pub async fn finish_erasure(&mut self, user: &str, now: Millis, scrub_at: Millis) -> Result<()> {
+    /// Writes down that nothing is left to be erased, and when the bytes are to be scrubbed. Unless something was stored about the user since
+    /// the erasure was found due: then it stays so.
+    pub async fn finish_erasure(&mut self, due: &DueErasure, now: Millis, scrub_at: Millis) -> Result<()> {
         const STATEMENT: &str = "UPDATE {s}erasures SET finished_at = coalesce(finished_at, {as-time $2}), \
-            scrubbed_at = NULL, due_at = $3 WHERE clerk_user_id = $1";
-        self.write_beside(vec![Call::new(STATEMENT, vec![user.into(), now.into(), scrub_at.0.into()])]).await
+            scrubbed_at = NULL, due_at = $3 WHERE clerk_user_id = $1 AND due_at = $4";
+        let scalars = vec![due.user.as_str().into(), now.into(), scrub_at.0.into(), due.since.0.into()];
+        self.write_beside(vec![Call::new(STATEMENT, scalars)]).await
     }
 
     /// Gives up the bytes that erasures have freed: empties SQLite's log, vacuums PostgreSQL's table. Returns whether it
@@ -117,7 +129,7 @@ impl Writer {
         let work = async move {
             match dialect {
                 Dialect::Sqlite => {
-                    connection.script("VACUUM").await?;
+                    connection.rewrite_file()?;
                     connection.empty_log().map(drop)
                 }
                 Dialect::Postgres => {
@@ -166,7 +178,7 @@ async fn give_up_bytes(connection: &mut Connection) -> Result<bool> {
             if bytes.is_none_or(|bytes| bytes > REWRITTEN_BYTES) {
                 return Ok(true);
             }
-            connection.script("VACUUM").await?;
+            connection.rewrite_file()?;
             connection.empty_log()
         }
         Dialect::Postgres => {

@@ -58,7 +58,7 @@ pub use deliveries::{Arrived, Delivery, DeliveryFilter, DeliverySummary};
 pub use destinations::{Declared, Destination, DestinationOrder, DestinationStanding, Trouble};
 pub use directory::{Found, Place};
 pub use engine::Address;
-pub use erasures::Erasure;
+pub use erasures::{DueErasure, Erasure};
 pub use error::{Error, Result};
 pub use findings::{COUNTS_DIFFER, Finding, UNDELIVERED};
 pub use history::About;

@@ -192,6 +192,14 @@ impl Connection {
         }
     }
 
+    /// Writes SQLite's whole file anew, by way of another one in its folder. PostgreSQL does so table by table.
+    pub(crate) fn rewrite_file(&mut self) -> Result<()> {
+        match self {
+            Self::Sqlite(connection) => connection.rewrite(),
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
     /// Runs a text of several statements without parameters.
     pub(crate) async fn script(&mut self, text: &str) -> Result<()> {
         match self {

@@ -14,8 +14,9 @@ use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{AsyncMessage, Config, Statement};
+use tokio_postgres::{AsyncMessage, Config, Socket, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::text::{Call, Column, Dialect, Given, Moment, Value};
@@ -32,8 +33,17 @@ const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// How long connections for reading are kept idle: where connections are few, another replica's writer may be waiting for
 /// one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long making a connection may take.
+/// How long reaching the server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take to be ready for use: reached, encrypted and let in.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// After how long without an answer of its host a connection is lost, where the URL says nothing else: a host that vanished says nothing, and
+/// the system's own patience is hours.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long a connection rests before its host is asked whether it is there, and between two such questions.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
 /// Each row is looked up by its key, with one plan for any number of rows.
 macro_rules! by_key {
     () => {
@@ -41,11 +51,12 @@ macro_rules! by_key {
          SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_generic_plan"
     };
 }
-/// How every write transaction begins. What it sets is for itself alone: poolers share connections. The timeouts keep one held
+/// How every write transaction begins. What it sets is for itself alone: poolers share connections. Whoever has waited for the pen must
+/// see what was committed before, whatever isolation the role or the database has by default. The timeouts keep one held
 /// lock from holding everyone; the planner is told to use the indexes, because a plan made while a table was empty would be kept.
 /// One text in one message: a prepared statement that sets the same takes four times as long.
 const BEGIN: &str = concat!(
-    "BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '6s'; \
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '6s'; \
      SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL synchronous_commit = on; ",
     by_key!()
 );
@@ -124,11 +135,30 @@ impl Target {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(SILENCE);
+        }
+        if !kept.iter().any(|pair| pair.starts_with("keepalives_idle=")) {
+            config.keepalives_idle(KEEPALIVE_IDLE);
+        }
+        if config.get_keepalives_interval().is_none() {
+            config.keepalives_interval(KEEPALIVE_INTERVAL);
+        }
+        if config.get_keepalives_retries().is_none() {
+            config.keepalives_retries(KEEPALIVE_RETRIES);
+        }
         Ok(Self { config, tls: tls::connector(trust, roots)?, keeps_statements })
     }
 }
 
 impl Target {
+    /// A new connection, ready for use.
+    async fn connect(&self) -> Result<(tokio_postgres::Client, Moving)> {
+        let connecting = self.config.connect(self.tls.clone());
+        let late = |_| Error::Unavailable("no connection was ready within 10 s".into());
+        Ok(timeout(READY_TIMEOUT, connecting).await.map_err(late)??)
+    }
+
     /// Whether a connection is this process's own for as long as it is open.
     pub(super) fn keeps_statements(&self) -> bool {
         self.keeps_statements
@@ -165,6 +195,9 @@ impl Drop for Client {
     }
 }
 
+/// What moves the bytes of a connection.
+type Moving = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+
 /// What the server says to a statement that it may refuse.
 pub(crate) type Attempt = std::result::Result<Vec<Row>, Refusal>;
 
@@ -198,7 +231,7 @@ impl Prepared {
 
 impl Client {
     pub(super) async fn connect(target: &Target) -> Result<Self> {
-        let (client, connection) = target.config.connect(target.tls.clone()).await?;
+        let (client, connection) = target.connect().await?;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to PostgreSQL ended");
@@ -423,7 +456,7 @@ pub(crate) struct Hearing(JoinHandle<()>);
 impl Hearing {
     /// Tells `heard` whenever a replica says that the change feed has gone on.
     pub(super) async fn begin(target: &Target, heard: Arc<Notify>) -> Result<Self> {
-        let (client, mut connection) = target.config.connect(target.tls.clone()).await?;
+        let (client, mut connection) = target.connect().await?;
         Ok(Self(tokio::spawn(async move {
             let mut message = std::future::poll_fn(move |context| connection.poll_message(context));
             let hearing = async {

@@ -111,6 +111,17 @@ impl Writer {
         Ok(found)
     }
 
+    /// Writes the whole file anew. The new one is made beside the old one first: where temporary tables are kept, in memory, it
+    /// could take more than there is.
+    pub(super) fn rewrite(&self) -> Result<()> {
+        let folder = self.connection.path().and_then(|path| Path::new(path).parent());
+        let folder = folder.and_then(Path::to_str).unwrap_or_default().replace('\'', "''");
+        self.script(&format!("PRAGMA temp_store_directory = '{folder}'; PRAGMA temp_store = file"))?;
+        let rewritten = self.script("VACUUM");
+        self.script("PRAGMA temp_store = memory")?;
+        rewritten
+    }
+
     /// Writes the log into the database and empties it; `false` while somebody reads what is in it.
     pub(super) fn empty_log(&mut self) -> Result<bool> {
         self.connection.busy_timeout(EMPTYING_TIMEOUT)?;
@@ -130,21 +141,25 @@ pub(crate) struct Readers(Arc<Pool>);
 
 struct Pool {
     path: PathBuf,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self(Arc::new(Pool { path, turns: Semaphore::new(READERS), idle: Mutex::new(Vec::new()) }))
+        Self(Arc::new(Pool { path, turns: Arc::new(Semaphore::new(READERS)), idle: Mutex::new(Vec::new()) }))
     }
 
     pub(super) async fn read(&self, text: String, given: Given<'static>) -> Result<Vec<Row>> {
         let busy = |_| Error::Unavailable("all connections for reading are in use".into());
-        let turn = tokio::time::timeout(ACQUIRE_TIMEOUT, self.0.turns.acquire()).await.map_err(busy)?;
-        let _turn = turn.map_err(|_| Error::Unavailable("the store is closed".into()))?;
+        let turn = tokio::time::timeout(ACQUIRE_TIMEOUT, self.0.turns.clone().acquire_owned()).await.map_err(busy)?;
+        let turn = turn.map_err(|_| Error::Unavailable("the store is closed".into()))?;
         let pool = self.0.clone();
-        let read = tokio::task::spawn_blocking(move || pool.read(&text, &given));
+        // A read goes on when nobody waits for it any more, and so does its turn.
+        let read = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            pool.read(&text, &given)
+        });
         read.await.map_err(|_| Error::Refused("a panic while reading; this is a bug".into()))?
     }
 

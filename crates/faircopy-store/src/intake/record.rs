@@ -4,7 +4,7 @@
 //! merge will say is not known then, so what was understood is recorded as `applied`, which it mostly is, and set right in
 //! the same transaction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use faircopy_core::event::Reading;
 
@@ -118,10 +118,12 @@ impl Record {
                 }
                 let (outcome, recorded) = (outcomes[group.first()], row.required(3)?);
                 match outcome {
-                    Outcome::Stale if !is_known => corrections.0.push((&arrival.svix_id, outcome)),
+                    Outcome::Stale if !is_known => corrections.set(&arrival.svix_id, outcome),
                     Outcome::Applied if recorded == Outcome::Stale.as_str() => {
-                        corrections.0.push((&arrival.svix_id, outcome));
+                        corrections.set(&arrival.svix_id, outcome);
                     }
+                    // An attempt with another body, in this batch, was stale: this one is what its id has brought.
+                    Outcome::Applied => corrections.drop(&arrival.svix_id),
                     _ => {}
                 }
             }
@@ -132,15 +134,23 @@ impl Record {
 
 /// Records whose outcome is to be set right.
 #[derive(Default)]
-pub(super) struct Corrections<'b>(Vec<(&'b str, Outcome)>);
+pub(super) struct Corrections<'b>(BTreeMap<&'b str, Outcome>);
 
 impl<'b> Corrections<'b> {
+    fn set(&mut self, svix_id: &'b str, outcome: Outcome) {
+        self.0.insert(svix_id, outcome);
+    }
+
+    fn drop(&mut self, svix_id: &str) {
+        self.0.remove(svix_id);
+    }
+
     pub(super) fn call(&self) -> Call<'b> {
         const STATEMENT: &str = "UPDATE {s}webhook_deliveries AS t SET outcome = v.outcome FROM {rows} AS v \
             WHERE t.svix_id = v.svix_id AND t.svix_id {any-of SELECT v.svix_id FROM {rows} AS v}";
         let rows = Rows::new(self.0.len())
-            .text("svix_id", self.0.iter().map(|(svix_id, _)| Some(*svix_id)))
-            .text("outcome", self.0.iter().map(|(_, outcome)| Some(outcome.as_str())));
+            .text("svix_id", self.0.keys().map(|svix_id| Some(*svix_id)))
+            .text("outcome", self.0.values().map(|outcome| Some(outcome.as_str())));
         Call::over(STATEMENT, rows)
     }
 }

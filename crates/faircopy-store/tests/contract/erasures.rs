@@ -12,6 +12,7 @@ use crate::say::{NOW, event, gone, invitation, member, organization, raw, user};
 on_both_engines!(
     a_deleted_user_leaves_the_deliveries,
     what_comes_late_is_stored_without_the_user,
+    what_is_stored_before_an_erasure_ends_is_looked_at,
     old_rows_are_named_and_old_tombstones_begin_erasures,
     what_is_old_is_forgotten,
 );
@@ -60,7 +61,8 @@ async fn is_put_off_by_a_reader(db: &Db) {
     reader.execute("BEGIN; SELECT count(*) FROM users").await.unwrap();
     commit(&mut writer, &[event("msg_gone", "user.deleted", 9, &gone("user", "user_a"))]).await;
     while writer.erase_deliveries("user_a", NOW).await.unwrap() > 0 {}
-    writer.finish_erasure("user_a", NOW, NOW).await.unwrap();
+    let due = db.store.erasures_due(NOW, 1).await.unwrap().remove(0);
+    writer.finish_erasure(&due, NOW, NOW).await.unwrap();
     let written = || db.files().iter().map(|file| file.metadata().unwrap().len()).sum::<u64>();
     assert!(!writer.scrub(NOW).await.unwrap());
     let (before, start) = (written(), Instant::now());
@@ -82,9 +84,9 @@ async fn payload(db: &Db, id: &str) -> Option<String> {
 }
 
 async fn erase_all(db: &Db, writer: &mut Writer) {
-    for user in db.store.erasures_due(NOW, 100).await.unwrap() {
-        while writer.erase_deliveries(&user, NOW).await.unwrap() > 0 {}
-        writer.finish_erasure(&user, NOW, NOW).await.unwrap();
+    for due in db.store.erasures_due(NOW, 100).await.unwrap() {
+        while writer.erase_deliveries(&due.user, NOW).await.unwrap() > 0 {}
+        writer.finish_erasure(&due, NOW, NOW).await.unwrap();
     }
     assert!(writer.scrub(NOW).await.unwrap());
 }
@@ -150,6 +152,22 @@ async fn what_comes_late_is_stored_without_the_user(db: &Db) {
     writer.quarantine(&poison, "some fault that quotes Zebedee").await.unwrap();
     assert_eq!(db.store.erasures_due(NOW, 9).await.unwrap().len(), 3);
     erase_all(db, &mut writer).await;
+    assert_eq!(stored(db, CANARY).await, 0);
+}
+
+async fn what_is_stored_before_an_erasure_ends_is_looked_at(db: &Db) {
+    let mut writer = db.writer().await;
+    deliver(&mut writer, event("msg_gone", "user.deleted", 9, &gone("user", "user_a"))).await;
+    let due = db.store.erasures_due(NOW, 1).await.unwrap().remove(0);
+    assert_eq!(writer.erase_deliveries(&due.user, NOW).await.unwrap(), 0);
+    let mut poison = about("user_a", CANARY).remove(0);
+    poison.received_at = NOW.plus(1);
+    writer.quarantine(&poison, "refused").await.unwrap();
+    writer.finish_erasure(&due, NOW, NOW).await.unwrap();
+    assert!(writer.scrub(NOW).await.unwrap());
+    assert_eq!(stored(db, CANARY).await, 1);
+    let due = db.store.erasures_due(NOW.plus(1), 1).await.unwrap().remove(0);
+    assert_eq!(writer.erase_deliveries(&due.user, NOW).await.unwrap(), 1);
     assert_eq!(stored(db, CANARY).await, 0);
 }
 

@@ -9,13 +9,14 @@ use serde_json::json;
 use sqlx::{Connection as _, Executor as _};
 
 use crate::db::{Db, commit, deliver};
-use crate::say::{NOW, START, event, gone, of_world, organization, user};
+use crate::say::{NOW, START, event, gone, invitation, of_world, organization, user};
 
 on_both_engines!(a_dropped_call_leaves_nothing_behind, a_refusal_leaves_the_writer_usable);
 on_postgres!(
     rows_of_an_application_go_along,
     a_restricting_application_is_told,
     a_held_lock_delays_its_delivery_alone,
+    whoever_waited_for_the_pen_sees_what_was_committed,
     a_plan_that_knew_empty_tables_reads_no_whole_table,
 );
 
@@ -217,4 +218,37 @@ async fn a_held_lock_delays_its_delivery_alone(db: &Db) {
     let tables = db.tables().await;
     let name = |id: &str| tables.organizations[id].name.clone().unwrap();
     assert_eq!((name("org_a"), name("org_b")), ("org_a 2".to_owned(), "org_b 5".to_owned()));
+}
+
+/// A database may have another isolation by default, for its application's sake. What is read under the pen must not be as old as the
+/// transaction: the tombstone of an organization that never had a row is no change that PostgreSQL could object to.
+async fn whoever_waited_for_the_pen_sees_what_was_committed(db: &Db) {
+    let name = db.sql("SELECT current_database()::text").await.remove(0).unwrap();
+    drop(db.writer().await);
+    db.sql(&format!("ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")).await;
+    let (mut first, mut second) = (db.writer().await, db.writer().await);
+    let mut holder = db.outsider().await;
+    holder.execute("BEGIN; SELECT sequence FROM faircopy.feed FOR UPDATE").await.unwrap();
+    let waiting =
+        "SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let wait = async |number: usize| {
+        while db.sql(waiting).await.len() < number {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let deletion = event("msg_gone", "organization.deleted", 9, &gone("organization", "org_a"));
+    let pending = invitation("orginv_a", "org_a", 2, 900, "pending");
+    let invited = event("msg_invited", "organizationInvitation.created", 2, &pending);
+    let ((), (), ()) = tokio::join!(
+        async { assert_eq!(first.commit(&[deletion], NOW).await.unwrap()[0].outcome, Outcome::Applied) },
+        async {
+            wait(1).await;
+            assert_eq!(second.commit(&[invited], NOW).await.unwrap()[0].outcome, Outcome::Stale);
+        },
+        async {
+            wait(2).await;
+            holder.execute("ROLLBACK").await.unwrap();
+        },
+    );
+    assert!(db.tables().await.invitations.is_empty());
 }

@@ -104,6 +104,11 @@ async fn another_body_under_a_known_id_is_a_conflict(db: &Db) {
     let stored = db.store.delivery("msg_2").await.unwrap().unwrap();
     assert_eq!((stored.summary.attempts, stored.summary.conflicts), (2, 1));
     assert_eq!(db.tables().await.users["user_b"].name.as_deref(), Some("Second"));
+    // The first of them older than what is known: the delivery has brought something all the same.
+    let later = |n: i64, name: &str| event("msg_3", "user.updated", n, &user("user_b", n, name, &json!({})));
+    let receipts = commit(&mut writer, &[later(1, "Older"), later(3, "Third")]).await;
+    assert_eq!(receipts.iter().map(|receipt| receipt.news).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(db.store.delivery("msg_3").await.unwrap().unwrap().summary.outcome, "applied");
 }
 
 async fn a_duplicate_heals(db: &Db) {

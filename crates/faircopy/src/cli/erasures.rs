@@ -98,7 +98,7 @@ fn state(erasure: &Erasure) -> &'static str {
 async fn scrub(store: &Store, yes: bool, global: &Global) -> Result<(), Failure> {
     anstream::eprintln!(
         "The tables that held personal data are written anew. Until that is done nobody can read or write them, and as much free \
-         space is needed as they have. PostgreSQL's write-ahead log and backups are not touched: see docs/data-protection.md."
+         space is needed as they have, on SQLite twice as much. PostgreSQL's write-ahead log and backups are not touched: see docs/data-protection.md."
     );
     if !yes {
         if !std::io::stdin().is_terminal() {

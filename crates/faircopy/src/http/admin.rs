@@ -217,7 +217,7 @@ pub(super) async fn replay(
             }
             Problem::new("invalid-parameter", "Nothing of this delivery's body was kept; resend it from Clerk.")
         })?;
-    let receipt = app.intake.submit(arrival).await?;
+    let receipt = app.intake.submit(arrival, None).await?;
     let now = app.store.delivery(&svix_id).await?.ok_or_else(|| no_delivery(&svix_id))?;
     Ok(Json(Replayed { id: svix_id, outcome: now.summary.outcome, sequence: receipt.sequence }))
 }

@@ -114,7 +114,7 @@ async fn take(
         Problem::from(rejection)
     };
     let claim = signature::claim(&headers, settings.header_names, received_at).map_err(|r| rejected(r).closing())?;
-    let body::Whole { bytes, memory: _memory } = body::read(content, settings.max_body_bytes, memory).await?;
+    let body::Whole { bytes, memory: share } = body::read(content, settings.max_body_bytes, memory).await?;
     let verify = tracing::info_span!(target: TRACE, "verify", faircopy.bytes = bytes.len());
     verify.in_scope(|| claim.verify(&bytes, &settings.secrets)).map_err(rejected)?;
     drop(verify);
@@ -131,14 +131,14 @@ async fn take(
         body_hash: Arrival::hash(&bytes),
         content: tracing::info_span!(target: TRACE, "read").in_scope(|| read(app, &bytes, claim.signed_at)),
     };
-    // What is stored of it is a copy of its own; its share of the memory is held until the commit.
+    // What is stored of it is a copy of its own, which takes over its share of the memory until the commit.
     drop(bytes);
     let (id, event_type) = (arrival.svix_id.clone(), arrival.content.event.event_type.clone());
     let (entity, event_at) = (arrival.content.event.entity_id.clone(), arrival.content.event.event_at);
     failpoint::step("queued");
     let span = tracing::info_span!(target: TRACE, "intake", faircopy.svix_id = id, faircopy.event_type = event_type,
         faircopy.outcome = LATER, trace.failed = LATER);
-    let receipt = match app.intake.submit(arrival).instrument(span.clone()).await {
+    let receipt = match app.intake.submit(arrival, Some(share)).instrument(span.clone()).await {
         Ok(receipt) => receipt,
         Err(refusal) => {
             traces::failed(&span);

@@ -17,7 +17,7 @@ use std::time::Duration;
 use faircopy_core::{Millis, Observation};
 use faircopy_store::{Arrival, Error, Fence, Item, Receipt, Writer};
 use futures_util::FutureExt;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tracing::{Instrument as _, Span};
 
 use crate::app::{Clock, Refusal};
@@ -48,6 +48,8 @@ pub struct Intake {
 
 struct Waiting {
     item: Item,
+    /// The memory that a body may take, held for as long as the body is, whether or not its sender still waits.
+    share: Option<OwnedSemaphorePermit>,
     reply: Reply,
     /// What waits for it; none where nothing is traced.
     span: Span,
@@ -109,6 +111,8 @@ struct Queue {
 /// What shares a transaction, and who waits for each outcome.
 struct Batch {
     items: Arc<[Item]>,
+    /// Let go with the items.
+    shares: Vec<OwnedSemaphorePermit>,
     replies: Vec<Reply>,
     /// From the first member to the commit; none where nothing is traced.
     span: Span,
@@ -142,24 +146,24 @@ pub fn channel(writer: Writer, clock: Arc<dyn Clock>, metrics: Metrics) -> (Inta
 
 impl Intake {
     /// Hands a delivery over and waits for its outcome, which is known only once it is durable. A caller that goes away
-    /// changes nothing: the worker owns the delivery.
-    pub async fn submit(&self, arrival: Arrival) -> Result<Receipt, Refusal> {
-        self.hand_over(Item::Delivery(arrival)).await
+    /// changes nothing: the worker owns the delivery, and its `share` of the memory for bodies, if it has one.
+    pub async fn submit(&self, arrival: Arrival, share: Option<OwnedSemaphorePermit>) -> Result<Receipt, Refusal> {
+        self.hand_over(Item::Delivery(arrival), share).await
     }
 
     /// As [`Intake::submit`], for what was learned without a delivery.
     pub async fn learn(&self, observations: Vec<Observation>) -> Result<Receipt, Refusal> {
-        self.hand_over(Item::Learned(observations)).await
+        self.hand_over(Item::Learned(observations), None).await
     }
 
     /// As [`Intake::learn`], in the name of a lease: if somebody else has it, nothing is merged and the receipt says so.
     pub async fn sweep(&self, observations: Vec<Observation>, fence: Fence) -> Result<Receipt, Refusal> {
-        self.hand_over(Item::Swept(observations, fence)).await
+        self.hand_over(Item::Swept(observations, fence), None).await
     }
 
-    async fn hand_over(&self, item: Item) -> Result<Receipt, Refusal> {
+    async fn hand_over(&self, item: Item, share: Option<OwnedSemaphorePermit>) -> Result<Receipt, Refusal> {
         let (reply, outcome) = oneshot::channel();
-        self.queue.try_send(Waiting { item, reply, span: Span::current() }).map_err(|error| match error {
+        self.queue.try_send(Waiting { item, share, reply, span: Span::current() }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refusal::Full,
             mpsc::error::TrySendError::Closed(_) => Refusal::Stopping,
         })?;
@@ -210,7 +214,7 @@ impl Worker {
         match in_time(self.writer.write(&batch.items, now)).instrument(span).await {
             Ok(()) => Turn::Finish(batch),
             Err(error) => {
-                self.failed(batch, error).await;
+                self.failed(batch, error, false).await;
                 Turn::Rest
             }
         }
@@ -234,12 +238,12 @@ impl Worker {
         match (result, replies) {
             (Ok(_), _) => following.map_or(Turn::Rest, Turn::Finish),
             (Err(error), Some(replies)) => {
-                self.failed(Batch { items: batch.items, replies, span: batch.span }, error).await;
+                self.failed(Batch { replies, ..batch }, error, announced.is_some()).await;
                 following.map_or(Turn::Rest, Turn::Write)
             }
             (Err(error), None) => {
                 if let Some(batch) = following {
-                    self.failed(batch, error).await;
+                    self.failed(batch, error, false).await;
                 }
                 Turn::Rest
             }
@@ -248,8 +252,9 @@ impl Worker {
 
     /// Answers a batch whose transaction failed, after having tried what may help. After a lost connection that is another
     /// try on a new one: the old one may have been idle since the database restarted, and committing twice is harmless.
-    async fn failed(&mut self, batch: Batch, error: Error) {
-        let Batch { items, replies, span } = batch;
+    /// `announced` says whether the commit announced itself, for which PostgreSQL may have no room.
+    async fn failed(&mut self, batch: Batch, error: Error, announced: bool) {
+        let Batch { items, shares: _shares, replies, span } = batch;
         self.committed.replicas.hold_up(self.clock.now());
         traces::failed(&span);
         let error = match error {
@@ -269,16 +274,17 @@ impl Worker {
             let refusal = Refusal::Unavailable(error.to_string());
             return replies.into_iter().for_each(|reply| answer(reply, Err(refusal.clone())));
         }
-        self.one_by_one(&items, replies, error).await;
+        self.one_by_one(&items, replies, error, announced).await;
     }
 
     /// Tries the members of a failed batch alone, so that only the one at fault suffers. Each is answered at once: a member
-    /// that must wait for a lock holds nobody up but those behind it, and a sender that has given up is not waited for.
-    async fn one_by_one(&mut self, items: &[Item], replies: Vec<Reply>, error: Error) {
+    /// that must wait for a lock holds nobody up but those behind it, and a sender that has given up is not waited for. A lone
+    /// member has been tried, unless the announcement may be what was refused.
+    async fn one_by_one(&mut self, items: &[Item], replies: Vec<Reply>, error: Error, announced: bool) {
         if items.len() > 1 {
             tracing::warn!(%error, members = items.len(), "a batch failed; trying its members one by one");
         }
-        let mut failed = (items.len() == 1).then_some(error);
+        let mut failed = (items.len() == 1 && (!announced || error.is_passing())).then_some(error);
         for (item, reply) in items.iter().zip(replies) {
             if reply.is_closed() {
                 continue;
@@ -305,8 +311,7 @@ impl Worker {
             }
         };
         tracing::error!(%error, svix_id = arrival.svix_id, "a delivery cannot be stored and is quarantined");
-        self.writer
-            .quarantine(arrival, &error.to_string())
+        in_time(self.writer.quarantine(arrival, &error.to_string()))
             .await
             .map_err(|error| Refusal::Unavailable(error.to_string()))
     }
@@ -386,9 +391,13 @@ impl Queue {
     fn batch(&mut self, waiting: Vec<Waiting>) -> Batch {
         self.last_batch = waiting.len();
         let span = span_of(&waiting);
-        let (items, replies): (Vec<Item>, Vec<Reply>) =
-            waiting.into_iter().map(|waiting| (waiting.item, waiting.reply)).unzip();
-        Batch { items: items.into(), replies, span }
+        let (mut items, mut shares, mut replies) = (Vec::with_capacity(waiting.len()), Vec::new(), Vec::new());
+        for one in waiting {
+            items.push(one.item);
+            shares.extend(one.share);
+            replies.push(one.reply);
+        }
+        Batch { items: items.into(), shares, replies, span }
     }
 }
 

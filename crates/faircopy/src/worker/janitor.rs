@@ -58,32 +58,42 @@ impl Janitor {
         }
     }
 
-    /// One turn: lets everything expire that is due, goes on with erasures, and forgets what is old. Returns how many invitations expired.
+    /// One turn: lets everything expire that is due, goes on with erasures, and forgets what is old. Returns how many invitations
+    /// expired. What fails keeps nothing else from being done, and the first error is returned at the end.
     pub async fn step(&mut self) -> Result<usize, faircopy_store::Error> {
+        let expired = self.expire().await;
+        let walked = self.walk().await;
+        let erased = self.erase().await;
+        let forgotten = self.forget().await;
+        walked.and(erased).and(forgotten).and(expired)
+    }
+
+    async fn expire(&mut self) -> Result<usize, faircopy_store::Error> {
         let mut expired = 0;
         loop {
             let now = self.clock.now();
             match self.writer.expire_invitations(now).await? {
-                0 => break,
+                0 => return Ok(expired),
                 more => expired += more,
             }
         }
+    }
+
+    async fn walk(&mut self) -> Result<(), faircopy_store::Error> {
         for _ in 0..BATCHES {
             if !self.writer.walk(self.clock.now()).await? {
                 break;
             }
         }
-        self.erase().await?;
-        self.forget().await?;
-        Ok(expired)
+        Ok(())
     }
 
     async fn erase(&mut self) -> Result<(), faircopy_store::Error> {
         let due = self.store.erasures_due(self.clock.now(), ERASURES_AT_ONCE).await?;
-        for user in &due {
+        for one in &due {
             let mut is_clean = false;
             for _ in 0..BATCHES {
-                let erased = self.writer.erase_deliveries(user, self.clock.now()).await?;
+                let erased = self.writer.erase_deliveries(&one.user, self.clock.now()).await?;
                 self.metrics.cleaned("erased", erased);
                 is_clean = erased == 0;
                 if is_clean {
@@ -94,7 +104,7 @@ impl Janitor {
                 let now = self.clock.now();
                 let next = self.scrubbed_at.map_or(now, |at| at.plus(SCRUB_EVERY_MS).max(now));
                 let next = if self.is_sqlite() { now } else { next };
-                self.writer.finish_erasure(user, now, next).await?;
+                self.writer.finish_erasure(one, now, next).await?;
             }
         }
         let now = self.clock.now();

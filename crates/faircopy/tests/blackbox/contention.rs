@@ -52,6 +52,37 @@ async fn conflicts_with_others_are_tried_again_and_quarantine_nothing() {
     check(&place, &server, &history, &sent).await;
 }
 
+/// Refuses the first commit that brings a user, as PostgreSQL refuses one that announces itself while its queue of notifications is full:
+/// at the end, with nothing wrong in what it brings. Gigabytes of notifications that nobody reads would be the real thing.
+const NO_ROOM: [&str; 3] = [
+    "CREATE SEQUENCE test_room",
+    "CREATE FUNCTION test_no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        IF nextval('public.test_room') = 1 THEN \
+            RAISE EXCEPTION 'too many notifications in the NOTIFY queue' USING ERRCODE = 'program_limit_exceeded'; \
+        END IF; RETURN NULL; END $$",
+    "CREATE CONSTRAINT TRIGGER test_no_room AFTER INSERT ON faircopy.users DEFERRABLE INITIALLY DEFERRED \
+        FOR EACH ROW EXECUTE FUNCTION test_no_room()",
+];
+
+/// A hint to other replicas is no reason to set a delivery aside, and neither is it when the delivery came alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_without_room_for_its_announcement_goes_without() {
+    let history = History::random(Seed::of_run().value(), 50);
+    let database = fresh_database().await;
+    let place = Place::at(database.url());
+    let server = place.serve().await;
+    for statement in NO_ROOM {
+        administer(place.url(), statement).await;
+    }
+    let mut sent = Sent::default();
+    sent.add(&sender(&server).send_all(history.deliveries(1), 1, PATIENCE).await);
+    assert!(number(place.url(), "SELECT last_value FROM test_room").await > 1, "nothing was refused");
+    let kept = place.deliveries().await;
+    let aside: Vec<_> = kept.iter().filter(|(_, delivery)| delivery.outcome == "quarantined").collect();
+    assert!(aside.is_empty(), "it is no fault of the delivery: {aside:?}");
+    check(&place, &server, &history, &sent).await;
+}
+
 /// D8: somebody's idle transaction holds a snapshot, so that no dead row version can be removed. Scale: what ten minutes
 /// of 500 events a second leave behind, fifteen to a commit, is made by one statement; the load itself is 500 deliveries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -143,7 +143,7 @@ impl Place {
             body_hash: Arrival::hash(body.as_bytes()),
             content: Content::read(body.as_bytes(), &context),
         };
-        self.sweeper.intake.submit(arrival).await.unwrap();
+        self.sweeper.intake.submit(arrival, None).await.unwrap();
     }
 
     /// Sweeps to the end; whenever it waits for a grace, that time has passed.
