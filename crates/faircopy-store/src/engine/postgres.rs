@@ -504,7 +504,7 @@ fn in_time(client: Object, answer: std::result::Result<Result<Vec<Row>>, Elapsed
     answer.unwrap_or_else(|_| Err(late(client)))
 }
 
-/// Asks on a connection of the pool. One that was lost while nobody used it shows that only when it is asked: then another one is,
+/// Asks on a connection of the pool. One that was lost while nobody used it shows that only when it is asked: then a new one is,
 /// once. Reads may be asked twice. (A function over closures would give futures that cannot be sent to another thread.)
 macro_rules! asked {
     ($readers:expr, $client:ident => $ask:expr) => {{
@@ -516,6 +516,7 @@ macro_rules! asked {
                 return in_time($client, answer);
             }
             is_first = false;
+            $readers.drop_idle();
         }
     }};
 }
@@ -618,6 +619,13 @@ impl Readers {
         } else {
             Prepared::Text(text.to_owned(), types)
         })
+    }
+
+    /// Lets all idle connections go: where one was lost while nobody used it, the others were most likely, too.
+    fn drop_idle(&self) {
+        if let Ok(pool) = &self.pool {
+            pool.retain(|_, _| false);
+        }
     }
 
     /// Lets idle connections go, for as long as there are any.

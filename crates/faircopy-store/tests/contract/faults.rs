@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use faircopy_store::{Error, Outcome, Writer};
+use faircopy_store::{Address, Error, Outcome, Store, Writer};
+use faircopy_testkit::proxy::{Cut, Proxy};
 use faircopy_testkit::seed::Seed;
 use faircopy_world::{company, shuffled};
 use serde_json::json;
@@ -17,6 +18,7 @@ on_postgres!(
     a_restricting_application_is_told,
     a_held_lock_delays_its_delivery_alone,
     whoever_waited_for_the_pen_sees_what_was_committed,
+    a_read_after_connections_were_lost_gets_a_new_one,
     a_plan_that_knew_empty_tables_reads_no_whole_table,
 );
 
@@ -251,4 +253,28 @@ async fn whoever_waited_for_the_pen_sees_what_was_committed(db: &Db) {
         },
     );
     assert!(db.tables().await.invitations.is_empty());
+}
+
+/// What cuts one idle connection cuts them all, and each shows it only when it is used. How much a connection may send is tried out: some
+/// of these bounds let through the first read of three connections, and not the second.
+async fn a_read_after_connections_were_lost_gets_a_new_one(db: &Db) {
+    drop(db.writer().await);
+    let url = db.url_of("postgres");
+    let port = url.rsplit_once(':').and_then(|(_, rest)| rest.split('/').next()?.parse().ok()).unwrap();
+    let proxy = Proxy::to(port).await;
+    let address = Address::parse(&proxy.url(&url)).unwrap();
+    let mut lost = 0;
+    for bytes in (100..1_500).step_by(20) {
+        proxy.cut_by(move || Some(Cut::ToServer(bytes)));
+        let store = Store::new(address.clone());
+        let reads = tokio::join!(store.counts(), store.counts(), store.counts());
+        if reads.0.is_ok() && reads.1.is_ok() && reads.2.is_ok() {
+            proxy.cut_by(|| None);
+            let before = proxy.cuts();
+            store.counts().await.unwrap();
+            lost += proxy.cuts() - before;
+        }
+        store.close().await;
+    }
+    assert!(lost > 0, "no connection was lost while it was idle");
 }
