@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args, processes: usize) -> Result<()> {
     report.note(format!(
         "All deliveries update the same {HOT_USERS} users; the connections are spread over the processes. Postgres \
          counted {deadlocks} deadlocks. Memory is the sum over the processes. Processes with a database each share \
-         nothing but the machine and the Postgres: they are as quick as several processes can be here."
+         nothing but the machine and the Postgres: they show what several cost here without taking turns."
     ));
     report.finish(args)
 }

@@ -123,7 +123,7 @@ impl Record {
                         corrections.set(&arrival.svix_id, outcome);
                     }
                     // An attempt with another body, in this batch, was stale: this one is what its id has brought.
-                    Outcome::Applied => corrections.drop(&arrival.svix_id),
+                    Outcome::Applied => corrections.lift(&arrival.svix_id),
                     _ => {}
                 }
             }
@@ -141,7 +141,7 @@ impl<'b> Corrections<'b> {
         self.0.insert(svix_id, outcome);
     }
 
-    fn drop(&mut self, svix_id: &str) {
+    fn lift(&mut self, svix_id: &str) {
         self.0.remove(svix_id);
     }
 

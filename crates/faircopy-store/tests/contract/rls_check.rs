@@ -1,6 +1,6 @@
 //! Does `rls check` find what is wrong, and nothing else?
 
-use faircopy_store::rls::{Application, Verdict};
+use faircopy_store::rls::{Application, Report, Verdict};
 use faircopy_store::{Address, Store};
 
 use crate::db::Db;
@@ -32,6 +32,15 @@ async fn check_is_content_with_what_the_migrations_made(db: &Db) {
     assert_eq!(copy.store.counts().await.unwrap().users, 4);
 }
 
+/// A finding of this check of the object says these words.
+fn assert_found(report: &Report, plant: &str, object: &str, name: &str, words: &str) {
+    let found = report.checks.iter().any(|check| {
+        let named = check.object.contains(object) && check.check == name;
+        check.verdict == Verdict::Finding && named && check.detail.contains(words)
+    });
+    assert!(found, "{plant}: {name} of {object} says nothing of {words:?}:\n{:#?}", report.checks);
+}
+
 /// A fault for each that a check must find, planted one after the other and undone.
 async fn check_finds_what_is_planted(db: &Db) {
     let (copy, _writer) = Copy::with_people(db).await;
@@ -42,11 +51,7 @@ async fn check_finds_what_is_planted(db: &Db) {
         }
         let report = copy.store.check_row_level_security(&copy.application()).await.unwrap();
         for (object, name, words) in expected {
-            let found = report.checks.iter().any(|check| {
-                let named = check.object.contains(&object.replace("{app}", &app)) && check.check == *name;
-                check.verdict == Verdict::Finding && named && check.detail.contains(words)
-            });
-            assert!(found, "{plant}: {name} of {object} says nothing of {words:?}:\n{:#?}", report.checks);
+            assert_found(&report, plant, &object.replace("{app}", &app), name, words);
         }
         for statement in undo.split(";;") {
             db.sql(&statement.replace("{app}", &app).replace("{owner}", &copy.owner)).await;
@@ -164,11 +169,7 @@ async fn check_finds_what_is_planted_below_workspaces(db: &Db) {
         db.sql(&plant.replace("{app}", &copy.app)).await;
         let report = copy.store.check_row_level_security(&copy.application()).await.unwrap();
         for (object, name, words) in expected {
-            let found = report.checks.iter().any(|check| {
-                let named = check.object == format!("faircopy.{object}") && check.check == *name;
-                check.verdict == Verdict::Finding && named && check.detail.contains(words)
-            });
-            assert!(found, "{plant}: {name} of {object} says nothing of {words:?}:\n{:#?}", report.checks);
+            assert_found(&report, plant, &format!("faircopy.{object}"), name, words);
         }
         assert_eq!(expected.is_empty(), report.findings() == 0, "{plant}: {:#?}", report.checks);
     };
